@@ -1,0 +1,100 @@
+"""Who and where: cluster, timeline and storage ids, and points in a log.
+
+`cluster_id` and `storage_id` are 16 random bytes, shown as 32 hex digits. A timeline is a counter for
+people plus 64 random bits for truth, shown as `3-51d0c3a29f5b7e11`; timelines are compared by ancestry
+(format/history.py) and never by counter (design section 6).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from neumann.errors import BadInput
+
+ID_BYTES = 16
+_TIMELINE = re.compile(r"([1-9][0-9]{0,8})-([0-9a-f]{16})")
+
+
+class Timeline(NamedTuple):
+    """One line of history. `counter` < 2**32, `random` < 2**64; equality needs both."""
+
+    counter: int
+    random: int
+
+    def __str__(self) -> str:
+        return f"{self.counter}-{self.random:016x}"
+
+    @classmethod
+    def parse(cls, text: str) -> Timeline:
+        """The inverse of str(); BadInput for anything else."""
+        match = _TIMELINE.fullmatch(text)
+        if match is None:
+            raise BadInput(f"{text!r} is not a timeline", remedy="one looks like 1-51d0c3a29f5b7e11")
+        return cls(int(match[1]), int(match[2], 16))
+
+
+class LogPoint(NamedTuple):
+    """The end of a frame: its last index, its term, and its chain value (the frame's header CRC).
+
+    The base of a log is a point too: there `chain` is the CRC of the timeline's history record.
+    """
+
+    index: int
+    term: int
+    chain: int
+
+
+class Member(NamedTuple):
+    """One line of the configuration. `role` is "voter" or "learner"; `storage_id` 16 bytes."""
+
+    node_id: str
+    storage_id: bytes
+    address: str
+    role: str
+
+
+VOTER = "voter"
+LEARNER = "learner"
+
+
+class Configuration(NamedTuple):
+    """The membership, as a configuration entry carries it, ordered by node id.
+
+    `removed` holds node ids that an operator removed: they are not taken in again by themselves.
+    """
+
+    members: tuple[Member, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    def member(self, node_id: str) -> Member | None:
+        """The member of that name, or None."""
+        return next((m for m in self.members if m.node_id == node_id), None)
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """Node ids that vote, in order."""
+        return tuple(m.node_id for m in self.members if m.role == VOTER)
+
+    @property
+    def learners(self) -> tuple[str, ...]:
+        """Node ids that only receive, in order."""
+        return tuple(m.node_id for m in self.members if m.role == LEARNER)
+
+    def with_member(self, member: Member) -> Configuration:
+        """The same with this member added, or replaced where the name is known."""
+        others = [m for m in self.members if m.node_id != member.node_id]
+        members = tuple(sorted([*others, member]))
+        return Configuration(members, tuple(r for r in self.removed if r != member.node_id))
+
+    def without(self, node_id: str) -> Configuration:
+        """The same without that member, remembering that it was removed."""
+        members = tuple(m for m in self.members if m.node_id != node_id)
+        return Configuration(members, tuple(sorted({*self.removed, node_id})))
+
+
+def voters_wanted(member_count: int) -> int:
+    """The largest odd number not above the members, or two where there are two (design section 6)."""
+    if member_count <= 2:
+        return member_count
+    return member_count if member_count % 2 else member_count - 1

@@ -1,0 +1,98 @@
+"""What belongs to one node alone: identity, vote and sync mark (design section 4, last part).
+
+They lie in small files under raft/ and never in raft/snapshots/ or store/, so a backup does not clone
+them. `vote` and `sync-mark` are two-slot files (format/record.py).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from neumann.errors import Corrupt
+from neumann.format import record
+from neumann.format.ids import Timeline
+
+_VOTE_MAGIC = b"NEUVOT01"
+_MARK_MAGIC = b"NEUMRK01"
+_IDENTITY_MAGIC = b"NEUIDT01"
+
+
+class Identity(NamedTuple):
+    """Who this data directory is. Written once; without a vote record beside it, it is debris."""
+
+    cluster_id: bytes
+    timeline: Timeline
+    node_id: str
+    storage_id: bytes
+
+
+class Vote(NamedTuple):
+    """Term, vote and floor in one record, and how often this directory was started.
+
+    `voted_for` is a node id or "" for nobody. The floor is the (term, index) of the last frame that
+    may have been acknowledged before damage was set aside; (0, 0) for none.
+    """
+
+    term: int = 0
+    voted_for: str = ""
+    floor_term: int = 0
+    floor_index: int = 0
+    start_number: int = 0
+
+
+class SyncMark(NamedTuple):
+    """What fdatasync has surely covered: never ahead of it, at most about 20 ms behind.
+
+    `segment_first` and `offset` say where the frame that ends at (index, term, chain) ends. The newest
+    durable manifest stands beside it. `clean` is set by an orderly stop: then the log ends here.
+    """
+
+    segment_first: int
+    offset: int
+    index: int
+    term: int
+    chain: int
+    manifest_index: int
+    manifest_term: int
+    clean: bool = False
+
+
+def encode_identity(identity: Identity) -> bytes:
+    """The identity file's bytes."""
+    cluster_id, timeline, node_id, storage_id = identity
+    return record.encode(_IDENTITY_MAGIC, [cluster_id, list(timeline), node_id, storage_id])
+
+
+def decode_identity(data: bytes, where: str) -> Identity:
+    """The identity in those bytes; Corrupt names `where`."""
+    try:
+        cluster_id, timeline, node_id, storage_id = record.decode(_IDENTITY_MAGIC, data, where)
+        return Identity(cluster_id, Timeline(*timeline), node_id, storage_id)
+    except (ValueError, TypeError) as error:
+        raise Corrupt(f"{where}: not an identity: {error}") from error
+
+
+def encode_vote_slot(sequence: int, vote: Vote) -> bytes:
+    """One slot of the vote file."""
+    return record.encode_slot(_VOTE_MAGIC, (sequence, *vote))
+
+
+def decode_vote(data: bytes, where: str) -> tuple[int, Vote]:
+    """(sequence, vote) of the newest readable slot; Corrupt if none is."""
+    payload = record.decode_slots(_VOTE_MAGIC, data, where)
+    if len(payload) != 1 + len(Vote._fields):
+        raise Corrupt(f"{where}: not a vote")
+    return payload[0], Vote(*payload[1:])
+
+
+def encode_mark_slot(sequence: int, mark: SyncMark) -> bytes:
+    """One slot of the sync mark file."""
+    return record.encode_slot(_MARK_MAGIC, (sequence, *mark))
+
+
+def decode_mark(data: bytes, where: str) -> tuple[int, SyncMark]:
+    """(sequence, mark) of the newest readable slot; Corrupt if none is."""
+    payload = record.decode_slots(_MARK_MAGIC, data, where)
+    if len(payload) != 1 + len(SyncMark._fields):
+        raise Corrupt(f"{where}: not a sync mark")
+    return payload[0], SyncMark(*payload[1:])
