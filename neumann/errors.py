@@ -17,9 +17,7 @@ class NeumannError(Exception):
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
 
-    def __init__(
-        self, message: str, *, remedy: str = "", detail: dict[str, object] | None = None
-    ) -> None:
+    def __init__(self, message: str, *, remedy: str = "", detail: dict[str, object] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy

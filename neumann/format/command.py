@@ -176,6 +176,4 @@ def _check_condition(condition: object, own: Limits) -> None:
             return
         case (3, bytes() as value) if len(value) <= own.value_bytes_max:
             return
-    raise BadInput(
-        f"{condition!r:.80} is no condition", remedy="[1] absent, [2, revision] or [3, value]"
-    )
+    raise BadInput(f"{condition!r:.80} is no condition", remedy="[1] absent, [2, revision] or [3, value]")

@@ -121,7 +121,15 @@ def encode(
     )[4:]
     chain = crc32c(rest)
     header = FrameHeader(
-        first_index, first_index + count - 1, term, kind, time_ns, parent, chain, body_crc, len(body)
+        first_index,
+        first_index + count - 1,
+        term,
+        kind,
+        time_ns,
+        parent,
+        chain,
+        body_crc,
+        len(body),
     )
     return Frame(header, chain.to_bytes(4, "little") + rest + body)
 
@@ -165,9 +173,7 @@ def decode(buffer: bytes, offset: int = 0) -> Frame:
         raise FrameDamaged("short", f"frame body cut short at offset {offset}", header)
     if crc32c(data[HEADER_BYTES:]) != header.body_crc:
         first, last = header.first_index, header.last_index
-        raise FrameDamaged(
-            "body", f"entries {first}..{last} at offset {offset} fail their checksum", header
-        )
+        raise FrameDamaged("body", f"entries {first}..{last} at offset {offset} fail their checksum", header)
     return Frame(header, data)
 
 

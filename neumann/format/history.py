@@ -71,7 +71,7 @@ class History(NamedTuple):
 
 
 def relation(ours: History, theirs: History) -> str:
-    """"same", "ancestor" (theirs is ours'), "descendant", "sibling" or "foreign" (R11)."""
+    """ "same", "ancestor" (theirs is ours'), "descendant", "sibling" or "foreign" (R11)."""
     if ours.cluster_id != theirs.cluster_id:
         return "foreign"
     if ours.records == theirs.records:
@@ -102,8 +102,7 @@ def from_plain(plain: tuple[object, ...]) -> History:
     if not isinstance(cluster_id, bytes) or not isinstance(rows, tuple) or not rows:
         raise ValueError("not a timeline history")
     records = tuple(
-        HistoryRecord(Timeline(*row[0]), Timeline(*row[1]) if row[1] else None, *row[2:])
-        for row in rows
+        HistoryRecord(Timeline(*row[0]), Timeline(*row[1]) if row[1] else None, *row[2:]) for row in rows
     )
     return History(cluster_id, records)
 

@@ -40,7 +40,7 @@ class LogPoint(NamedTuple):
     The base of a log is a point too: there `chain` is the CRC of the timeline's history record.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody calls here
     term: int
     chain: int
 

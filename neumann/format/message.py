@@ -80,7 +80,7 @@ class SnapshotOffer(NamedTuple):
     """
 
     term: int
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody calls here
     snapshot_term: int
     chain: int
     round: int
@@ -153,6 +153,8 @@ def decode(data: bytes) -> Envelope:
     if not isinstance(message, Append):
         return envelope
     run = frame_format.decode_run(frames)
-    if run and (run[0].header.parent != message.prev_chain or run[-1].header.last_index != message.last_index):
+    if run and (
+        run[0].header.parent != message.prev_chain or run[-1].header.last_index != message.last_index
+    ):
         raise Corrupt("the frames of an append do not continue from its prev")
     return envelope._replace(message=message._replace(frames=run))

@@ -48,9 +48,7 @@ def decode(magic: bytes, data: bytes, where: str) -> tuple[Any, ...]:
         raise Corrupt(f"{where}: starts with {found!r} and not with {magic!r}")
     if len(data) < _HEAD.size + length or crc != crc32c(data[12 : _HEAD.size + length]):
         raise Corrupt(f"{where}: fails its checksum")
-    payload = msgpack.unpackb(
-        data[_HEAD.size : _HEAD.size + length], use_list=False, strict_map_key=False
-    )
+    payload = msgpack.unpackb(data[_HEAD.size : _HEAD.size + length], use_list=False, strict_map_key=False)
     if not isinstance(payload, tuple):
         raise Corrupt(f"{where}: holds no array")
     return payload

@@ -50,9 +50,9 @@ class SegmentHeader(NamedTuple):
 def encode_header(header: SegmentHeader) -> bytes:
     """The header's 64 bytes."""
     cluster_id, timeline, first_index, term, chain = header
-    rest = _HEADER.pack(
-        SEGMENT_MAGIC, 0, SEGMENT_VERSION, cluster_id, *timeline, first_index, term, chain
-    )[12:]
+    rest = _HEADER.pack(SEGMENT_MAGIC, 0, SEGMENT_VERSION, cluster_id, *timeline, first_index, term, chain)[
+        12:
+    ]
     return SEGMENT_MAGIC + struct.pack("<I", crc32c(rest)) + rest
 
 

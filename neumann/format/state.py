@@ -49,7 +49,7 @@ class SyncMark(NamedTuple):
 
     segment_first: int
     offset: int
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody calls here
     term: int
     chain: int
     manifest_index: int

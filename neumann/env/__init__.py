@@ -1,0 +1,40 @@
+"""The doors to the operating system: disk, network, helper process, commands, clock, randomness.
+
+A node touches the outside through one `Env` and nothing else, so the whole node runs in tests/sim on a
+second implementation of each door: a virtual clock, a simulated network, a disk that forgets unsynced
+writes. Timers and tasks are asyncio's; in the simulation the loop itself is virtual.
+
+`Env` and the protocols are in env/doors.py, the real ones beside it; `real_env` joins them.
+"""
+
+from neumann.env.doors import (
+    Clock,
+    CommandEnd,
+    Disk,
+    DoneCallback,
+    Entropy,
+    Env,
+    File,
+    FileStat,
+    Jobs,
+    Lane,
+    Net,
+    PeerHandler,
+)
+from neumann.env.real import real_env
+
+__all__ = [
+    "Clock",
+    "CommandEnd",
+    "Disk",
+    "DoneCallback",
+    "Entropy",
+    "Env",
+    "File",
+    "FileStat",
+    "Jobs",
+    "Lane",
+    "Net",
+    "PeerHandler",
+    "real_env",
+]

@@ -1,0 +1,44 @@
+"""Small durable file operations, built on a Disk: used wherever a whole file is written at once."""
+
+from __future__ import annotations
+
+import posixpath
+
+from neumann.env.doors import Disk
+from neumann.format import names
+
+
+def read_file(disk: Disk, path: str) -> bytes:
+    """All bytes of a file; FileNotFoundError if it is missing."""
+    file = disk.open(path)
+    try:
+        return file.pread(file.size(), 0)
+    finally:
+        file.close()
+
+
+def write_new(disk: Disk, path: str, data: bytes) -> None:
+    """Create a file with these bytes, synced; its name is not durable before sync_dir."""
+    file = disk.open(path, write=True, create=True)
+    try:
+        file.pwrite(data, 0)
+        file.sync()
+    finally:
+        file.close()
+
+
+def write_durable(disk: Disk, path: str, data: bytes) -> None:
+    """Replace a file's bytes atomically and durably: temporary name, sync, rename, sync directory."""
+    temporary = path + names.TEMPORARY
+    if disk.exists(temporary):
+        disk.unlink(temporary)
+    write_new(disk, temporary, data)
+    disk.rename(temporary, path)
+    disk.sync_dir(posixpath.dirname(path))
+
+
+def remove_temporaries(disk: Disk, directory: str) -> None:
+    """Unlink what a crash left half-written in a directory."""
+    for name in disk.list(directory):
+        if name.endswith(names.TEMPORARY):
+            disk.unlink(posixpath.join(directory, name))

@@ -1,0 +1,70 @@
+"""The real helper process: heavy work on files happens beside the event loop, not on it.
+
+One helper runs one job at a time (env/worker.py is its other end). It is started at the first job, and
+again when it died; a job that it died in fails and may be run again: jobs write temporary names only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import msgpack
+
+from neumann.env.worker import LENGTH_BYTES
+from neumann.errors import StorageFailed
+from neumann.format.rpc import error_from_wire
+
+_NICE = 5
+
+
+class RealJobs:
+    """See doors.Jobs."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
+
+    async def run(self, function: str, params: Mapping[str, object]) -> dict[str, Any]:
+        request = msgpack.packb((function, params), use_bin_type=True)
+        async with self._turn:
+            process = self._process
+            if process is None or process.returncode is not None:
+                process = self._process = await self._start()
+            assert process.stdin is not None and process.stdout is not None
+            try:
+                process.stdin.write(len(request).to_bytes(LENGTH_BYTES, "little") + request)
+                await process.stdin.drain()
+                head = await process.stdout.readexactly(LENGTH_BYTES)
+                answer = await process.stdout.readexactly(int.from_bytes(head, "little"))
+            except (asyncio.IncompleteReadError, ConnectionError) as error:
+                raise StorageFailed(f"the helper process died in {function}") from error
+            except asyncio.CancelledError:
+                self._process = None
+                process.kill()
+                raise
+        failure, result = msgpack.unpackb(answer, use_list=False, strict_map_key=False)
+        if failure is not None:
+            raise error_from_wire(failure)
+        return dict(result)
+
+    async def close(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "neumann.env.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=1 << 24,
+            preexec_fn=lambda: os.nice(_NICE) and None,
+        )
