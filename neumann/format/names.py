@@ -103,3 +103,37 @@ def parse_table(name: str) -> bytes | None:
     """The digest, or None for another name."""
     match = _TABLE.fullmatch(name)
     return bytes.fromhex(match[1]) if match else None
+
+
+class Paths:
+    """The absolute paths inside one data directory; made of strings only, nothing is looked up."""
+
+    __slots__ = (
+        "aside",
+        "identity",
+        "journal",
+        "lock",
+        "raft",
+        "root",
+        "scratch",
+        "snapshots",
+        "store",
+        "sync_mark",
+        "vote",
+        "wal",
+    )
+
+    def __init__(self, root: str) -> None:
+        assert root.startswith("/"), "a data directory is named by its absolute path"
+        self.root = root.rstrip("/")
+        self.lock = f"{self.root}/{LOCK}"
+        self.raft = f"{self.root}/{RAFT}"
+        self.store = f"{self.root}/{STORE}"
+        self.aside = f"{self.root}/{ASIDE}"
+        self.scratch = f"{self.root}/{SCRATCH}"
+        self.journal = f"{self.root}/{RESTORE_JOURNAL}"
+        self.wal = f"{self.raft}/{WAL}"
+        self.snapshots = f"{self.raft}/{SNAPSHOTS}"
+        self.identity = f"{self.raft}/{IDENTITY}"
+        self.vote = f"{self.raft}/{VOTE}"
+        self.sync_mark = f"{self.raft}/{SYNC_MARK}"
