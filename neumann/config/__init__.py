@@ -1,0 +1,38 @@
+"""The configuration: one frozen value for the whole process (interface.md, section 3).
+
+`load` reads TOML text, the environment and the command line; `check` is for a `Config` made in code.
+"""
+
+from neumann.config.keys import (
+    BackupConfig,
+    Config,
+    LimitsConfig,
+    LogConfig,
+    NodeConfig,
+    RaftConfig,
+    SecurityConfig,
+    SnapshotConfig,
+    StoreConfig,
+    WalConfig,
+    check,
+    split_address,
+)
+from neumann.config.reader import from_dict, load, parse_size
+
+__all__ = [
+    "BackupConfig",
+    "Config",
+    "LimitsConfig",
+    "LogConfig",
+    "NodeConfig",
+    "RaftConfig",
+    "SecurityConfig",
+    "SnapshotConfig",
+    "StoreConfig",
+    "WalConfig",
+    "check",
+    "from_dict",
+    "load",
+    "parse_size",
+    "split_address",
+]
