@@ -11,21 +11,14 @@ from typing import Any
 
 import msgpack
 
+from neumann.config import split_address
 from neumann.env.doors import PeerHandler
-from neumann.errors import BadInput, OutcomeUnknown, Unavailable
+from neumann.errors import OutcomeUnknown, Unavailable
 from neumann.format import rpc
 
 _OUTBOX_BYTES_MAX = 64 * 1024 * 1024
 _REDIAL_S = 0.1
 _DIAL_TIMEOUT_S = 2.0
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """("host", port) of "host:port"; BadInput for anything else."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise BadInput(f"{address!r} is not host:port", remedy="write it like 10.0.0.7:7878")
-    return host.strip("[]"), int(port)
 
 
 class _Link(asyncio.Protocol):
