@@ -87,7 +87,7 @@ def decode_body(body: bytes) -> list[Command] | tuple[Command, ...] | None:
     """All commands of a DATA frame's body, or None if the body can't be decoded (R3)."""
     try:
         commands = msgpack.unpackb(body, use_list=False, strict_map_key=False, raw=False)
-    except (ValueError, msgpack.UnpackException, RecursionError):
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError):
         return None
     return commands if isinstance(commands, tuple) else None
 
@@ -98,7 +98,7 @@ def check(data: bytes, own: Limits) -> Command:
         raise TooLarge(f"command of {len(data)} bytes; the limit is {limits.COMMAND_BYTES_MAX}")
     try:
         command = msgpack.unpackb(data, use_list=False, strict_map_key=False, raw=False)
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise BadInput(f"the command is not one MessagePack value: {error}") from error
     if type(command) is not tuple or len(command) != 7:
         raise BadInput("a command is an array of seven: op, table, key, condition, session, serial, value")

@@ -1,0 +1,212 @@
+"""What the commands of a DATA frame do to the rows (format/command.py says how they look).
+
+`apply_data` decides conditions; `derive_rows` is told what had no effect and repeats the rest, so a
+flush needs the log and nothing else. Both run the same loop. It is the node's hot path: a plain put
+costs a dictionary entry and one tuple, and nothing is made per entry besides.
+
+Rules (R3). Nothing raises on whatever was committed: what is no command changes nothing, on every node
+alike. A row's revision is the index of its entry, its time that of the frame. A delete leaves a
+tombstone, of an absent row too. The conditions of a batch are compared with the state before it.
+While writes are paused no client's command has an effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from neumann.format.command import (
+    ABSENT,
+    BATCH,
+    CHECK,
+    DELETE,
+    PUT,
+    REVISION,
+    SEPARATOR,
+    VALUE,
+)
+from neumann.format.frame import FrameHeader, Kind
+from neumann.format.table import Version
+from neumann.machine.state import MachineState
+
+Commands = Sequence[Any]
+"""What format.command.decode_body gives: commands, or anything else that MessagePack can hold."""
+Rows = dict[str, Version]
+Lookup = Callable[[str], Version | None]
+
+
+class Outcome(IntEnum):
+    """What became of an entry; its client is told."""
+
+    APPLIED = 0
+    CONDITION_FAILED = 1
+    UNDECODABLE = 2
+    PAUSED = 3
+
+
+class Result(NamedTuple):
+    """`outcomes`: an Outcome for each entry, or None where all were applied. `skipped`: the indexes of
+    the entries that had no effect."""
+
+    outcomes: list[int] | None
+    skipped: Sequence[int]
+
+
+_ALL_APPLIED = Result(None, ())
+
+
+class _Step(NamedTuple):
+    """One operation, fully checked."""
+
+    op: int
+    row: str
+    condition: tuple[int, int | bytes | None] | None
+    value: bytes | None
+
+
+class _NoCommand(Exception):
+    """What was committed here is no command."""
+
+
+_MALFORMED = (_NoCommand, TypeError, ValueError, IndexError, KeyError)
+"""What taking apart any MessagePack value as a command can raise."""
+
+_Decide = Callable[[int, list[_Step]], bool]
+
+
+def needed_rows(commands: Commands | None) -> list[str]:
+    """Addresses of the rows that the conditions of these commands look at; [] is the usual answer."""
+    if commands is None:
+        return []
+    try:
+        suspects = [c for c in commands if c[3] is not None or c[0] == BATCH]
+    except _MALFORMED:
+        suspects = list(commands)
+    rows: dict[str, None] = {}
+    for command in suspects:
+        try:
+            steps = _steps(command)
+        except _MALFORMED:
+            continue
+        rows.update((step.row, None) for step in steps if step.condition is not None)
+    return list(rows)
+
+
+def apply_data(
+    state: MachineState,
+    header: FrameHeader,
+    commands: Commands | None,
+    memtable: Rows,
+    lookup: Lookup,
+) -> Result:
+    """Apply a DATA frame; `commands` is what format.command.decode_body made of its body.
+
+    Writes go to `memtable`. `lookup` gives a row as of before this frame; it is asked only for
+    needed_rows that the memtable does not hold.
+    """
+    assert header.kind is Kind.DATA and header.parent == state.applied.chain
+    state.applied = header.end
+    state.time_ns = header.time_ns
+    if state.pause is not None:
+        return _without_effect(header, Outcome.PAUSED)
+
+    def conditions_hold(_: int, steps: list[_Step]) -> bool:
+        for _op, row, condition, _value in steps:
+            if condition is not None:
+                found = memtable.get(row)
+                if not _holds(condition, lookup(row) if found is None else found):
+                    return False
+        return True
+
+    return _run(header, commands, memtable, conditions_hold)
+
+
+def derive_rows(header: FrameHeader, commands: Commands | None, skipped: Collection[int], rows: Rows) -> None:
+    """Write to `rows` what apply_data wrote for this frame; `skipped` are the indexes that it named."""
+    assert header.kind is Kind.DATA
+    if skipped and all(i in skipped for i in range(header.first_index, header.last_index + 1)):
+        return
+    _run(header, commands, rows, lambda index, _: index not in skipped)
+
+
+def _run(header: FrameHeader, commands: Commands | None, rows: Rows, decide: _Decide) -> Result:
+    """Write what the commands say, each one that needs it after asking `decide`."""
+    if commands is None or len(commands) != header.last_index - header.first_index + 1:
+        return _without_effect(header, Outcome.UNDECODABLE)
+    time_ns = header.time_ns
+    index = header.first_index - 1
+    failed: dict[int, int] = {}
+    for command in commands:
+        index += 1
+        try:
+            op, table, key, condition, session, serial, value = command
+            if op == PUT and condition is None and type(value) is bytes and not session and not serial:
+                rows[table + SEPARATOR + key] = (value, index, time_ns)
+                continue
+            steps = _steps(command)
+        except _MALFORMED:
+            failed[index] = Outcome.UNDECODABLE
+            continue
+        if not decide(index, steps):
+            failed[index] = Outcome.CONDITION_FAILED
+            continue
+        for step_op, row, _, step_value in steps:
+            if step_op != CHECK:
+                rows[row] = (step_value, index, time_ns)
+    if not failed:
+        return _ALL_APPLIED
+    outcomes = [failed.get(i, 0) for i in range(header.first_index, header.last_index + 1)]
+    return Result(outcomes, list(failed))
+
+
+def _without_effect(header: FrameHeader, outcome: Outcome) -> Result:
+    indexes = list(range(header.first_index, header.last_index + 1))
+    return Result([outcome] * len(indexes), indexes)
+
+
+def _steps(command: Any) -> list[_Step]:
+    """The operations of a command; raises one of _MALFORMED if it is none."""
+    op, table, key, condition, session, serial, value = command
+    if session or serial:
+        raise _NoCommand
+    if op in (PUT, DELETE):
+        return [_step(op, table, key, condition, value)]
+    if op != BATCH or table or key or condition is not None or type(value) is not tuple or not value:
+        raise _NoCommand
+    return [_step(*row) for row in value]
+
+
+def _step(op: object, table: object, key: object, condition: object, value: object) -> _Step:
+    is_shaped = (
+        type(op) is int
+        and op in (PUT, DELETE, CHECK)
+        and type(table) is str
+        and type(key) is str
+        and (type(value) is bytes if op == PUT else value is None)
+    )
+    if not is_shaped:
+        raise _NoCommand
+    assert isinstance(op, int) and isinstance(value, bytes | None)
+    return _Step(op, f"{table}{SEPARATOR}{key}", _condition(condition), value)
+
+
+def _condition(plain: object) -> tuple[int, int | bytes | None] | None:
+    match plain:
+        case None:
+            return None
+        case (1,):
+            return ABSENT, None
+        case (2, int() as revision):
+            return REVISION, revision
+        case (3, bytes() as value):
+            return VALUE, value
+    raise _NoCommand
+
+
+def _holds(condition: tuple[int, int | bytes | None], version: Version | None) -> bool:
+    """Whether the row is as the condition asks. An absent row has neither a revision nor a value."""
+    kind, wanted = condition
+    if version is None or version[0] is None:
+        return kind == ABSENT
+    return version[1] == wanted if kind == REVISION else kind == VALUE and version[0] == wanted

@@ -1,0 +1,155 @@
+"""Reads a sorted table: its index is in memory, a block is read, checked and cached when it is asked for.
+
+A `Table` keeps its file open for as long as anybody holds the object: unlinking the file's name takes
+nothing from a reader. Any thread may read; `peek` alone never touches the disk. No byte is served
+unchecked: Corrupt names the file and the offset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from enum import Enum
+from typing import Final, Literal
+
+from neumann.env import Disk, File
+from neumann.errors import Corrupt
+from neumann.format import table as table_format
+from neumann.format.checksum import DIGEST_BYTES
+from neumann.format.manifest import TableRef
+from neumann.format.table import FOOTER_BYTES, HEADER_BYTES, Columns, Footer, Index, Version
+from neumann.store.cache import BlockCache
+
+
+class Cold(Enum):
+    """The one value COLD: the answer needs a read."""
+
+    COLD = "cold"
+
+
+COLD: Final = Cold.COLD
+Peeked = Version | None | Literal[Cold.COLD]
+"""A row's version, None: surely not here, or COLD."""
+
+
+class Table:
+    """An open table. Corrupt if the file is not the table `ref` (None: whatever it is)."""
+
+    def __init__(self, disk: Disk, path: str, ref: TableRef | None, cache: BlockCache | None = None) -> None:
+        self.path = path
+        self._file = disk.open(path)
+        weakref.finalize(self, self._file.close).atexit = False
+        self._cache = cache or BlockCache(0)
+        self.file_bytes = self._file.size()
+        footer, self._index, self._index_offset = _read_end(self._file, self.file_bytes, path)
+        self.ref = footer.ref(self._index)
+        if ref is not None and ref != self.ref:
+            raise Corrupt(
+                f"{path}: holds another table, {self.ref.name}, than its manifest names, {ref.name}"
+            )
+        self._digest = self.ref.digest
+        self._first_keys = list(self._index.first_keys)
+        self._starts = [HEADER_BYTES, *self._index.ends]
+
+    def peek(self, key: str) -> Peeked:
+        """The row, if it needs no read to tell."""
+        number = bisect_right(self._first_keys, key) - 1
+        if number < 0 or key > self._index.last_key:
+            return None
+        block = self._cache.get((self._digest, number))
+        return COLD if block is None else _find(block, key)
+
+    def get(self, key: str) -> Version | None:
+        """The row; reads its block if it is not cached."""
+        number = bisect_right(self._first_keys, key) - 1
+        if number < 0 or key > self._index.last_key:
+            return None
+        return _find(self._block(number), key)
+
+    def chunks(
+        self, start: str = "", stop: str | None = None, reverse: bool = False, blocks_at_once: int = 1
+    ) -> Iterator[Columns]:
+        """The rows of [start, stop) in runs of a few blocks; each run ascends, also in reverse, where
+        the runs descend. Blocks that are read for this do not displace others in the cache."""
+        assert blocks_at_once > 0
+        first = max(bisect_right(self._first_keys, start) - 1, 0)
+        end = len(self._first_keys) if stop is None else bisect_left(self._first_keys, stop)
+        for number in range(first, end, blocks_at_once):
+            low, high = number, min(number + blocks_at_once, end)
+            if reverse:
+                low, high = first + end - high, first + end - low
+            rows = self._run(low, high)
+            from_place = bisect_left(rows.keys, start) if rows.keys[0] < start else 0
+            to_place = len(rows.keys)
+            if stop is not None and rows.keys[-1] >= stop:
+                to_place = bisect_left(rows.keys, stop)
+            if to_place - from_place < len(rows.keys):
+                rows = rows.cut(from_place, to_place)
+            if rows.keys:
+                yield rows
+
+    def verify(self) -> None:
+        """Read every byte; Corrupt names the first that is not as it was written."""
+        table_format.check_magic(self._file.pread(HEADER_BYTES, 0), f"{self.path}, offset 0")
+        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        rows = tombstones = raw_bytes = 0
+        before = ""
+        for number, first_key in enumerate(self._first_keys):
+            where = f"{self.path}, offset {self._starts[number]}"
+            content = table_format.decode_content(self._stored(number, number + 1), where)
+            digest.update(content)
+            block = table_format.decode_rows(content, where)
+            keys = list(block.keys)
+            if keys[0] != first_key or keys[0] <= before or any(map(str.__ge__, keys, keys[1:])):
+                raise Corrupt(f"{where}: the rows are out of order")
+            before = keys[-1]
+            rows += len(keys)
+            tombstones += block.values.count(None)
+            raw_bytes += len(content)
+        found = TableRef(digest.digest(), rows, tombstones, raw_bytes, self._first_keys[0], before)
+        if found != self.ref or self._starts[-1] != self._index_offset:
+            raise Corrupt(f"{self.path}: the rows are not those that the footer tells of")
+
+    def _block(self, number: int) -> Columns:
+        cached = self._cache.get((self._digest, number))
+        if cached is not None:
+            return cached
+        where = f"{self.path}, offset {self._starts[number]}"
+        content = table_format.decode_content(self._stored(number, number + 1), where)
+        rows = table_format.decode_rows(content, where)
+        self._cache.put((self._digest, number), rows, len(content))
+        return rows
+
+    def _run(self, low: int, high: int) -> Columns:
+        """The rows of the blocks low..high-1, read at once and not cached."""
+        stored = memoryview(self._stored(low, high))
+        base = self._starts[low]
+        blocks = []
+        for number in range(low, high):
+            where = f"{self.path}, offset {self._starts[number]}"
+            block = bytes(stored[self._starts[number] - base : self._starts[number + 1] - base])
+            blocks.append(table_format.decode_rows(table_format.decode_content(block, where), where))
+        return blocks[0] if len(blocks) == 1 else table_format.concatenate(blocks)
+
+    def _stored(self, low: int, high: int) -> bytes:
+        return self._file.pread(self._starts[high] - self._starts[low], self._starts[low])
+
+
+def _find(block: Columns, key: str) -> Version | None:
+    place = bisect_left(block.keys, key)
+    if place < len(block.keys) and block.keys[place] == key:
+        return block.version(place)
+    return None
+
+
+def _read_end(file: File, file_bytes: int, path: str) -> tuple[Footer, Index, int]:
+    """(footer, index, the index's offset)."""
+    where = f"{path}, its last {FOOTER_BYTES} bytes"
+    footer = table_format.decode_footer(file.pread(FOOTER_BYTES, max(0, file_bytes - FOOTER_BYTES)), where)
+    offset = file_bytes - FOOTER_BYTES - footer.index_bytes
+    where = f"{path}, offset {offset}"
+    if offset < HEADER_BYTES:
+        raise Corrupt(f"{where}: the table is cut short")
+    return footer, table_format.decode_index(file.pread(footer.index_bytes, offset), footer, where), offset

@@ -1,0 +1,137 @@
+"""Writes a sorted table: rows in, in order, and a file under its digest out (format/table.py).
+
+The file bears a temporary name until it is whole and synced, so a crash leaves debris and no table.
+The same rows make the same file; writing it again replaces it by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from bisect import bisect_left
+from collections.abc import Iterable
+from itertools import accumulate, islice
+
+from neumann.env import Disk
+from neumann.format import names
+from neumann.format import table as table_format
+from neumann.format.checksum import DIGEST_BYTES
+from neumann.format.manifest import TableRef
+from neumann.format.table import NO_ROWS, ROW_WEIGHT, Columns, Index, Version
+
+_WRITE_BYTES = 512 * 1024
+_ROWS_AT_ONCE = 4096
+
+
+class TableWriter:
+    """Takes rows in order, in runs of any length. `label` tells temporary files apart.
+
+    Then either `finish` or `abandon` is called. Disk errors are OSError.
+    """
+
+    def __init__(self, disk: Disk, directory: str, block_bytes: int, label: str = "table") -> None:
+        assert block_bytes > 0
+        self._disk = disk
+        self._directory = directory
+        self._block_bytes = block_bytes
+        self._temporary = posixpath.join(directory, label + names.TEMPORARY)
+        if disk.exists(self._temporary):
+            disk.unlink(self._temporary)
+        self._file = disk.open(self._temporary, write=True, create=True)
+        self._pending = [table_format.MAGIC]
+        self._pending_bytes = len(table_format.MAGIC)
+        self._written_bytes = 0
+        self._waiting: Columns = NO_ROWS
+        self._first_keys: list[str] = []
+        self._ends: list[int] = []
+        self._last_key = ""
+        self._rows = self._tombstones = self._raw_bytes = 0
+        self._digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+
+    def add(self, rows: Columns) -> None:
+        """The next rows; their addresses are above all before and ascend. A block is cut by weight, so
+        it does not matter in which runs the rows come."""
+        if not rows.keys:
+            return
+        if self._waiting.keys:
+            assert self._waiting.keys[-1] < rows.keys[0], "rows out of order"
+            rows = table_format.concatenate((self._waiting, rows))
+        tombstones = rows.values.count(None)
+        value_sizes = (
+            map(len, rows.values)  # type: ignore[arg-type]
+            if not tombstones
+            else (0 if value is None else len(value) for value in rows.values)
+        )
+        weights = list(
+            accumulate(map(lambda k, v: k + v + ROW_WEIGHT, map(len, rows.keys), value_sizes), initial=0)
+        )
+        start = 0
+        while weights[-1] - weights[start] >= self._block_bytes:
+            stop = bisect_left(weights, weights[start] + self._block_bytes, start + 1)
+            self._write_block(rows.cut(start, stop))
+            start = stop
+        self._waiting = rows.cut(start, len(rows.keys))
+
+    def finish(self) -> TableRef | None:
+        """Make the table durable under its name; None, and no file, where there was no row."""
+        if self._waiting.keys:
+            self._write_block(self._waiting)
+        if not self._rows:
+            self.abandon()
+            return None
+        index = Index(self._first_keys, self._ends, self._last_key)
+        digest = self._digest.digest()
+        self._append(table_format.encode_end(index, self._rows, self._tombstones, self._raw_bytes, digest))
+        self._flush()
+        self._file.sync()
+        self._file.close()
+        ref = TableRef(
+            digest, self._rows, self._tombstones, self._raw_bytes, self._first_keys[0], self._last_key
+        )
+        self._disk.rename(self._temporary, posixpath.join(self._directory, names.table_name(digest)))
+        self._disk.sync_dir(self._directory)
+        return ref
+
+    def abandon(self) -> None:
+        """Remove what was written so far."""
+        self._file.close()
+        self._disk.unlink(self._temporary)
+
+    def _write_block(self, rows: Columns) -> None:
+        content = table_format.encode_content(rows)
+        self._digest.update(content)
+        self._raw_bytes += len(content)
+        self._rows += len(rows.keys)
+        self._tombstones += rows.values.count(None)
+        self._first_keys.append(rows.keys[0])
+        self._last_key = rows.keys[-1]
+        self._append(table_format.encode_block(content))
+        self._ends.append(self._written_bytes + self._pending_bytes)
+
+    def _append(self, data: bytes) -> None:
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes >= _WRITE_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._file.pwrite(b"".join(self._pending), self._written_bytes)
+        self._written_bytes += self._pending_bytes
+        self._pending = []
+        self._pending_bytes = 0
+
+
+def write_table(
+    disk: Disk, directory: str, rows: Iterable[tuple[str, Version]], block_bytes: int, label: str = "table"
+) -> TableRef | None:
+    """Write rows that come in the order of their addresses; None, and no file, where there are none."""
+    writer = TableWriter(disk, directory, block_bytes, label)
+    remaining = iter(rows)
+    try:
+        while part := list(islice(remaining, _ROWS_AT_ONCE)):
+            keys, versions = zip(*part, strict=True)
+            writer.add(Columns(keys, *zip(*versions, strict=True)))
+        return writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
