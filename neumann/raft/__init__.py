@@ -1,0 +1,61 @@
+"""PURE: consensus (Ongaro's Raft), with the frame as its unit. Values in, values out.
+
+`Raft` is one node's part. It has no clock, disk, socket or thread: the embedder (runtime/) calls its
+inputs from one thread, then `ready()`, and does what the Ready says, in the order that its fields
+stand. Every output is handed out once; there is no "advance". The whole driver:
+
+    def pump(core):                                        # after every input, or batch of inputs
+        while (ready := core.ready()) is not None:
+            if ready.vote:           disk.write_vote(*ready.vote)           # both slots, synced
+            if ready.truncate_after is not None:
+                                     disk.truncate_after(ready.truncate_after)
+            disk.append(ready.frames)                      # written; one sync may cover many Readys
+            for node_id, message in ready.messages:        # an Append names frames by index:
+                                     network.send(node_id, disk.attach_frames(message))
+            disk.after_sync(done, ready)                   # in the order of the Readys
+            runtime.apply_up_to(ready.commit_index);  runtime.answer(ready.reads, ready.lost_reads)
+
+    def done(ready):                                       # vote and frames up to here are durable
+        if ready.vote:               core.vote_persisted(*ready.vote)
+        if ready.frames:             core.persisted(last.last_index, last.term)     # of ready.frames
+        network.send_all(ready.messages_after_sync);  pump(core)
+
+Rules for the embedder:
+
+* A Ready's `messages_after_sync` wait for its own vote and frames and for those of all Readys before.
+  If nothing is outstanding they go at once. `messages` need not wait for anything.
+* `tick` comes every `tick_ms`, and `ready` after it. Ticks missed in a stall are dropped, not made up.
+* Who leads and whose `transferring` is empty may `propose`. A new leader proposes the NOOP of its term
+  first; nothing of an earlier term is committed before it. `configuration_pending` forbids a
+  CONFIGURATION frame. A created frame is never taken back: if its write fails, `step_down` (R15).
+* A failed sync is final: stop calling (R9). A set `diverged` is too: the core does nothing any more.
+* Answers are stepped with the incarnation (storage id, start number) of who answered; answers of a
+  storage id that the configuration doesn't name are not stepped at all (design section 6).
+* A snapshot is offered at the last `snapshot_published`, or else at the log's base.
+
+Where things are: core.py inputs and roles; election.py votes; replication.py the leader's half,
+following.py the follower's; reads.py ReadIndex; progress.py one follower; membership.py configurations;
+log.py frame ends; quorum.py majorities and promotions; state.py what they share; ready.py the output;
+invariants.py what must hold after every input.
+"""
+
+from neumann.raft.config import RaftConfig, Random, Restored
+from neumann.raft.core import Raft
+from neumann.raft.log import Extent, FrameLog, Run
+from neumann.raft.progress import Mode, Progress
+from neumann.raft.ready import Ready
+from neumann.raft.state import Role
+
+__all__ = [
+    "Extent",
+    "FrameLog",
+    "Mode",
+    "Progress",
+    "Raft",
+    "RaftConfig",
+    "Random",
+    "Ready",
+    "Restored",
+    "Role",
+    "Run",
+]

@@ -1,0 +1,110 @@
+"""What a leader knows of one other member: how far it matches, and how much is on the way to it.
+
+    PROBE      where the logs agree is not known: one message without frames asks, again at each
+               heartbeat; nothing else is sent
+    REPLICATE  frames are sent ahead of their answers, up to the flow limits
+    SNAPSHOT   what it needs next was dropped from the leader's log: it is offered a snapshot
+
+Invariants: match_index < next_index; both only stand at frame ends; match_index falls only when another
+incarnation answers, because only a restart can lose what was durable (design section 4, floor).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from enum import Enum
+
+
+class Mode(Enum):
+    """How a member is served."""
+
+    PROBE = "probe"
+    REPLICATE = "replicate"
+    SNAPSHOT = "snapshot"
+
+
+class Progress:
+    """One other member, seen from the leader. `in_flight` holds (last_index, frames, bytes)."""
+
+    __slots__ = (
+        "_retired",
+        "bytes_in_flight",
+        "commit_told",
+        "frames_in_flight",
+        "in_flight",
+        "incarnation",
+        "match_index",
+        "mode",
+        "next_index",
+        "probe_due",
+        "round_answered",
+    )
+
+    def __init__(self, next_index: int) -> None:
+        self.incarnation: Hashable = None
+        self._retired: set[Hashable] = set()
+        self.match_index = 0
+        self.next_index = next_index
+        self.round_answered = 0
+        self.commit_told = 0
+        self.in_flight: deque[tuple[int, int, int]] = deque()
+        self.probe(next_index)
+
+    def probe(self, next_index: int) -> None:
+        """Ask at once whether it has what lies before `next_index`."""
+        assert next_index > self.match_index
+        self.mode = Mode.PROBE
+        self.next_index = next_index
+        self.probe_due = True
+        self._clear_flight()
+
+    def offer_snapshot(self) -> None:
+        """The log that it needs is gone here."""
+        if self.mode is not Mode.SNAPSHOT:
+            self.mode = Mode.SNAPSHOT
+            self.probe_due = True
+            self._clear_flight()
+
+    def sent(self, last_index: int, frame_count: int, run_bytes: int) -> None:
+        """Frames up to `last_index` are on the way; the next run starts behind them."""
+        assert self.mode is Mode.REPLICATE and last_index >= self.next_index
+        self.in_flight.append((last_index, frame_count, run_bytes))
+        self.frames_in_flight += frame_count
+        self.bytes_in_flight += run_bytes
+        self.next_index = last_index + 1
+
+    def matched(self, index: int) -> bool:
+        """It is durable there up to `index`. True if that is more than was known."""
+        while self.in_flight and self.in_flight[0][0] <= index:
+            _, frame_count, run_bytes = self.in_flight.popleft()
+            self.frames_in_flight -= frame_count
+            self.bytes_in_flight -= run_bytes
+        if self.mode is not Mode.REPLICATE:
+            self.mode = Mode.REPLICATE
+            self.next_index = max(self.match_index, index) + 1
+        elif self.next_index <= index:
+            self.next_index = index + 1
+        if index <= self.match_index:
+            return False
+        self.match_index = index
+        return True
+
+    def meet(self, incarnation: Hashable, next_index: int) -> bool:
+        """An answer came from this incarnation; forget the match of an earlier one. False if the
+        answer itself is from one that a later one has already replaced."""
+        if incarnation == self.incarnation:
+            return True
+        if incarnation in self._retired:
+            return False
+        if self.incarnation is not None:
+            self._retired.add(self.incarnation)
+            self.match_index = self.round_answered = self.commit_told = 0
+            self.probe(next_index)
+        self.incarnation = incarnation
+        return True
+
+    def _clear_flight(self) -> None:
+        self.in_flight.clear()
+        self.frames_in_flight = 0
+        self.bytes_in_flight = 0
