@@ -1,0 +1,93 @@
+"""`scripts/bench [NAME ...] [--quick] [--json FILE]`: run questions and print ratios first."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import pkgutil
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import bench
+from bench.harness.compare import Result
+from bench.harness.load import LoadFailed, Missing
+from bench.harness.machine import describe
+from bench.harness.stage import OURS, THEIRS, Stage
+from tests.procedures.process import StartFailed
+
+
+def questions() -> dict[str, Any]:
+    """Modules of this package that measure something, by name."""
+    names = [found.name for found in pkgutil.iter_modules(bench.__path__) if not found.name.startswith("_")]
+    modules = {name: importlib.import_module(f"bench.{name}") for name in names}
+    return {name: module for name, module in modules.items() if hasattr(module, "measure")}
+
+
+def arguments(known: dict[str, Any]) -> argparse.Namespace:
+    meanings = "\n".join(f"  {name:18} {module.__doc__.splitlines()[0]}" for name, module in known.items())
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description=f"Measure neumann beside etcd, three nodes each.\n\n{meanings}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="questions; all without one")
+    parser.add_argument("--quick", action="store_true", help="two pairs of rounds of 2 s, not three of 5 s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
+    parser.add_argument("--only", choices=(OURS, THEIRS), help="measure one side, for finding things out")
+    parser.add_argument("--profile", type=Path, metavar="DIR", help="cProfile our nodes; slows them")
+    parser.add_argument("--directory", type=Path, help="for data (the system's temporary one)")
+    options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in known]:
+        parser.error(f"no question is called {unknown[0]!r}; there are {', '.join(known)}")
+    return options
+
+
+def main() -> int:
+    known = questions()
+    options = arguments(known)
+    # A `kill` ends the servers too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    root = Path(tempfile.mkdtemp(prefix="neumann-bench-", dir=options.directory))
+    rounds, seconds, warmup_s = (2, 2.0, 0.5) if options.quick else (3, 5.0, 1.0)
+    sides = (options.only,) if options.only else (OURS, THEIRS)
+    stage = Stage(root, rounds, seconds, warmup_s, sides, options.profile and options.profile.resolve())
+    try:
+        machine = describe(root)
+        if machine["file_system"] == "tmpfs":
+            print(f"bench: {root} is in memory: fdatasync costs nothing; see --directory", file=sys.stderr)
+        results = [known[name].measure(stage) for name in options.names or known]
+    except (Missing, LoadFailed, StartFailed) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    print_results(results, machine)
+    if options.json:
+        options.json.write_text(json.dumps([result.to_json() for result in results], indent=2) + "\n")
+    return 0
+
+
+def print_results(results: list[Result], machine: dict[str, object]) -> None:
+    """Ratios, then each side's medians, then the machine."""
+    for result in results:
+        if result.ratio is not None:
+            print(f"{result.name:18} {result.ratio:6.2f}x {result.peer}'s {result.figure}")
+    print(f"\n{'':18} {'':8} {'rows/s':>10} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'cpu us/row':>11}")
+    for result in results:
+        for side, who in ((OURS, "neumann"), (THEIRS, result.peer)):
+            seen = result.side(side)
+            if seen is not None:
+                print(
+                    f"{result.name:18} {who:8} {seen.rate:10,.0f} {seen.p50_ms:8.2f} {seen.p99_ms:8.2f}"
+                    f" {seen.max_ms:8.1f} {seen.cpu_us:11.1f}"
+                )
+    print("\n" + ", ".join(f"{name} {value}" for name, value in machine.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

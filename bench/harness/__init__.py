@@ -1,0 +1,1 @@
+"""What the questions share: the peer, the load generator, the rounds, the report."""

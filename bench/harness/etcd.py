@@ -1,0 +1,99 @@
+"""The peer to measure against: three etcd processes on loopback, as Debian ships them, with defaults."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bench.harness.load import require
+from tests.ports import free_ports
+from tests.procedures.process import Process
+
+_READY_TIMEOUT_S = 30.0
+
+
+class Etcd:
+    """A running cluster; stopped at the end of the `with`."""
+
+    name = "etcd"
+
+    def __init__(self, root: Path) -> None:
+        binary = require("etcd", "etcd-server")
+        ports = free_ports(6)
+        self._client_ports = ports[:3]
+        peers = [f"http://127.0.0.1:{port}" for port in ports[3:]]
+        members = ",".join(f"e{number}={url}" for number, url in enumerate(peers))
+        self.processes: list[Process] = []
+        for number, port in enumerate(self._client_ports):
+            directory = root / f"e{number}"
+            directory.mkdir(parents=True)
+            client = f"http://127.0.0.1:{port}"
+            flags = {
+                "name": f"e{number}",
+                "data-dir": str(directory / "data"),
+                "listen-client-urls": client,
+                "advertise-client-urls": client,
+                "listen-peer-urls": peers[number],
+                "initial-advertise-peer-urls": peers[number],
+                "initial-cluster": members,
+                "log-level": "error",
+            }
+            words = [word for name, value in flags.items() for word in (f"--{name}", value)]
+            self.processes.append(Process(f"e{number}", [binary, *words], directory / "log"))
+
+    def __enter__(self) -> Self:
+        try:
+            for process, port in zip(self.processes, self._client_ports, strict=True):
+                process.wait_until(lambda port=port: _is_healthy(port), _READY_TIMEOUT_S, "healthy")  # type: ignore[misc]
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        for process in self.processes:
+            process.send_stop()
+        for process in self.processes:
+            process.stop()
+
+    def leader(self) -> str:
+        """host:port of the leader's client side."""
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            for port in self._client_ports:
+                status = _ask(port, "POST", "/v3/maintenance/status", {})
+                if status.get("leader", "0") == status.get("header", {}).get("member_id"):
+                    return f"127.0.0.1:{port}"
+            time.sleep(0.1)
+        raise TimeoutError("etcd has no leader")
+
+    def cpu_seconds(self) -> float:
+        """Of all nodes since they started."""
+        return sum(process.cpu_seconds() for process in self.processes)
+
+
+def _is_healthy(port: int) -> bool:
+    try:
+        return bool(_ask(port, "GET", "/health").get("health") == "true")
+    except OSError:
+        return False
+
+
+def _ask(port: int, method: str, path: str, body: object = None) -> dict[str, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body))
+        answer = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    assert isinstance(answer, dict)
+    return answer

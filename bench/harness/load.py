@@ -1,0 +1,110 @@
+"""The load generator, built from `bench/loadgen` with Debian's Go and clientv3, and run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.harness.stage import Stage
+
+_SOURCE = Path(__file__).resolve().parent.parent / "loadgen"
+_BINARY = _SOURCE / "build" / "loadgen"
+_GO_PATH = "/usr/share/gocode"
+_CLIENT = Path(_GO_PATH, "src/go.etcd.io/etcd/clientv3")
+
+
+class Missing(Exception):
+    """A system package is missing; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A closed loop: `connections` x `outstanding` operations of `kind` (put, get, bulk) in flight."""
+
+    kind: str
+    connections: int
+    outstanding: int
+    keys: int = 10_000
+    value_bytes: int = 100
+    batch_rows: int = 100
+    python_client: bool = False
+    """Drive neumann with bench/rawclient.py; it knows puts only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the load generator saw. `rate` is rows a second; times in ms from request to answer."""
+
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    cpu_us: float = 0.0
+    """CPU time of all three nodes per row, warm-up included."""
+
+
+class LoadFailed(Exception):
+    """An operation was answered wrongly or not at all."""
+
+
+def require(program: str, package: str) -> Path:
+    """The program's path; Missing names the Debian package."""
+    found = shutil.which(program)
+    if found is None:
+        raise Missing(f"the system package {package} is missing; install it with: apt-get install {package}")
+    return Path(found)
+
+
+def build() -> None:
+    """Build the load generator; a second time this costs Go's look at its cache."""
+    go = require("go", "golang-go")
+    if not _CLIENT.is_dir():
+        package = "golang-etcd-server-dev"
+        raise Missing(f"the system package {package} is missing; install it with: apt-get install {package}")
+    environ = {**os.environ, "GO111MODULE": "off", "GOPATH": _GO_PATH, "GOFLAGS": ""}
+    done = subprocess.run(
+        [go, "build", "-o", _BINARY, "."], cwd=_SOURCE, env=environ, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise LoadFailed(f"go build of {_SOURCE} failed:\n{done.stderr}")
+
+
+def drive(target: str, endpoint: str, load: Load, stage: Stage, seed: int) -> Figures:
+    """One round of `load` on `target` ("etcd", "neumann") at its leader."""
+    return _run(target, endpoint, load, seed, seconds=stage.seconds, warmup_s=stage.warmup_s)
+
+
+def fill(target: str, endpoint: str, load: Load) -> None:
+    """Put each key once, so that a get always finds a row and a put replaces one."""
+    filling = Load("fill", load.connections, max(32, load.outstanding), load.keys, load.value_bytes)
+    _run(target, endpoint, filling, seed=0, seconds=0.0, warmup_s=0.0)
+
+
+def _run(target: str, endpoint: str, load: Load, seed: int, seconds: float, warmup_s: float) -> Figures:
+    flags: dict[str, object] = {
+        "endpoint": endpoint,
+        "connections": load.connections,
+        "outstanding": load.outstanding,
+        "keys": load.keys,
+        "value-bytes": load.value_bytes,
+        "seconds": seconds,
+        "warmup": warmup_s,
+        "seed": seed,
+    }
+    program: list[str | Path] = [sys.executable, "-m", "bench.rawclient"]
+    if target != "neumann" or not load.python_client:
+        program = [_BINARY]
+        flags |= {"target": target, "workload": load.kind, "batch": load.batch_rows}
+    words = [word for name, value in flags.items() for word in (f"-{name}", str(value))]
+    done = subprocess.run([*program, *words], capture_output=True, text=True)
+    if done.returncode:
+        raise LoadFailed(done.stderr.strip())
+    seen = json.loads(done.stdout)
+    if seen["errors"] or not seen["operations"]:
+        raise LoadFailed(f"{target}: {seen['errors']} operations failed; the first: {seen['error']}")
+    return Figures(seen["rate"], seen["p50_ms"], seen["p99_ms"], seen["max_ms"])

@@ -1,0 +1,1 @@
+"""The runbook's procedures, executed on real processes, sockets and files."""

@@ -1,0 +1,250 @@
+"""A cluster of real `neumann` processes on loopback, driven as an operator drives it.
+
+Each member has a directory of its own, `<root>/<id>/`, with its config file, its data directory and its
+log. Nothing here imports the product: the server and `neumann-admin` are run as programs, and requests
+are plain HTTP. Used by the drill, the procedure tests and the benchmarks.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from tests.ports import free_ports
+from tests.procedures.process import Process, StartFailed
+
+READY_TIMEOUT_S = 30.0
+BIN = Path(sys.executable).parent
+
+Command = Sequence[str | Path]
+Environ = Mapping[str, str]
+Holds = Callable[[dict[str, Any]], bool]
+"""A condition on what GET /admin/status answers."""
+
+Sections = Mapping[str, Mapping[str, object]]
+"""Config sections to keys to values, as in the config file."""
+
+
+class Answer(NamedTuple):
+    """What a node answered over HTTP; `body` is decoded JSON where it is JSON, else text."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+
+
+class Ended(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+class CommandFailed(Exception):
+    """A command of the procedure ended with another exit code than 0; the text is what it said."""
+
+
+def run(command: Command, environ: Environ | None = None, timeout_s: float = 120) -> Ended:
+    """Run to the end, with its output captured."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        env={**os.environ, **(environ or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def must(command: Command, environ: Environ | None = None, timeout_s: float = 120) -> str:
+    """The output of a command that has to succeed."""
+    ended = run(command, environ, timeout_s)
+    if ended.code:
+        said = (ended.err or ended.out).strip()
+        raise CommandFailed(f"`{' '.join(str(word) for word in command)}` ended with {ended.code}: {said}")
+    return ended.out
+
+
+class Member:
+    """One node: where it lives, and its process while it runs."""
+
+    def __init__(self, node_id: str, root: Path) -> None:
+        self.id = node_id
+        self.directory = root / node_id
+        self.data = self.directory / "data"
+        self.config = self.directory / "config.toml"
+        self.log = self.directory / "log"
+        rpc_port, self.admin_port = free_ports(2)
+        self.address = f"127.0.0.1:{rpc_port}"
+        self.admin_url = f"http://127.0.0.1:{self.admin_port}"
+        self.process: Process | None = None
+
+    def write_config(self, peers: Mapping[str, str], sections: Sections) -> None:
+        """Its config file, anew; `peers` are id -> address of all members."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        node = {
+            "id": self.id,
+            "data_dir": str(self.data),
+            "listen": self.address,
+            "admin_listen": self.admin_url.removeprefix("http://"),
+            "peers": [f"{peer}={address}" for peer, address in peers.items()],
+        }
+        lines = []
+        for section, keys in {**sections, "node": {**sections.get("node", {}), **node}}.items():
+            # A JSON string, number, boolean or list of strings is the same in TOML.
+            lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items()), ""]
+        self.config.write_text("\n".join(lines))
+
+    def start(self, *flags: str, launcher: Command = (BIN / "neumann",)) -> None:
+        """Start the server; it may answer a little later (`wait_live`)."""
+        assert not self.is_running(), f"{self.id} runs already"
+        self.process = Process(self.id, [*launcher, "--config", self.config, *flags], self.log)
+
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.exit_code() is None
+
+    def stop(self) -> int:
+        """A clean stop; its exit code."""
+        assert self.process is not None
+        return self.process.stop()
+
+    def kill(self) -> None:
+        """As if its machine lost power, save for the page cache."""
+        assert self.process is not None
+        self.process.kill()
+
+    def request(self, method: str, path: str, body: object = None, timeout_s: float = 70.0) -> Answer:
+        """One HTTP request; OSError where nothing answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=timeout_s)
+        try:
+            data = None if body is None else json.dumps(body).encode()
+            connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
+            response = connection.getresponse()
+            raw = response.read()
+        except http.client.HTTPException as error:  # it went away in the middle of an answer
+            raise ConnectionError(f"{self.id}: {error!r}") from error
+        finally:
+            connection.close()
+        is_json = response.headers.get_content_type() == "application/json"
+        return Answer(response.status, json.loads(raw) if is_json else raw.decode(), dict(response.headers))
+
+    def admin(self, *words: str | Path, timeout_s: float = 120) -> Ended:
+        """`neumann-admin` pointed at this member."""
+        environ = {"NEUMANN_ADMIN": self.admin_url, "NEUMANN_CONFIG": str(self.config)}
+        return run([BIN / "neumann-admin", *words], environ, timeout_s)
+
+    def must_admin(self, *words: str | Path, timeout_s: float = 120) -> str:
+        """The output of a `neumann-admin` verb that has to succeed."""
+        environ = {"NEUMANN_ADMIN": self.admin_url, "NEUMANN_CONFIG": str(self.config)}
+        return must([BIN / "neumann-admin", *words], environ, timeout_s)
+
+    def serves(self) -> bool:
+        """Whether it answers requests for data now."""
+        try:
+            return self.request("GET", "/health", timeout_s=5).status == 200
+        except OSError:
+            return False
+
+    def status(self) -> dict[str, Any]:
+        """GET /admin/status, or {} while it doesn't answer."""
+        try:
+            answer = self.request("GET", "/admin/status", timeout_s=5)
+        except OSError:
+            return {}
+        return dict(answer.body) if answer.status == 200 else {}
+
+
+class Cluster:
+    """Members under one root. As a context manager it stops what still runs."""
+
+    def __init__(
+        self, root: Path, ids: Sequence[str] = ("n1", "n2", "n3"), sections: Sections | None = None
+    ) -> None:
+        self.root = root
+        self.members = [Member(node_id, root) for node_id in ids]
+        peers = {member.id: member.address for member in self.members}
+        for member in self.members:
+            member.write_config(peers, sections or {})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __getitem__(self, node_id: str) -> Member:
+        return next(member for member in self.members if member.id == node_id)
+
+    @property
+    def contact(self) -> str:
+        """What `neumann.connect` takes."""
+        return ",".join(member.address for member in self.members)
+
+    def start(self, *flags: str, launcher: Command = (BIN / "neumann",)) -> None:
+        """Start every member that does not run, and wait until all serve."""
+        for member in self.members:
+            if not member.is_running():
+                member.start(*flags, launcher=launcher)
+        self.wait_serving()
+
+    def wait_serving(self, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Until every running member serves; StartFailed names the one that does not."""
+        deadline = time.monotonic() + timeout_s
+        for member in self.running():
+            assert member.process is not None
+            member.process.wait_until(member.serves, max(0.0, deadline - time.monotonic()), "serving")
+
+    def wait_for(self, holds: Holds, what: str, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Until a running member's status fulfils `holds`; StartFailed says `what` did not happen."""
+        deadline = time.monotonic() + timeout_s
+        status: dict[str, Any] = {}
+        while time.monotonic() < deadline:
+            for member in self.running():
+                status = member.status()
+                if status and holds(status):
+                    return
+            time.sleep(0.05)
+        raise StartFailed(f"{what}: not within {timeout_s:g} s; the last status was {json.dumps(status)}")
+
+    def wait_voters(self, count: int, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Until that many members are voters (the leader counts)."""
+
+        def holds(status: dict[str, Any]) -> bool:
+            return sum(member["role"] in ("leader", "voter") for member in status["members"]) >= count
+
+        self.wait_for(holds, f"{count} voters", timeout_s)
+
+    def leader(self, timeout_s: float = READY_TIMEOUT_S) -> Member:
+        """The running member that a running member says leads, itself included."""
+        found: list[Member] = []
+
+        def holds(status: dict[str, Any]) -> bool:
+            found[:] = [member for member in self.running() if member.id == status.get("leader")]
+            return bool(found)
+
+        self.wait_for(holds, "a leader", timeout_s)
+        return found[0]
+
+    def running(self) -> list[Member]:
+        return [member for member in self.members if member.is_running()]
+
+    def stop(self) -> None:
+        """Stop every running member cleanly, all at once."""
+        for member in self.running():
+            assert member.process is not None
+            member.process.send_stop()
+        for member in self.members:
+            if member.process is not None:
+                member.process.stop()
