@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import accumulate, islice
 
 from neumann.env import Disk
@@ -26,7 +26,7 @@ _ROWS_AT_ONCE = 4096
 class TableWriter:
     """Takes rows in order, in runs of any length. `label` tells temporary files apart.
 
-    Then either `finish` or `abandon` is called. Disk errors are OSError.
+    Then `finish`, and `close` in any case. Disk errors are OSError.
     """
 
     def __init__(self, disk: Disk, directory: str, block_bytes: int, label: str = "table") -> None:
@@ -77,25 +77,23 @@ class TableWriter:
         if self._waiting.keys:
             self._write_block(self._waiting)
         if not self._rows:
-            self.abandon()
             return None
         index = Index(self._first_keys, self._ends, self._last_key)
         digest = self._digest.digest()
         self._append(table_format.encode_end(index, self._rows, self._tombstones, self._raw_bytes, digest))
         self._flush()
         self._file.sync()
-        self._file.close()
-        ref = TableRef(
-            digest, self._rows, self._tombstones, self._raw_bytes, self._first_keys[0], self._last_key
-        )
         self._disk.rename(self._temporary, posixpath.join(self._directory, names.table_name(digest)))
         self._disk.sync_dir(self._directory)
-        return ref
+        return TableRef(
+            digest, self._rows, self._tombstones, self._raw_bytes, self._first_keys[0], self._last_key
+        )
 
-    def abandon(self) -> None:
-        """Remove what was written so far."""
+    def close(self) -> None:
+        """Release the file, and remove what was not finished."""
         self._file.close()
-        self._disk.unlink(self._temporary)
+        if self._disk.exists(self._temporary):
+            self._disk.unlink(self._temporary)
 
     def _write_block(self, rows: Columns) -> None:
         content = table_format.encode_content(rows)
@@ -121,17 +119,28 @@ class TableWriter:
         self._pending_bytes = 0
 
 
+def write_runs(
+    disk: Disk, directory: str, runs: Iterable[Columns], block_bytes: int, label: str = "table"
+) -> TableRef | None:
+    """Write rows that come in runs, in order; None, and no file, where there are none."""
+    writer = TableWriter(disk, directory, block_bytes, label)
+    try:
+        for run in runs:
+            writer.add(run)
+        return writer.finish()
+    finally:
+        writer.close()
+
+
 def write_table(
     disk: Disk, directory: str, rows: Iterable[tuple[str, Version]], block_bytes: int, label: str = "table"
 ) -> TableRef | None:
-    """Write rows that come in the order of their addresses; None, and no file, where there are none."""
-    writer = TableWriter(disk, directory, block_bytes, label)
+    """The same for single rows, in the order of their addresses."""
+    return write_runs(disk, directory, _runs(rows), block_bytes, label)
+
+
+def _runs(rows: Iterable[tuple[str, Version]]) -> Iterator[Columns]:
     remaining = iter(rows)
-    try:
-        while part := list(islice(remaining, _ROWS_AT_ONCE)):
-            keys, versions = zip(*part, strict=True)
-            writer.add(Columns(keys, *zip(*versions, strict=True)))
-        return writer.finish()
-    except BaseException:
-        writer.abandon()
-        raise
+    while part := list(islice(remaining, _ROWS_AT_ONCE)):
+        keys, versions = zip(*part, strict=True)
+        yield Columns(keys, *zip(*versions, strict=True))

@@ -1,0 +1,229 @@
+"""The pipeline behind snapshot markers: a frozen memtable becomes a table, and a manifest names it.
+
+Markers are worked off in their order, one at a time:
+
+    flush job  ->  own merge awaited, if the marker installs it  ->  manifest built and made durable
+               ->  store adopts it  ->  `on_snapshot`  ->  files nobody needs unlinked  ->  next merge begun
+
+What a manifest says never depends on when a job ends (compaction.py); only how long it takes to be made
+does. So a slow node falls behind and not apart. Everything here runs on the event loop; jobs run in the
+helper process, and disk work in the lane.
+
+A job whose helper died is run again; on a full disk the pipeline waits for room. Anything else ends it:
+`on_failure` is told once, and no snapshot is made any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from neumann.env import Disk, Jobs, Lane
+from neumann.env.files import remove_temporaries
+from neumann.errors import DiskFull, StorageFailed
+from neumann.format.manifest import Compaction, Manifest, TableRef, layout_digest
+from neumann.format.special import Marker
+from neumann.machine.state import MachineState
+from neumann.store import jobs as store_jobs
+from neumann.store.compaction import drops_tombstones, installs, next_manifest
+from neumann.store.manifests import kept_manifests, remove_old, write_manifest
+from neumann.store.memtable import Frozen
+from neumann.store.store import Store
+from neumann.store.table_reader import Table
+
+ATTEMPTS_MAX = 3
+RETRY_S = 0.5
+DISK_FULL_RETRY_S = 2.0
+
+Piece = tuple[str, int, int]
+"""Part of a segment: (path, offset, length)."""
+OnSnapshot = Callable[[Manifest, bytes, Marker], None]
+"""A snapshot is durable: its manifest, its layout digest, its marker."""
+
+
+class _Work(NamedTuple):
+    marker: Marker
+    frozen: Frozen
+    state: MachineState
+    pieces: Sequence[Piece]
+
+
+class _Merge(NamedTuple):
+    compaction: Compaction
+    task: asyncio.Task[TableRef | None]
+
+
+class Checkpointer:
+    """One of each Store. `start` it before anything is submitted."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        jobs: Jobs,
+        lane: Lane,
+        store: Store,
+        on_snapshot: OnSnapshot,
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self._disk = disk
+        self._jobs = jobs
+        self._lane = lane
+        self._store = store
+        self._on_snapshot = on_snapshot
+        self._on_failure = on_failure
+        self._waiting: deque[_Work] = deque()
+        self._pipeline: asyncio.Task[None] | None = None
+        self._merge: _Merge | None = None
+        self._has_failed = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a snapshot or a merge is under way."""
+        return bool(self._waiting) or (self._merge is not None and not self._merge.task.done())
+
+    @property
+    def finished_compaction(self) -> int:
+        """The marker that chose the compaction in flight, once its own merge is done: the leader's next
+        marker may name it. 0 for none."""
+        compaction, merge = self._store.manifest.compaction, self._merge
+        is_done = merge is not None and merge.compaction == compaction and merge.task.done()
+        return compaction.chosen_index if compaction and is_done and not self._has_failed else 0
+
+    async def start(self) -> None:
+        """Clear away what a crash left, and go on with the compaction that is in flight."""
+        await self._lane.run(self._clear_away)
+        self._begin_merge()
+
+    def submit(self, marker: Marker, frozen: Frozen, state: MachineState, pieces: Sequence[Piece]) -> None:
+        """Make the snapshot of a marker. `state` is a copy of the machine's at the marker, `pieces` the
+        log from behind frozen.first up to frozen.point; the log keeps them until the snapshot is made.
+        """
+        assert marker.snapshot and state.applied == frozen.point
+        if self._has_failed:
+            return
+        self._waiting.append(_Work(marker, frozen, state, pieces))
+        if self._pipeline is None or self._pipeline.done():
+            self._pipeline = asyncio.create_task(self._work_off())
+
+    async def drain(self) -> None:
+        """Wait until every snapshot that was submitted is made, or the pipeline has failed."""
+        if self._pipeline is not None:
+            await asyncio.wait([self._pipeline])
+
+    async def close(self) -> None:
+        """Stop where it is; the log has what is not in a snapshot yet."""
+        tasks = [self._pipeline, self._merge.task if self._merge else None]
+        running = [task for task in tasks if task is not None and not task.done()]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+    async def _work_off(self) -> None:
+        try:
+            while self._waiting:
+                await self._checkpoint(self._waiting[0])
+                self._waiting.popleft()
+        except Exception as error:
+            self._fail(error)
+
+    async def _checkpoint(self, work: _Work) -> None:
+        before = self._store.manifest
+        assert work.frozen.first == before.point, "markers are worked off in order, each once"
+        flushed = await self._flush(work, before.block_bytes)
+        merged = None
+        if installs(before, work.marker):
+            assert self._merge is not None and self._merge.compaction == before.compaction
+            merged = await self._merge.task
+            self._merge = None
+        manifest = next_manifest(before, work.state, work.marker, flushed, merged)
+
+        def make_durable() -> tuple[Table, ...]:
+            write_manifest(self._disk, self._store.directory, manifest)
+            return self._store.open_tables(manifest)
+
+        self._store.adopt(manifest, await self._on_disk(make_durable))
+        self._on_snapshot(manifest, layout_digest(manifest), work.marker)
+        if self._merge is None or self._merge.task.done():
+            output = self._merge.task.result() if self._merge else None
+            keep = [output.digest] if output else []
+            await self._on_disk(lambda: self._unlink_unneeded(keep))
+        self._begin_merge()
+
+    async def _flush(self, work: _Work, block_bytes: int) -> TableRef | None:
+        frozen = work.frozen
+        if not frozen.rows:
+            return None
+        params = {
+            "directory": self._store.directory,
+            "block_bytes": block_bytes,
+            "pieces": list(work.pieces),
+            "first": frozen.first.index + 1,
+            "last": frozen.point.index,
+            "skipped": frozen.skipped,
+        }
+        return await self._job(store_jobs.FLUSH, params)
+
+    def _begin_merge(self) -> None:
+        """Begin with the compaction of the manifest, unless that is what runs already."""
+        manifest = self._store.manifest
+        if manifest.compaction is None or self._merge is not None:
+            return
+        params = {
+            "directory": self._store.directory,
+            "block_bytes": manifest.block_bytes,
+            "inputs": [digest.hex() for digest in manifest.compaction.inputs],
+            "drop_tombstones": drops_tombstones(manifest),
+        }
+        task = asyncio.create_task(self._job(store_jobs.MERGE, params))
+        task.add_done_callback(self._merge_ended)
+        self._merge = _Merge(manifest.compaction, task)
+
+    def _merge_ended(self, task: asyncio.Task[TableRef | None]) -> None:
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._fail(error)
+
+    async def _job(self, function: str, params: Mapping[str, object]) -> TableRef | None:
+        """Run a job that writes a table, again where its helper died or the disk was full."""
+        attempts = 0
+        while True:
+            try:
+                fields = (await self._jobs.run(function, params))["table"]
+            except DiskFull:
+                await asyncio.sleep(DISK_FULL_RETRY_S)
+            except StorageFailed:
+                attempts += 1
+                if attempts == ATTEMPTS_MAX:
+                    raise
+                await asyncio.sleep(RETRY_S)
+            else:
+                return TableRef(*fields) if fields else None
+
+    async def _on_disk(self, work: Callable[[], Any]) -> Any:
+        """Do small disk work in the lane, again where the disk was full."""
+        while True:
+            try:
+                return await self._lane.run(work)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise StorageFailed(f"a snapshot could not be written: {error}") from error
+                await asyncio.sleep(DISK_FULL_RETRY_S)
+
+    def _clear_away(self) -> None:
+        remove_temporaries(self._disk, self._store.directory)
+        self._unlink_unneeded([])
+
+    def _unlink_unneeded(self, keep: list[bytes]) -> None:
+        """Old manifests, and the tables that neither a kept manifest nor `keep` names."""
+        directory = self._store.directory
+        remove_old(self._disk, directory)
+        kept = kept_manifests(self._disk, directory)
+        self._store.collect({ref.digest for manifest in kept for ref in manifest.tables} | set(keep))
+
+    def _fail(self, error: Exception) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            self._on_failure(error)

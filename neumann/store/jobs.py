@@ -1,0 +1,108 @@
+"""What the helper process does for the store: `flush` and `merge` (env/worker.py calls them by name).
+
+A job gets plain values and the disk, writes one table under its digest, and tells its TableRef. It may
+be run again at any time: what a dead one left behind is a temporary file, which the next one replaces.
+A full disk is DiskFull, everything else that fails on the disk OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+import posixpath
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from neumann.env import Disk
+from neumann.errors import Corrupt, DiskFull
+from neumann.format import frame as frame_format
+from neumann.format import names
+from neumann.format.command import decode_body
+from neumann.format.frame import Frame, FrameDamaged, Kind
+from neumann.format.manifest import TableRef
+from neumann.machine.apply import Rows, derive_rows
+from neumann.store.memtable import sorted_columns
+from neumann.store.merge import BLOCKS_AT_ONCE
+from neumann.store.merge import merge as merge_runs
+from neumann.store.table_reader import Table
+from neumann.store.table_writer import write_runs
+
+FLUSH = f"{__name__}:flush"
+MERGE = f"{__name__}:merge"
+
+
+def flush(disk: Disk, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the table of the log's entries first..last.
+
+    params: directory, block_bytes, first, last, skipped (indexes of entries without effect), pieces:
+    (segment path, offset, length) of the frames, in order. Result: `table`, a TableRef or None.
+    """
+    rows: Rows = {}
+    skipped = frozenset(params["skipped"])
+    behind = params["first"] - 1
+    before: Frame | None = None
+    for frame, where in _frames(disk, params["pieces"]):
+        if before is not None:
+            frame_format.check_follows(before.header, frame.header)
+        elif frame.header.first_index != behind + 1:
+            raise Corrupt(f"{where}: begins at {frame.header.first_index}, {behind + 1} was asked for")
+        if frame.header.kind is Kind.DATA:
+            derive_rows(frame.header, decode_body(frame.body), skipped, rows)
+        before, behind = frame, frame.header.last_index
+    if behind != params["last"]:
+        raise Corrupt(f"the log's pieces end at {behind}, {params['last']} was asked for")
+
+    def write() -> TableRef | None:
+        runs = iter([sorted_columns(rows)])
+        return write_runs(disk, params["directory"], runs, params["block_bytes"], "flush")
+
+    return _tell(write)
+
+
+def merge(disk: Disk, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge tables into one.
+
+    params: directory, block_bytes, drop_tombstones, inputs: hexadecimal digests, newest first. Result:
+    `table`, a TableRef, or None where no row was left.
+    """
+    directory = params["directory"]
+
+    def write() -> TableRef | None:
+        tables = []
+        for digest in params["inputs"]:
+            path = posixpath.join(directory, names.table_name(bytes.fromhex(digest)))
+            if not disk.exists(path):
+                raise Corrupt(f"{path} is missing, and a compaction needs it")
+            tables.append(Table(disk, path, None))
+        sources = [table.chunks(blocks_at_once=BLOCKS_AT_ONCE) for table in tables]
+        runs = merge_runs(sources, drop_tombstones=params["drop_tombstones"])
+        return write_runs(disk, directory, runs, params["block_bytes"], "merge")
+
+    return _tell(write)
+
+
+def _tell(write: Callable[[], TableRef | None]) -> dict[str, Any]:
+    try:
+        return {"table": write()}
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFull("no space left to write a table") from error
+        raise
+
+
+def _frames(disk: Disk, pieces: list[tuple[str, int, int]]) -> Iterator[tuple[Frame, str]]:
+    """The frames in these parts of segments, each with where it is; any damage is Corrupt."""
+    for path, offset, length in pieces:
+        file = disk.open(path)
+        try:
+            data = file.pread(length, offset)
+        finally:
+            file.close()
+        place = 0
+        while place < length:
+            where = f"{path}, offset {offset + place}"
+            try:
+                frame = frame_format.decode(data, place)
+            except FrameDamaged as error:
+                raise Corrupt(f"{where}: {error.message}") from error
+            yield frame, where
+            place += len(frame.data)
