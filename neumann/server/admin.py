@@ -1,0 +1,232 @@
+"""The HTTP server of a node: /admin and /health here, /kv and /metrics beside it (interface.md, 2).
+
+Any node takes any request: what only a leader can do, the node forwards. `serve` begins to listen and
+`AdminServer.close` ends it; the node itself is neither started nor stopped here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from neumann.config import Config, split_address
+from neumann.env.files import read_file
+from neumann.errors import BadInput, ConfigError, InUse, NotFound
+from neumann.server import http
+from neumann.server.http import answer, flag, object_body, parameters, seconds
+from neumann.server.kv import KvRoutes
+from neumann.server.metrics import metrics_text
+from neumann.snapshot import listing
+from neumann.snapshot.publish import Published, list_published
+
+if TYPE_CHECKING:
+    from neumann.runtime.node import Node
+
+_SNAPSHOT_TIMEOUT_S = 60.0
+_FLUSH_TIMEOUT_S = 60.0
+_PAUSE_S, _PAUSE_S_MAX = 600.0, 7 * 86_400.0
+
+
+class AdminRoutes:
+    """The handlers of /admin, /health and /metrics."""
+
+    def __init__(self, node: Node, counters: http.HttpCounters) -> None:
+        self._node = node
+        self._counters = counters
+        self._lane = node.env.lane("admin")
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def close(self, app: web.Application) -> None:
+        """End the thread that reads directories."""
+        self._lane.close()
+
+    def table(self) -> list[web.RouteDef]:
+        """For app.add_routes."""
+        return [
+            web.get("/health", self.get_health),
+            web.get("/health/live", self.get_live),
+            web.get("/metrics", self.get_metrics),
+            web.get("/admin/cluster", self.get_cluster),
+            web.get("/admin/status", self.get_status),
+            web.get("/admin/stats", self.get_stats),
+            web.get("/admin/members", self.get_members),
+            web.get("/admin/archive", self.get_archive),
+            web.get("/admin/snapshots", self.get_snapshots),
+            web.get("/admin/snapshots/{id}", self.get_snapshot),
+            web.post("/admin/snapshot", self.post_snapshot),
+            web.post("/admin/writes/pause", self.post_pause),
+            web.post("/admin/writes/resume", self.post_resume),
+            web.post("/admin/restore-points", self.post_restore_point),
+            web.post("/admin/archive/flush", self.post_flush),
+        ]
+
+    async def get_health(self, request: web.Request) -> web.Response:
+        """200 if this node serves requests, 503 with the reason and the remedy if not."""
+        parameters(request)
+        serves, reason, remedy = self._node.serving()
+        if serves:
+            return answer({"serving": True})
+        body = {"serving": False, "error": reason, "code": "unavailable", "remedy": remedy}
+        return answer(body, status=503, headers={"Retry-After": "1"})
+
+    async def get_live(self, request: web.Request) -> web.Response:
+        """200: the process lives and its event loop turns."""
+        return answer({"live": True})
+
+    async def get_metrics(self, request: web.Request) -> web.Response:
+        """Prometheus text."""
+        text = metrics_text(self._node.gauges(), self._counters)
+        return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def get_cluster(self, request: web.Request) -> web.Response:
+        """cluster-info."""
+        parameters(request)
+        return answer(await self._node.cluster_info())
+
+    async def get_status(self, request: web.Request) -> web.Response:
+        """cluster-status."""
+        parameters(request)
+        return answer(await self._node.status())
+
+    async def get_stats(self, request: web.Request) -> web.Response:
+        """stats: exact, so it costs a scan of the keys."""
+        parameters(request)
+        return answer(await self._node.stats())
+
+    async def get_members(self, request: web.Request) -> web.Response:
+        """The members as the status has them."""
+        parameters(request)
+        return answer({"members": (await self._node.status())["members"]})
+
+    async def get_archive(self, request: web.Request) -> web.Response:
+        """Lag, last error and last file of the archive."""
+        parameters(request)
+        return answer((await self._node.status())["archive"])
+
+    async def get_snapshots(self, request: web.Request) -> web.Response:
+        """What this node has published, newest first."""
+        parameters(request)
+        return answer({"snapshots": [listing.summary(found) for found in await self._published()]})
+
+    async def get_snapshot(self, request: web.Request) -> web.Response:
+        """One of them."""
+        parameters(request)
+        wanted = request.match_info["id"]
+        for found in await self._published():
+            if found.id == wanted:
+                return answer(listing.detail(found))
+        raise NotFound(f"this node has no snapshot {wanted}", remedy="GET /admin/snapshots lists them")
+
+    async def _published(self) -> list[Published]:
+        directory = self._node.paths.snapshots
+        found: list[Published] = await self._lane.run(lambda: list_published(self._node.env.disk, directory))
+        return found
+
+    async def post_snapshot(self, request: web.Request) -> web.Response:
+        """Make and publish a snapshot; with ?wait=false only begin it (202)."""
+        given = parameters(request, "wait", "timeout_s")
+        body = await object_body(request, "timeout_s")
+        timeout_s = _timeout(given, body, _SNAPSHOT_TIMEOUT_S)
+        work = asyncio.create_task(self._node.snapshot(timeout_s))
+        if flag(given, "wait", True):
+            return answer(await work)
+        return await self._begun(work)
+
+    async def _begun(self, work: asyncio.Task[dict[str, Any]]) -> web.Response:
+        """202 for what goes on without its client; what fails at once still is that failure."""
+        self._running.add(work)
+        work.add_done_callback(self._running.discard)
+        await asyncio.wait([work], timeout=0.2)
+        if work.done():
+            return answer(work.result(), status=202)
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return answer({"begun": True, "see": "/admin/snapshots"}, status=202)
+
+    async def post_pause(self, request: web.Request) -> web.Response:
+        """Pause writes on the whole cluster for at most `max_s`."""
+        parameters(request)
+        body = await object_body(request, "max_s", "reason")
+        max_s = seconds(body.get("max_s"), "max_s", _PAUSE_S, _PAUSE_S_MAX)
+        return answer(await self._node.pause_writes(max_s=max_s, reason=_text(body, "reason")))
+
+    async def post_resume(self, request: web.Request) -> web.Response:
+        """End the pause; 409 if it had ended before."""
+        parameters(request)
+        await object_body(request)
+        return answer(await self._node.resume_writes())
+
+    async def post_restore_point(self, request: web.Request) -> web.Response:
+        """Name this moment."""
+        parameters(request)
+        body = await object_body(request, "name")
+        return answer(await self._node.restore_point(_text(body, "name")))
+
+    async def post_flush(self, request: web.Request) -> web.Response:
+        """Seal, and wait until everything up to now is archived."""
+        given = parameters(request, "timeout_s")
+        body = await object_body(request, "timeout_s")
+        return answer(await self._node.archive_flush(_timeout(given, body, _FLUSH_TIMEOUT_S)))
+
+
+class AdminServer:
+    """A listening server."""
+
+    def __init__(self, runner: web.AppRunner) -> None:
+        self._runner = runner
+
+    async def close(self) -> None:
+        """Stop listening; requests in progress get a moment to end."""
+        await self._runner.cleanup()
+
+
+async def serve(node: Node, config: Config) -> AdminServer:
+    """Listen on `node.admin_listen`. InUse if the port is taken, ConfigError for a bad token file."""
+    counters = http.HttpCounters()
+    token = _read_token(node, config.security.token_file)
+    app = web.Application(
+        middlewares=http.middlewares(node, token, counters), client_max_size=http.BODY_BYTES_MAX
+    )
+    app.add_routes(KvRoutes(node).table())
+    admin = AdminRoutes(node, counters)
+    app.add_routes(admin.table())
+    app.on_cleanup.append(admin.close)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+    await runner.setup()
+    host, port = split_address(config.node.admin_listen)
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        if error.errno == errno.EADDRINUSE:
+            raise InUse(
+                f"{config.node.admin_listen} is in use by another process",
+                remedy="stop it, or choose another node.admin_listen",
+            ) from error
+        raise ConfigError(f"can't listen on {config.node.admin_listen}: {error.strerror}") from error
+    return AdminServer(runner)
+
+
+def _read_token(node: Node, path: str) -> str:
+    if not path:
+        return ""
+    try:
+        token = read_file(node.env.disk, path).decode().strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"security.token_file {path} can't be read: {error}") from error
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(f"security.token_file {path} does not hold one word", remedy="write a random token")
+    return token
+
+
+def _timeout(given: dict[str, str], body: dict[str, Any], default: float) -> float:
+    return seconds(given.get("timeout_s", body.get("timeout_s")), "timeout_s", default)
+
+
+def _text(body: dict[str, Any], key: str) -> str:
+    value = body.get(key, "")
+    if not isinstance(value, str):
+        raise BadInput(f"{key} must be text")
+    return value

@@ -1,0 +1,191 @@
+"""/kv: rows over HTTP, JSON in and out, on any node.
+
+    GET    /kv                  {"tables": [...]}
+    GET    /kv/{table}/{key}    the value; its revision is the ETag, its time X-Neumann-Time
+    PUT    /kv/{table}/{key}    the body is the value; {"revision"}
+    DELETE /kv/{table}/{key}    {"revision"}: the index of the delete; a row that is not there stays so
+    GET    /kv/{table}          {"rows": [{"key", "value", "revision", "time"}], "cursor"}
+    POST   /kv                  {"ops": [...]}: all or nothing; {"revision"}
+
+An op is {"put": {"table", "key", "value"}}, {"delete": {"table", "key"}} or {"check": ...}, each with at
+most one of "if_absent": true, "if_revision": n, "if_value": v. On a single row these are If-None-Match:
+* and If-Match: "n". `cursor` is null at the end, else goes into ?cursor= of the next request; the other
+parameters stay the same. Values that JSON does not have: values.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from neumann.errors import BadInput, ConditionFailed, NeumannError, NotFound, Paused
+from neumann.format import command
+from neumann.format.times import time_text
+from neumann.machine.apply import Outcome
+from neumann.server import values
+from neumann.server.http import answer, flag, json_body, number, parameters, seconds
+
+if TYPE_CHECKING:
+    from neumann.runtime.node import Node
+
+_LIMIT, _LIMIT_MAX = 1000, 10_000
+_WRITE_TIMEOUT_S = 10.0
+_Condition = tuple[object, ...] | None
+
+
+class KvRoutes:
+    """The handlers; they hold the node and nothing else."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def table(self) -> list[web.RouteDef]:
+        """For app.add_routes. A key may hold slashes, encoded or not."""
+        row = "/kv/{table}/{key:.+}"
+        return [
+            web.get("/kv", self.get_tables),
+            web.post("/kv", self.post_batch),
+            web.get("/kv/{table}", self.get_rows),
+            web.get(row, self.get_row),
+            web.put(row, self.put_row),
+            web.delete(row, self.delete_row),
+        ]
+
+    async def get_tables(self, request: web.Request) -> web.Response:
+        """GET /kv."""
+        given = parameters(request, "stale")
+        tables = await self._node.tables(stale=flag(given, "stale"))
+        return answer({"tables": tables}, headers=self._index_header())
+
+    async def get_row(self, request: web.Request) -> web.Response:
+        """GET /kv/{table}/{key}."""
+        given = parameters(request, "stale")
+        table, key = request.match_info["table"], request.match_info["key"]
+        row = await self._node.get(table, key, stale=flag(given, "stale"))
+        if row is None:
+            raise NotFound(f"there is no row {table}/{key}")
+        packed, revision, time_ns = row
+        headers = self._index_header()
+        headers["ETag"] = f'"{revision}"'
+        headers["X-Neumann-Time"] = time_text(time_ns, 9)
+        return answer(values.to_json(packed), headers=headers)
+
+    async def get_rows(self, request: web.Request) -> web.Response:
+        """GET /kv/{table}: one page of a scan."""
+        given = parameters(request, "prefix", "start", "stop", "limit", "reverse", "cursor", "stale")
+        reverse = flag(given, "reverse")
+        start, stop = given.get("start", ""), given.get("stop", "")
+        if cursor := given.get("cursor", ""):
+            start, stop = (start, cursor) if reverse else (cursor, stop)
+        rows, cursor = await self._node.scan(
+            request.match_info["table"],
+            start=start,
+            stop=stop,
+            prefix=given.get("prefix", ""),
+            limit=number(given, "limit", _LIMIT, _LIMIT_MAX),
+            reverse=reverse,
+            stale=flag(given, "stale"),
+        )
+        listed = [
+            {"key": key, "value": values.to_json(packed), "revision": revision, "time": time_text(time_ns, 9)}
+            for key, packed, revision, time_ns in rows
+        ]
+        return answer({"rows": listed, "cursor": cursor or None}, headers=self._index_header())
+
+    async def put_row(self, request: web.Request) -> web.Response:
+        """PUT /kv/{table}/{key}."""
+        given = parameters(request, "timeout_s")
+        packed = values.from_json(await json_body(request))
+        table, key = request.match_info["table"], request.match_info["key"]
+        return await self._write(command.encode_put(table, key, packed, _condition_of(request)), given)
+
+    async def delete_row(self, request: web.Request) -> web.Response:
+        """DELETE /kv/{table}/{key}."""
+        given = parameters(request, "timeout_s")
+        table, key = request.match_info["table"], request.match_info["key"]
+        return await self._write(command.encode_delete(table, key, _condition_of(request)), given)
+
+    async def post_batch(self, request: web.Request) -> web.Response:
+        """POST /kv."""
+        given = parameters(request, "timeout_s")
+        body = await json_body(request)
+        if not isinstance(body, dict) or set(body) != {"ops"} or not isinstance(body["ops"], list):
+            raise BadInput('a batch is {"ops": [...]}')
+        ops = [_batch_op(number, op) for number, op in enumerate(body["ops"], 1)]
+        return await self._write(command.encode_batch(ops), given)
+
+    async def _write(self, encoded: bytes, given: dict[str, str]) -> web.Response:
+        timeout_s = seconds(given.get("timeout_s"), "timeout_s", _WRITE_TIMEOUT_S)
+        index, outcome = await self._node.write(encoded, timeout_s)
+        check_outcome(index, outcome)
+        headers = {"ETag": f'"{index}"', "X-Neumann-Index": str(index)}
+        return answer({"revision": index}, headers=headers)
+
+    def _index_header(self) -> dict[str, str]:
+        return {"X-Neumann-Index": str(self._node.applied_index)}
+
+
+def check_outcome(index: int, outcome: int) -> None:
+    """Raise what a committed command that had no effect means to its client."""
+    if outcome == Outcome.APPLIED:
+        return
+    if outcome == Outcome.CONDITION_FAILED:
+        raise ConditionFailed(
+            f"the condition does not hold (index {index}); nothing was written",
+            remedy="read the row again and decide anew",
+        )
+    if outcome == Outcome.PAUSED:
+        raise Paused("writes are paused", remedy="wait, or end the pause with neumann-admin resume-writes")
+    raise NeumannError(f"the command at index {index} changed nothing: no node can decode it")
+
+
+def _condition_of(request: web.Request) -> _Condition:
+    """From If-Match: "revision" and If-None-Match: *."""
+    match, none_match = request.headers.get("If-Match"), request.headers.get("If-None-Match")
+    if match is not None and none_match is not None:
+        raise BadInput("If-Match and If-None-Match exclude each other", remedy="send one")
+    if none_match is not None:
+        if none_match.strip() != "*":
+            raise BadInput(f"If-None-Match: {none_match!r:.40} on a write", remedy="send If-None-Match: *")
+        return (command.ABSENT,)
+    if match is None:
+        return None
+    revision = match.strip().removeprefix('"').removesuffix('"')
+    if not (revision.isascii() and revision.isdecimal() and len(revision) < 20):
+        raise BadInput(f"If-Match: {match!r:.40} is no revision", remedy='send the ETag back: If-Match: "17"')
+    return (command.REVISION, int(revision))
+
+
+_OPS = {"put": command.PUT, "delete": command.DELETE, "check": command.CHECK}
+_ROW_KEYS = frozenset({"table", "key", "value", "if_absent", "if_revision", "if_value"})
+
+
+def _batch_op(position: int, op: Any) -> tuple[int, str, str, _Condition, bytes | None]:
+    """One op of the body as command.encode_batch takes it. Names and limits are checked behind it."""
+    if not isinstance(op, dict) or len(op) != 1 or next(iter(op)) not in _OPS:
+        raise BadInput(f'op {position} is not {{"put": ...}}, {{"delete": ...}} or {{"check": ...}}')
+    [(name, row)] = op.items()
+    if not isinstance(row, dict) or not {"table", "key"} <= set(row) <= _ROW_KEYS:
+        raise BadInput(
+            f"op {position} takes table, key and " + ", ".join(sorted(_ROW_KEYS - {"table", "key"}))
+        )
+    if ("value" in row) != (name == "put"):
+        raise BadInput(f"op {position}: a put has a value, and nothing else has one")
+    packed = values.from_json(row["value"]) if name == "put" else None
+    return _OPS[name], row["table"], row["key"], _row_condition(position, row), packed
+
+
+def _row_condition(position: int, row: dict[str, Any]) -> _Condition:
+    given = sorted(set(row) & {"if_absent", "if_revision", "if_value"})
+    if not given:
+        return None
+    if len(given) > 1:
+        raise BadInput(f"op {position} has {given[0]} and {given[1]}", remedy="one condition a row")
+    if given[0] == "if_absent":
+        if row["if_absent"] is not True:
+            raise BadInput(f"op {position}: if_absent can only be true")
+        return (command.ABSENT,)
+    if given[0] == "if_revision":
+        return (command.REVISION, row["if_revision"])
+    return (command.VALUE, values.from_json(row["if_value"]))
