@@ -1,0 +1,220 @@
+"""The leader gives committed sealed segments to archive_command, oldest first, one at a time.
+
+The contract is PostgreSQL's (design section 7): exit 0 and only 0 means archived. After each success the
+leader proposes `archived`, so what is archived is in the log and never ahead of the truth; nothing else
+says how far the archive reaches. The first one switches archiving on (R7) and goes out before anything
+is archived. A timeline's history file goes before its first segment.
+
+`Archiver` lives as long as its node, so its counters do; `run` lives as long as one leadership.
+Cancelling it kills the command's process group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from neumann.env.doors import CommandEnd, Env
+from neumann.env.files import read_file, write_durable
+from neumann.errors import NeumannError
+from neumann.format import history as history_format
+from neumann.format import names
+from neumann.format.history import History
+from neumann.format.manifest import Archiving
+from neumann.format.names import Paths
+from neumann.format.special import Archived
+from neumann.wal.segment import SegmentInfo
+
+_PLACEHOLDER = re.compile("%([pf%])")
+_QUICK_TRIES = 3
+_QUICK_RETRY_S = 1.0
+_RETRY_S_MAX = 60.0
+_PROPOSE_RETRY_S = 1.0
+
+
+class Settings(NamedTuple):
+    """What of [wal] rules here; read again before each attempt, so a reload takes effect."""
+
+    command: str
+    timeout_s: float
+
+
+class ArchivedLog(Protocol):
+    """What the archiver needs of its node, all as of now, on the event loop."""
+
+    def archiving(self) -> Archiving:
+        """What the applied log says."""
+        ...
+
+    def history(self) -> History:
+        """Of this cluster."""
+        ...
+
+    def first_retained_index(self) -> int:
+        """The first index that the own log still holds."""
+        ...
+
+    def sealed_segments(self, after_index: int) -> Sequence[SegmentInfo]:
+        """Sealed segments, committed to their last entry, with last_index > after_index; oldest first."""
+        ...
+
+    def oldest_client_time_ns(self, after_index: int) -> int:
+        """Time of the oldest client entry behind after_index, committed or not; 0 if there is none."""
+        ...
+
+    def propose(self, special: Archived) -> Awaitable[int]:
+        """Propose it and wait until it is committed; its index. NeumannError if it isn't."""
+        ...
+
+
+@dataclass(slots=True)
+class ArchiveStatus:
+    """What became of the attempts on this node, since it started. Times are 0 for never."""
+
+    files_total: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    last_success_ns: int = 0
+    last_failure_ns: int = 0
+    last_file: str = ""
+    last_error: str = ""
+
+
+class Lag(NamedTuple):
+    """What is not in the archive yet. `seconds`: the age of the oldest client entry that is not."""
+
+    segments: int
+    bytes: int
+    seconds: float
+
+
+def substitute(command: str, path: str, name: str) -> str:
+    """The shell command that archives this file: %p is its path, %f its name, %% a percent sign.
+
+    The configuration has refused any other placeholder.
+    """
+    values = {"p": path, "f": name, "%": "%"}
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], command)
+
+
+class Archiver:
+    """See the module. `run` once for each leadership; `wake` when there may be something to do."""
+
+    def __init__(self, env: Env, paths: Paths, log: ArchivedLog, settings: Callable[[], Settings]) -> None:
+        self.status = ArchiveStatus()
+        self._env = env
+        self._paths = paths
+        self._log = log
+        self._settings = settings
+        self._wakened = asyncio.Event()
+        self._pushed_through = 0
+        self._tries = 0
+
+    def wake(self) -> None:
+        """A segment was sealed or committed, or the settings have changed: look at once."""
+        self._wakened.set()
+
+    def lag(self) -> Lag:
+        """What the archive lacks now; on any node, as far as its own log tells."""
+        archiving = self._log.archiving()
+        waiting = self._log.sealed_segments(archiving.through)
+        oldest_ns = self._log.oldest_client_time_ns(archiving.through)
+        seconds = max(0, self._env.clock.wall_ns() - oldest_ns) / 1e9 if oldest_ns else 0.0
+        return Lag(len(waiting), sum(segment.bytes for segment in waiting), seconds)
+
+    async def run(self) -> None:
+        """Archive until cancelled. The caller is leader, with a committed entry of its own term."""
+        self._tries = 0
+        is_history_due = self._is_history_due()
+        while True:
+            self._wakened.clear()
+            if not self._settings().command:
+                await self._wakened.wait()
+                continue
+            if not self._log.archiving().on:
+                await self._propose(self._log.first_retained_index() - 1)
+            elif is_history_due:
+                is_history_due = not await self._push_history()
+            elif not await self._push_oldest():
+                await self._wakened.wait()
+
+    def _is_history_due(self) -> bool:
+        """Nothing of this timeline is archived yet. Later each manifest has the history as well."""
+        archiving = self._log.archiving()
+        return not archiving.on or archiving.through <= self._log.history().base.index
+
+    async def _push_history(self) -> bool:
+        history = self._log.history()
+        name = names.history_name(history.timeline)
+        path = f"{self._paths.raft}/{name}"
+        data = history_format.encode(history)
+        if not self._env.disk.exists(path) or read_file(self._env.disk, path) != data:
+            write_durable(self._env.disk, path, data)
+        return await self._push(path, name)
+
+    async def _push_oldest(self) -> bool:
+        """Archive the oldest segment that waits; False if there is none. A failure has been waited out."""
+        through = self._log.archiving().through
+        if self._pushed_through > through:
+            await self._propose(self._pushed_through)
+            return True
+        waiting = self._log.sealed_segments(through)
+        if not waiting:
+            return False
+        oldest = waiting[0]
+        if oldest.first_index > through + 1:
+            await self._failed(
+                "missing",
+                oldest.name,
+                f"entries {through + 1}..{oldest.first_index - 1} are neither archived nor in the log here",
+            )
+        elif await self._push(oldest.path, oldest.name):
+            self._pushed_through = oldest.last_index
+            await self._propose(oldest.last_index)
+        return True
+
+    async def _push(self, path: str, name: str) -> bool:
+        """Run the command for one file; True if it ended with 0. A failure has been waited out."""
+        settings = self._settings()
+        command = substitute(settings.command, path, name)
+        end: CommandEnd = await self._env.run_command(command, self._paths.root, settings.timeout_s)
+        status = self.status
+        if end.reason != "ok":
+            said = end.stderr_tail.splitlines()[-1] if end.stderr_tail else f"exit status {end.status}"
+            await self._failed(end.reason, name, said)
+            return False
+        self._tries = 0
+        status.files_total += 1
+        status.last_success_ns = self._env.clock.wall_ns()
+        status.last_file = name
+        status.last_error = ""
+        return True
+
+    async def _failed(self, reason: str, name: str, said: str) -> None:
+        """Count a failure and wait: three times a second, then longer and longer, up to a minute."""
+        self._tries += 1
+        self.status.failures[reason] += 1
+        self.status.last_failure_ns = self._env.clock.wall_ns()
+        self.status.last_error = f"{name}: {reason}: {said}"
+        over = self._tries - _QUICK_TRIES
+        pause_s = _QUICK_RETRY_S if over < 0 else min(_RETRY_S_MAX, 2.0 ** (over + 1))
+        settings = self._settings()
+        deadline = asyncio.get_running_loop().time() + pause_s
+        while self._settings() == settings and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            self._wakened.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._wakened.wait()
+            except TimeoutError:
+                break
+
+    async def _propose(self, through: int) -> None:
+        """Say in the log that everything up to there is archived; what was proposed in vain is repeated."""
+        try:
+            await self._log.propose(Archived(through))
+        except NeumannError as error:
+            self.status.last_error = f"archived through {through}, not yet in the log: {error}"
+            await asyncio.sleep(_PROPOSE_RETRY_S)

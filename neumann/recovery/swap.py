@@ -1,0 +1,130 @@
+"""Changing a whole data directory: what was there goes to `aside/<utc>/`, what is ready takes its place.
+
+Inside the data directory, which may be a mount point, under a journal (snapshot/journal.py): a crash at
+any step is finished by the next start or the next tool. `scratch/restore/` is where the new raft/ and
+store/ are made; without a journal it is debris.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from neumann.env.doors import Disk
+from neumann.errors import BadInput, NotFound
+from neumann.format import names
+from neumann.format.journal import Journal
+from neumann.format.names import Paths
+from neumann.snapshot import journal
+
+
+class Aside(NamedTuple):
+    """What once was the state, kept until a person deletes it."""
+
+    id: str
+    path: str
+    bytes: int
+    holds: tuple[str, ...]
+
+
+def new_state(paths: Paths) -> Paths:
+    """Where a new raft/ and store/ are made before they are swapped in."""
+    return Paths(f"{paths.scratch}/restore")
+
+
+def finish_or_undo(disk: Disk, root: str) -> str:
+    """Finish a swap that has begun, or remove what was prepared for one that has not; a line on a swap.
+
+    The first thing that every start, and every tool that changes the directory, does with it.
+    """
+    paths = Paths(root)
+    said = journal.finish(disk, paths)
+    disk.remove_tree(new_state(paths).root)
+    return said
+
+
+def swap_in(disk: Disk, paths: Paths, purpose: str, now_ns: int) -> str:
+    """Put the finished state in scratch/restore in place; the aside id of what was there, "" if nothing."""
+    fresh = new_state(paths)
+    inside = fresh.root.removeprefix(f"{paths.root}/")
+    old_id, moves = _aside_moves(disk, paths, now_ns)
+    place = tuple((f"{inside}/{part}", part) for part in (names.RAFT, names.STORE))
+    assert all(disk.exists(f"{paths.root}/{source}") for source, _ in place)
+    journal.run(disk, paths, Journal(purpose, moves, place, (inside,)))
+    return old_id
+
+
+def set_aside(disk: Disk, paths: Paths, purpose: str, now_ns: int) -> str:
+    """Move raft/ and store/ aside, so that the node begins as one without state; the aside id."""
+    old_id, moves = _aside_moves(disk, paths, now_ns)
+    if moves:
+        journal.run(disk, paths, Journal(purpose, moves, ()))
+    return old_id
+
+
+def rejoin(disk: Disk, root: str, now_ns: int) -> str:
+    """`neumann-admin rejoin` on a stopped server: its state goes aside, and it joins as new.
+
+    InUse while the server runs; NotFound where there is no state.
+    """
+    paths = Paths(root)
+    release = disk.lock(paths.lock)
+    try:
+        finish_or_undo(disk, root)
+        aside_id = set_aside(disk, paths, "rejoin", now_ns)
+    finally:
+        release()
+    if not aside_id:
+        raise NotFound(f"{root} holds no state", remedy="start the node: it joins the cluster by itself")
+    return aside_id
+
+
+def list_aside(disk: Disk, root: str) -> list[Aside]:
+    """What lies in aside/, oldest first."""
+    paths = Paths(root)
+    return [
+        Aside(name, f"{paths.aside}/{name}", _tree_bytes(disk, f"{paths.aside}/{name}"), tuple(holds))
+        for name in disk.list(paths.aside)
+        if (holds := disk.list(f"{paths.aside}/{name}"))
+    ]
+
+
+def delete_aside(disk: Disk, root: str, aside_id: str) -> None:
+    """Delete one of them for good. NotFound for another id."""
+    paths = Paths(root)
+    if not aside_id or "/" in aside_id or aside_id.startswith("."):
+        raise BadInput(f"{aside_id!r} is no aside id", remedy="neumann-admin aside-list")
+    if aside_id not in disk.list(paths.aside):
+        raise NotFound(f"nothing is set aside as {aside_id}", remedy="neumann-admin aside-list")
+    disk.remove_tree(f"{paths.aside}/{aside_id}")
+    disk.sync_dir(paths.aside)
+
+
+def _aside_moves(disk: Disk, paths: Paths, now_ns: int) -> tuple[str, tuple[tuple[str, str], ...]]:
+    present = [part for part in (names.RAFT, names.STORE) if disk.exists(f"{paths.root}/{part}")]
+    if not present:
+        return "", ()
+    stem = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H%M%SZ")
+    aside_id, number = stem, 1
+    while disk.exists(f"{paths.aside}/{aside_id}"):
+        number += 1
+        aside_id = f"{stem}-{number}"
+    return aside_id, tuple((part, f"{names.ASIDE}/{aside_id}/{part}") for part in present)
+
+
+def _tree_bytes(disk: Disk, path: str, seen: set[int] | None = None) -> int:
+    """Files below `path`, each counted once however many names it has."""
+    seen = set() if seen is None else seen
+    total = 0
+    for name in disk.list(path):
+        try:
+            disk.read_link(f"{path}/{name}")
+            continue
+        except OSError:
+            stat = disk.stat(f"{path}/{name}")
+        if stat.is_directory:
+            total += _tree_bytes(disk, f"{path}/{name}", seen)
+        elif stat.inode not in seen:
+            seen.add(stat.inode)
+            total += stat.size_bytes
+    return total

@@ -1,0 +1,224 @@
+"""Published snapshots on disk: `raft/snapshots/<index>-<term>/` holds a manifest and its tables.
+
+The tables are hard links to those in store/, so publishing costs no bytes. A directory is built under
+a temporary name, synced and renamed, so it is whole from its first moment; `latest`, a relative link,
+is swapped last. Users copy from here and delete here: a node never needs what lies here for its own
+restart, an incomplete snapshot is never chosen, and `audit` links again what is missing from the
+newest (`find -mtime +7 -delete` takes old tables out of it, for hard links share their mtime).
+
+Readers also recognise a flat copy (manifest and tables directly in the directory) and subdirectories
+of any name, as `scp` and `rsync` leave them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from neumann.env.doors import Disk
+from neumann.env.files import read_file, write_new
+from neumann.errors import Corrupt, FormatTooNew, NotFound
+from neumann.format import manifest as manifest_format
+from neumann.format import names
+from neumann.format.manifest import Manifest
+from neumann.format.names import Paths
+
+ASKED = "asked"
+"""An empty file in the directory of a snapshot that somebody asked for: pruned later than others."""
+
+
+class Published(NamedTuple):
+    """A snapshot that lies in some directory.
+
+    `complete`: its manifest can be read and every table is there. `manifest` is None where it can't be
+    read; then `time_ns` is 0 and `damage` says why. `bytes` counts the files that are there.
+    """
+
+    id: str
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody calls here
+    term: int
+    time_ns: int
+    path: str
+    bytes: int
+    complete: bool
+    asked: bool
+    manifest: Manifest | None
+    damage: str = ""
+
+
+def publish(disk: Disk, paths: Paths, manifest: Manifest, *, asked: bool = False) -> str:
+    """Publish a snapshot whose tables are in store/; its directory. Repeats harmlessly."""
+    snapshot_id = manifest.snapshot_id
+    final = f"{paths.snapshots}/{snapshot_id}"
+    disk.make_dirs(paths.snapshots)
+    if disk.exists(final):
+        _mend(disk, paths, manifest)
+        if asked and not disk.exists(f"{final}/{ASKED}"):
+            write_new(disk, f"{final}/{ASKED}", b"")
+            disk.sync_dir(final)
+    else:
+        building = final + names.TEMPORARY
+        disk.remove_tree(building)
+        disk.make_dirs(building)
+        for ref in manifest.tables:
+            name = names.table_name(ref.digest)
+            disk.link(f"{paths.store}/{name}", f"{building}/{name}")
+        if asked:
+            write_new(disk, f"{building}/{ASKED}", b"")
+        write_new(disk, f"{building}/{names.MANIFEST}", manifest_format.encode(manifest))
+        disk.sync_dir(building)
+        disk.rename(building, final)
+        disk.sync_dir(paths.snapshots)
+    _point_latest(disk, paths)
+    return final
+
+
+def list_published(disk: Disk, directory: str) -> list[Published]:
+    """Every snapshot in that directory, newest first; one that is there twice counts once."""
+    found: dict[str, Published] = {}
+    for path in _places(disk, directory):
+        published = _look_at(disk, path)
+        known = found.get(published.id)
+        if known is None or (published.complete and not known.complete):
+            found[published.id] = published
+    return sorted(found.values(), key=lambda p: (p.index, p.term), reverse=True)
+
+
+def newest_complete(disk: Disk, directory: str) -> Published | None:
+    """The newest snapshot that can be used, or None."""
+    return next((p for p in list_published(disk, directory) if p.complete), None)
+
+
+def open_published(disk: Disk, directory: str) -> Manifest:
+    """The manifest of the snapshot in that directory; NotFound or Corrupt if it has no complete one."""
+    try:
+        data = read_file(disk, f"{directory}/{names.MANIFEST}")
+    except FileNotFoundError:
+        raise NotFound(f"{directory} holds no snapshot", remedy="neumann-admin snapshot-list") from None
+    manifest = manifest_format.decode(data, f"{directory}/{names.MANIFEST}")
+    for ref in manifest.tables:
+        if not disk.exists(f"{directory}/{names.table_name(ref.digest)}"):
+            raise Corrupt(f"{directory}: the table {ref.name} of this snapshot is missing")
+    return manifest
+
+
+def audit(disk: Disk, paths: Paths, manifest: Manifest) -> int:
+    """Make the newest published snapshot, `manifest`, whole again; how many files were missing.
+
+    Also removes what a crash left half-built. Run at start and every minute.
+    """
+    disk.make_dirs(paths.snapshots)
+    for name in disk.list(paths.snapshots):
+        if name.endswith(names.TEMPORARY):
+            _remove_any(disk, f"{paths.snapshots}/{name}")
+    if not disk.exists(f"{paths.snapshots}/{manifest.snapshot_id}"):
+        publish(disk, paths, manifest)
+        return 1 + len(manifest.tables)
+    missing = _mend(disk, paths, manifest)
+    _point_latest(disk, paths)
+    return missing
+
+
+def _mend(disk: Disk, paths: Paths, manifest: Manifest) -> int:
+    """Link again the tables, and write again the manifest, that are missing from its directory."""
+    directory = f"{paths.snapshots}/{manifest.snapshot_id}"
+    missing = 0
+    for ref in manifest.tables:
+        name = names.table_name(ref.digest)
+        if not disk.exists(f"{directory}/{name}"):
+            disk.link(f"{paths.store}/{name}", f"{directory}/{name}")
+            missing += 1
+    if not disk.exists(f"{directory}/{names.MANIFEST}"):
+        building = f"{directory}/{names.MANIFEST}{names.TEMPORARY}"
+        if disk.exists(building):
+            disk.unlink(building)
+        write_new(disk, building, manifest_format.encode(manifest))
+        disk.rename(building, f"{directory}/{names.MANIFEST}")
+        missing += 1
+    if missing:
+        disk.sync_dir(directory)
+    return missing
+
+
+def _point_latest(disk: Disk, paths: Paths) -> None:
+    """Swap `latest` to the newest complete snapshot, if it is elsewhere."""
+    own = [p for p in list_published(disk, paths.snapshots) if p.complete and p.path != paths.snapshots]
+    link = f"{paths.snapshots}/{names.LATEST}"
+    if not own or _link_target(disk, link) == posixpath.basename(own[0].path):
+        return
+    if disk.exists(link) and _link_target(disk, link) is None:
+        return
+    building = link + names.TEMPORARY
+    if disk.exists(building):
+        disk.unlink(building)
+    disk.symlink(posixpath.basename(own[0].path), building)
+    disk.rename(building, link)
+    disk.sync_dir(paths.snapshots)
+
+
+def _link_target(disk: Disk, path: str) -> str | None:
+    """What the symbolic link holds; None if there is nothing, or it is no link."""
+    try:
+        return disk.read_link(path)
+    except OSError:
+        return None
+
+
+def _places(disk: Disk, directory: str) -> Iterator[str]:
+    """Directories that may hold a snapshot: this one, and those in it that no link names."""
+    listed = disk.list(directory)
+    if names.MANIFEST in listed:
+        yield directory
+    for name in listed:
+        path = f"{directory}/{name}"
+        if name.endswith(names.TEMPORARY) or _link_target(disk, path) is not None:
+            continue
+        if names.parse_snapshot(name) or (
+            disk.stat(path).is_directory and disk.exists(f"{path}/{names.MANIFEST}")
+        ):
+            yield path
+
+
+def _look_at(disk: Disk, path: str) -> Published:
+    """What lies there, by its manifest and the names and sizes of its files."""
+    size = 0
+    present: set[str] = set()
+    for name in disk.list(path):
+        with contextlib.suppress(FileNotFoundError):
+            stat = disk.stat(f"{path}/{name}")
+            if not stat.is_directory and (names.parse_table(name) or name == names.MANIFEST):
+                size += stat.size_bytes
+                present.add(name)
+    asked = disk.exists(f"{path}/{ASKED}")
+    try:
+        data = read_file(disk, f"{path}/{names.MANIFEST}")
+        manifest = manifest_format.decode(data, f"{path}/{names.MANIFEST}")
+    except (FileNotFoundError, Corrupt, FormatTooNew) as error:
+        damage = "its manifest is missing" if isinstance(error, FileNotFoundError) else str(error)
+        index, term = names.parse_snapshot(posixpath.basename(path)) or (0, 0)
+        return Published(
+            names.snapshot_name(index, term), index, term, 0, path, size, False, asked, None, damage
+        )
+    missing = [r.name for r in manifest.tables if names.table_name(r.digest) not in present]
+    damage = f"{len(missing)} of its {len(manifest.tables)} tables are missing" if missing else ""
+    return Published(
+        manifest.snapshot_id,
+        manifest.point.index,
+        manifest.point.term,
+        manifest.time_ns,
+        path,
+        size,
+        not missing,
+        asked,
+        manifest,
+        damage,
+    )
+
+
+def _remove_any(disk: Disk, path: str) -> None:
+    if _link_target(disk, path) is None and disk.stat(path).is_directory:
+        disk.remove_tree(path)
+    else:
+        disk.unlink(path)
