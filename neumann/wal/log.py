@@ -1,0 +1,388 @@
+"""The log of one node: stage on the loop, write in the lane, read from anywhere (design section 4).
+
+Invariants:
+  - `stage` and `take_batch` never touch the disk; only WriteBatch.run and Drop.run do, in one lane.
+  - The columns in memory tell of what was staged; `synced` tells how far it is durable.
+  - A frame behind a seal goes to a new segment, which is made in the batch of the seal.
+  - Frames not yet durable are in the tail cache, so whatever was staged can be read at once.
+  - `read`, `locate`, `read_frames` and the lookups may be called on another thread: they work on columns
+    that only grow, and a read that met a truncation is refused instead of answered.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+
+from neumann.env.doors import Disk
+from neumann.errors import Corrupt, Unavailable
+from neumann.format import frame as frame_format
+from neumann.format import names
+from neumann.format import segment as segment_format
+from neumann.format.frame import Frame, FrameDamaged, Kind
+from neumann.format.ids import LogPoint, Timeline
+from neumann.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
+from neumann.format.state import SyncMark
+from neumann.wal.recover import Recovery, recover
+from neumann.wal.segment import Segment, SegmentInfo, is_seal
+from neumann.wal.writer import Append, Create, Drop, Operation, Seal, Synced, Truncate, WriteBatch, Writer
+
+TAIL_CACHE_BYTES = 32 * 1024 * 1024
+
+
+class Log:
+    """See the module. Made by `create` or `recover`. `base`..`last` is what it holds."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        directory: str,
+        cluster_id: bytes,
+        timeline: Timeline,
+        segments: list[Segment],
+        writer: Writer,
+        cache_bytes_max: int = TAIL_CACHE_BYTES,
+    ) -> None:
+        assert segments
+        self._disk = disk
+        self._directory = directory
+        self._cluster_id = cluster_id
+        self._timeline = timeline
+        self._segments = segments
+        self._writer = writer
+        self._operations: list[Operation] = []
+        self._chunks: list[bytes] = []
+        self._chunks_offset = 0
+        self._lower_to: Synced | None = None
+        self._truncations = 0
+        tail = segments[-1]
+        self.last: LogPoint = tail.point(len(tail.lasts))
+        self._cache: dict[int, bytes] = {}
+        self._cache_order: deque[int] = deque()
+        self._cache_bytes = 0
+        self._cache_bytes_max = cache_bytes_max
+        self._cached_after = self.last.index
+
+    @classmethod
+    def create(
+        cls,
+        disk: Disk,
+        directory: str,
+        cluster_id: bytes,
+        timeline: Timeline,
+        base: LogPoint,
+        segment_bytes: int,
+    ) -> Log:
+        """An empty log behind `base`; its first segment is durable. StorageFailed or DiskFull."""
+        disk.make_dirs(directory)
+        place = Synced(base.index + 1, 0, base)
+        log = cls(
+            disk,
+            directory,
+            cluster_id,
+            timeline,
+            [Segment(posixpath.join(directory, names.segment_name(timeline, base.index + 1)), base)],
+            Writer(disk, directory, segment_bytes, place),
+        )
+        log._writer.run([log._create(log._segments[0])])
+        return log
+
+    @classmethod
+    def recover(
+        cls,
+        disk: Disk,
+        directory: str,
+        cluster_id: bytes,
+        timeline: Timeline,
+        mark: SyncMark,
+        manifest_point: LogPoint,
+        segment_bytes: int,
+        aside_directory: str,
+    ) -> tuple[Log, Recovery]:
+        """The log as the last run left it, all of it durable; see wal/recover.py.
+
+        Corrupt if anything at or below the mark is not what it was, WrongHistory for segments of
+        another cluster; then nothing was changed.
+        """
+        segments, recovery = recover(
+            disk, directory, cluster_id, timeline, mark, manifest_point, aside_directory
+        )
+        tail = segments[-1]
+        place = Synced(tail.first_index, tail.end_bytes, tail.point(len(tail.lasts)))
+        writer = Writer(disk, directory, segment_bytes, place)
+        writer.open(tail.path)
+        log = cls(disk, directory, cluster_id, timeline, segments, writer)
+        if tail.closed:
+            writer.run([log._create(log._next_segment(tail))])
+        return log, recovery
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def stage(self, frames: Sequence[Frame], truncate_after: int | None = None) -> None:
+        """Cut the log behind `truncate_after`, then append the frames; on the loop, in memory only.
+
+        `truncate_after` is the end of a frame at or behind the base. The frames follow one another.
+        """
+        if truncate_after is not None:
+            self._truncate(truncate_after)
+        cache, order, chunks = self._cache, self._cache_order, self._chunks
+        segment = self._segments[-1]
+        for frame in frames:
+            header, data = frame
+            if not chunks:
+                self._chunks_offset = segment.end_bytes
+            segment.append(header)
+            last_index = header[1]
+            cache[last_index] = data
+            order.append(last_index)
+            self._cache_bytes += len(data)
+            chunks.append(data)
+            if header.kind is Kind.MARKER and is_seal(frame):
+                segment = self._seal(segment)
+                chunks = self._chunks
+        self.last = segment.point(len(segment.lasts))
+        if self._cache_bytes > self._cache_bytes_max:
+            self._evict()
+
+    def take_batch(self) -> WriteBatch | None:
+        """Everything staged since the last take, or None."""
+        if not self._chunks and not self._operations:
+            return None
+        lower_to, self._lower_to = self._lower_to, None
+        return WriteBatch(self._writer, self._take(), lower_to)
+
+    @property
+    def synced(self) -> Synced:
+        """The durable end of the log, as of the last batch that was run."""
+        return self._writer.place
+
+    def place(self, index: int) -> Synced:
+        """Where the frame that ends at `index` ends: what a sync mark says. `index` is a frame end."""
+        segments = self._segments
+        number = self._segment_number(segments, index + 1)
+        segment = segments[number]
+        count = segment.count_through(index)
+        point = segment.point(count)
+        assert point.index == index, f"{index} is no end of a frame in this log"
+        return Synced(segment.first_index, segment.offset(count), point)
+
+    def drop_before(self, index: int) -> Drop | None:
+        """Forget whole sealed segments that end at or before `index`; run the answer in the lane.
+
+        The caller has asked wal/retention.py; None if no segment can go.
+        """
+        segments = self._segments
+        count = 0
+        while self._is_sealed(segments[count]) and segments[count].last_index <= index:
+            count += 1
+        if not count:
+            return None
+        self._segments = segments[count:]
+        self._forget_cached_through(segments[count - 1].last_index)
+        return Drop(self._disk, tuple(segment.path for segment in segments[:count]))
+
+    def close(self) -> None:
+        """Close the open segment, after the lane's last batch. Syncs nothing: an ack was a sync."""
+        self._writer.close()
+
+    def _take(self) -> list[Operation]:
+        self._end_append()
+        operations, self._operations = self._operations, []
+        return operations
+
+    def _end_append(self) -> None:
+        if self._chunks:
+            segment = self._segments[-1]
+            end = Synced(segment.first_index, segment.end_bytes, segment.point(len(segment.lasts)))
+            self._operations.append(Append(segment.path, self._chunks_offset, self._chunks, end))
+            self._chunks = []
+
+    def _seal(self, segment: Segment) -> Segment:
+        segment.closed = True
+        self._end_append()
+        self._operations.append(Seal(segment.path, segment.end_bytes))
+        following = self._next_segment(segment)
+        self._operations.append(self._create(following))
+        return following
+
+    def _next_segment(self, segment: Segment) -> Segment:
+        point = segment.point(len(segment.lasts))
+        path = posixpath.join(self._directory, names.segment_name(self._timeline, point.index + 1))
+        following = Segment(path, point)
+        self._segments = [*self._segments, following]
+        return following
+
+    def _create(self, segment: Segment) -> Create:
+        previous = segment.previous
+        header = SegmentHeader(
+            self._cluster_id, self._timeline, segment.first_index, previous.term, previous.chain
+        )
+        end = Synced(segment.first_index, SEGMENT_HEADER_BYTES, previous)
+        return Create(segment.path, segment_format.encode_header(header), end)
+
+    def _truncate(self, index: int) -> None:
+        assert index >= self.base.index, "a truncation below the log"
+        if index >= self.last.index:
+            assert index == self.last.index
+            return
+        self._end_append()
+        place = self.place(index)
+        segments = self._segments
+        number = self._segment_number(segments, index + 1)
+        segment = segments[number]
+        unlink = tuple(later.path for later in reversed(segments[number + 1 :]))
+        self._truncations += 1
+        self._segments = [*segments[:number], segment.trimmed(segment.count_through(index))]
+        self._operations.append(Truncate(unlink, segment.path, place.offset, place))
+        if self._lower_to is None or index < self._lower_to.point.index:
+            self._lower_to = place
+        self.last = place.point
+        while self._cache_order and self._cache_order[-1] > index:
+            self._cache_bytes -= len(self._cache.pop(self._cache_order.pop()))
+        self._cached_after = min(self._cached_after, index)
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    @property
+    def base(self) -> LogPoint:
+        """The point that the first retained frame continues."""
+        return self._segments[0].previous
+
+    @property
+    def bytes_total(self) -> int:
+        """Headers and frames of all segments."""
+        return sum(segment.end_bytes for segment in self._segments)
+
+    def segments(self) -> list[SegmentInfo]:
+        """All segments, oldest first; the last is the open one."""
+        return [segment.info(self._is_sealed(segment)) for segment in self._segments]
+
+    def end_at(self, index: int) -> LogPoint | None:
+        """The frame end at `index`, the base too; None inside a frame or outside the log."""
+        segments = self._segments
+        segment = segments[self._segment_number(segments, index)]
+        point = segment.point(segment.count_through(index))
+        return point if point.index == index else None
+
+    def point_before(self, index: int) -> LogPoint:
+        """The end of the last frame before the one that holds `index`; at most the log's last."""
+        assert index > self.base.index, "below the log"
+        segments = self._segments
+        segment = segments[self._segment_number(segments, index)]
+        return segment.point(segment.count_before(index))
+
+    def is_cached(self, after_index: int) -> bool:
+        """True if what follows `after_index` is read without the disk."""
+        return after_index >= self._cached_after
+
+    def read(self, after_index: int, last_index: int) -> bytes:
+        """The bytes of the frames in (after_index, last_index], which are two frame ends.
+
+        Not checked, unless it comes from the disk short: Corrupt. Unavailable if the range was dropped
+        or truncated meanwhile. Reads the disk only if `is_cached` says no.
+        """
+        truncations = self._truncations
+        data = self._read_cached(after_index, last_index)
+        if data is None:
+            pieces = self.locate(after_index, last_index)
+            data = b"".join([self._read_piece(*piece) for piece in pieces])
+        if truncations != self._truncations:
+            raise Unavailable(f"entries {after_index + 1}..{last_index} were truncated while they were read")
+        return data
+
+    def read_frames(self, after_index: int, last_index: int) -> tuple[Frame, ...]:
+        """The same as frames, each checked to its last bit. Corrupt names the file."""
+        data = self.read(after_index, last_index)
+        try:
+            frames = frame_format.decode_run(data)
+        except FrameDamaged as error:
+            path = self.locate(after_index, last_index)[0][0]
+            raise Corrupt(
+                f"entries {after_index + 1}..{last_index} from {path} on are damaged: {error.message}"
+            ) from error
+        assert frames[0].header.first_index == after_index + 1
+        return frames
+
+    def locate(self, after_index: int, last_index: int) -> list[tuple[str, int, int]]:
+        """(path, offset, length) of the same frames, a piece for each segment.
+
+        Frames above `synced` may not be in those files yet. Unavailable if the log no longer holds them.
+        """
+        pieces = []
+        for segment, low, high in self._rows(after_index, last_index):
+            start = segment.offset(low)
+            pieces.append((segment.path, start, segment.offset(high) - start))
+        return pieces
+
+    def _rows(self, after_index: int, last_index: int) -> list[tuple[Segment, int, int]]:
+        assert after_index < last_index, "an empty range"
+        segments = self._segments
+        if after_index < segments[0].previous.index or last_index > segments[-1].last_index:
+            raise Unavailable(f"entries {after_index + 1}..{last_index} are not in the log")
+        found = []
+        number = self._segment_number(segments, after_index + 1)
+        first = segments[number]
+        assert first.point(first.count_through(after_index)).index == after_index, "no end of a frame"
+        for segment in segments[number:]:
+            if segment.first_index > last_index:
+                break
+            low, high = segment.count_through(after_index), segment.count_through(last_index)
+            if low < high:
+                found.append((segment, low, high))
+        assert found[-1][0].lasts[found[-1][2] - 1] == last_index, "no end of a frame"
+        return found
+
+    def _read_cached(self, after_index: int, last_index: int) -> bytes | None:
+        if after_index < self._cached_after:
+            return None
+        cache = self._cache
+        try:
+            data = cache[last_index]
+            rows = self._rows(after_index, last_index)
+            if len(rows) == 1 and rows[0][2] - rows[0][1] == 1:
+                return data
+            return b"".join([cache[last] for segment, low, high in rows for last in segment.lasts[low:high]])
+        except KeyError:
+            return None
+
+    def _read_piece(self, path: str, offset: int, length: int) -> bytes:
+        try:
+            file = self._disk.open(path)
+        except FileNotFoundError as error:
+            raise Unavailable(f"{path} was dropped from the log while it was read") from error
+        try:
+            data = file.pread(length, offset)
+        finally:
+            file.close()
+        if len(data) < length:
+            raise Corrupt(f"{path}: ends at {offset + len(data)}; {offset + length} bytes were written")
+        return data
+
+    @staticmethod
+    def _segment_number(segments: list[Segment], index: int) -> int:
+        """Of the segment that holds, or will hold, `index`; 0 for what lies below."""
+        if index >= segments[-1].first_index:
+            return len(segments) - 1
+        return max(0, bisect_right(segments, index, key=lambda segment: segment.first_index) - 1)
+
+    def _is_sealed(self, segment: Segment) -> bool:
+        is_settled = self._writer.truncations == self._truncations
+        return segment.closed and is_settled and self._writer.place.segment_first > segment.first_index
+
+    # --- the tail cache --------------------------------------------------------------------------
+
+    def _evict(self) -> None:
+        if self._writer.truncations != self._truncations:
+            return
+        durable = self._writer.place.point.index
+        order = self._cache_order
+        while self._cache_bytes > self._cache_bytes_max and order and order[0] <= durable:
+            self._forget_cached_through(order[0])
+
+    def _forget_cached_through(self, index: int) -> None:
+        order = self._cache_order
+        while order and order[0] <= index:
+            self._cached_after = max(self._cached_after, order[0])
+            self._cache_bytes -= len(self._cache.pop(order.popleft()))
