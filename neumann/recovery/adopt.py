@@ -1,0 +1,189 @@
+"""A directory with data and no vote goes on as a new timeline with this node as sole voter (section 6).
+
+Data are a store/, published snapshots, or a flat copy of one in raft/snapshots/: what a backup, or
+`rm -rf raft/*`, leaves behind. The newest complete one is adopted; whatever else lay in raft/ and store/
+goes to aside/.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from neumann.env.doors import Clock, Disk, Entropy
+from neumann.env.files import write_new
+from neumann.errors import Corrupt, NotFound, WrongHistory
+from neumann.format import restored as restored_format
+from neumann.format.ids import ID_BYTES, VOTER, Member
+from neumann.format.manifest import Manifest, layout_digest
+from neumann.format.names import Paths
+from neumann.format.restored import Restored
+from neumann.recovery import swap, tables
+from neumann.recovery.formation import write_member
+from neumann.recovery.rebase import rebase
+from neumann.recovery.tables import Content
+from neumann.recovery.targets import format_time
+from neumann.snapshot.publish import list_published
+from neumann.store.manifests import load_newest
+
+RESTORED = "restored"
+
+
+class Data(NamedTuple):
+    """A complete snapshot in a data directory, and the directory that its tables lie in."""
+
+    manifest: Manifest
+    directory: str
+
+
+class Adopted(NamedTuple):
+    """What became of it. `base` is the new timeline's; `manifest` what was adopted."""
+
+    manifest: Manifest
+    base: Manifest
+    content: Content
+    aside_id: str
+
+    def __str__(self) -> str:
+        return (
+            f"adopted snapshot {self.manifest.point.index}, {self.content.rows} rows, last write "
+            f"{format_time(self.manifest.time_ns)}; later writes on these disks are not here"
+        )
+
+
+def find_data(disk: Disk, paths: Paths) -> list[Data]:
+    """Every complete snapshot in store/ and raft/snapshots/, newest first.
+
+    Corrupt: there are snapshots and none is complete. WrongHistory: they are of different histories.
+    """
+    found: list[Data] = []
+    damage = ""
+    try:
+        stored = load_newest(disk, paths.store)
+        if stored is not None:
+            found.append(Data(stored, paths.store))
+    except Corrupt as error:
+        damage = str(error)
+    for published in list_published(disk, paths.snapshots):
+        if published.complete and published.manifest is not None:
+            found.append(Data(published.manifest, published.path))
+        else:
+            damage = damage or f"{published.path}: {published.damage}"
+    if damage and not found:
+        raise Corrupt(damage, remedy="bring back what is missing from a backup, or move this data away")
+    if found:
+        _check_one_history(found)
+    return sorted(found, key=lambda data: _age(data.manifest), reverse=True)
+
+
+def newest_data(disk: Disk, paths: Paths) -> Manifest | None:
+    """The manifest that `adopt` would take, or None where there are no data."""
+    found = find_data(disk, paths)
+    return found[0].manifest if found else None
+
+
+def adopt(
+    disk: Disk,
+    paths: Paths,
+    *,
+    node_id: str,
+    address: str,
+    clock: Clock,
+    entropy: Entropy,
+    segment_bytes: int,
+    reason: str,
+    snapshot_id: str = "",
+) -> Adopted:
+    """Adopt the newest data, or the named snapshot, and make this directory a member.
+
+    NotFound: there are no such data. Nothing in place changes before the new state is complete and
+    durable. The caller holds the directory's lock and has found no vote in it.
+    """
+    assert not disk.exists(paths.vote), "there is a member's state here"
+    found = [d for d in find_data(disk, paths) if snapshot_id in ("", d.manifest.snapshot_id)]
+    if not found:
+        raise NotFound(f"{paths.root} holds no {'data' if not snapshot_id else f'snapshot {snapshot_id}'}")
+    data = found[0]
+    fresh = swap.new_state(paths)
+    disk.remove_tree(fresh.root)
+    tables.bring(disk, data.directory, fresh.store, data.manifest.tables, paths.root)
+    return install_base(
+        disk,
+        paths,
+        data.manifest,
+        fingerprint=layout_digest(data.manifest),
+        highest_term=data.manifest.point.term,
+        node_id=node_id,
+        address=address,
+        clock=clock,
+        entropy=entropy,
+        segment_bytes=segment_bytes,
+        reason=reason,
+    )
+
+
+def install_base(
+    disk: Disk,
+    paths: Paths,
+    manifest: Manifest,
+    *,
+    fingerprint: bytes,
+    highest_term: int,
+    node_id: str,
+    address: str,
+    clock: Clock,
+    entropy: Entropy,
+    segment_bytes: int,
+    reason: str,
+    purpose: str = "adoption",
+    jump: int | None = None,
+    new_cluster_id: bytes | None = None,
+) -> Adopted:
+    """The last steps of every restore: the tables of `manifest` lie in scratch/restore/store; rebase,
+    form a member there, read every row, swap it in."""
+    fresh = swap.new_state(paths)
+    content = tables.content_of(disk, fresh.store, manifest)
+    now_ns = clock.wall_ns()
+    storage_id = entropy.token(ID_BYTES)
+    base = rebase(
+        manifest,
+        highest_term=highest_term,
+        now_ns=now_ns,
+        reason=reason,
+        random64=int.from_bytes(entropy.token(8), "big"),
+        member=Member(node_id, storage_id, address, VOTER),
+        jump=jump,
+        new_cluster_id=new_cluster_id,
+    )
+    record = Restored(
+        purpose,
+        fingerprint,
+        base.history.timeline,
+        manifest.point.index,
+        manifest.time_ns,
+        base.point.index,
+        content.rows,
+        content.digest,
+        now_ns,
+    )
+    disk.make_dirs(fresh.raft)
+    write_new(disk, f"{fresh.raft}/{RESTORED}", restored_format.encode(record))
+    write_member(disk, fresh, base, node_id, storage_id, segment_bytes, base.point.term)
+    aside_id = swap.swap_in(disk, paths, purpose, now_ns)
+    return Adopted(manifest, base, content, aside_id)
+
+
+def _age(manifest: Manifest) -> tuple[int, int]:
+    """Orders snapshots of one line of history: by ancestry, then by index."""
+    return len(manifest.history.records), manifest.point.index
+
+
+def _check_one_history(found: list[Data]) -> None:
+    newest = max(found, key=lambda data: len(data.manifest.history.records))
+    for data in found:
+        if not newest.manifest.history.descends_from(data.manifest.history):
+            raise WrongHistory(
+                f"{newest.directory} is of cluster {newest.manifest.history.cluster_id.hex()} timeline "
+                f"{newest.manifest.history.timeline}, {data.directory} of cluster "
+                f"{data.manifest.history.cluster_id.hex()} timeline {data.manifest.history.timeline}",
+                remedy="move away the one that shall not come back",
+            )

@@ -1,0 +1,213 @@
+"""What an archive directory holds: segments by timeline, histories, and every file that is wrong.
+
+Opening a catalog reads the first bytes of each segment; a segment is read whole when somebody asks for
+its `scan`. A missing directory or file is NotFound, an error in reading is passed on: "not there" is
+never taken for "failed", nor the other way round. Nothing here decides what a target needs; plan.py does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from neumann.env.doors import Disk
+from neumann.env.files import read_file
+from neumann.errors import Corrupt, FormatTooNew, NeumannError, WrongHistory
+from neumann.format import frame as frame_format
+from neumann.format import history as history_format
+from neumann.format import names
+from neumann.format import segment as segment_format
+from neumann.format.frame import HEADER_BYTES, FrameDamaged
+from neumann.format.history import History
+from neumann.format.ids import LogPoint, Timeline
+from neumann.format.segment import SEGMENT_HEADER_BYTES
+from neumann.snapshot.segment_file import End, Scan, scan
+
+
+class Head(NamedTuple):
+    """A segment file, known by its name and first bytes. `first_time_ns` is 0 where it has no frame."""
+
+    path: str
+    cluster_id: bytes
+    timeline: Timeline
+    first_index: int
+    previous: LogPoint
+    first_time_ns: int
+    bytes: int
+
+
+class Problem(NamedTuple):
+    """A file that can't be used, or not whole, and why. `first_index` as far as its name tells it."""
+
+    path: str
+    timeline: Timeline
+    first_index: int
+    error: NeumannError
+
+
+class Catalog:
+    """One archive directory; see the module. `directory` "" is an archive without a log.
+
+    `heads` are ordered by timeline counter and index; `histories` has each timeline that a history
+    file, or a manifest given to `learn`, tells of.
+    """
+
+    def __init__(self, disk: Disk, directory: str) -> None:
+        self.directory = directory
+        self.heads: list[Head] = []
+        self.histories: dict[Timeline, History] = {}
+        self.problems: list[Problem] = []
+        self.unknown: list[str] = []
+        self._disk = disk
+        self._scans: dict[tuple[str, bool], Scan] = {}
+        for name in disk.list(directory) if directory else ():
+            self._look_at(name)
+        self.heads.sort(key=lambda head: (head.timeline, head.first_index))
+
+    def learn(self, history: History) -> None:
+        """A manifest's history tells of its timeline and of all its ancestors."""
+        for count in range(1, len(history.records) + 1):
+            part = History(history.cluster_id, history.records[:count])
+            known = self.histories.setdefault(part.timeline, part)
+            if known != part:
+                raise WrongHistory(
+                    f"two different histories of timeline {part.timeline}",
+                    remedy="keep the files of one cluster",
+                )
+
+    def cluster_ids(self) -> set[bytes]:
+        """Of all segments and histories."""
+        return {h.cluster_id for h in self.heads} | {h.cluster_id for h in self.histories.values()}
+
+    def segments(self, timeline: Timeline) -> list[Head]:
+        """Of one timeline, in order."""
+        return [head for head in self.heads if head.timeline == timeline]
+
+    def scan(self, head: Head, *, bodies: bool) -> Scan:
+        """Read a segment whole, at most once; `bodies`: check every byte, not headers alone."""
+        known = self._scans.get((head.path, True)) or self._scans.get((head.path, bodies))
+        if known is None:
+            known = scan(self.read(head), head.path, bodies=bodies)
+            self._scans[head.path, bodies] = known
+        return known
+
+    def read(self, head: Head) -> bytes:
+        """The segment's bytes."""
+        return read_file(self._disk, head.path)
+
+    def problem_at(self, timeline: Timeline, index: int) -> Problem | None:
+        """A file of that timeline which, by its name, begins at `index` and can't be used."""
+        return next((p for p in self.problems if p.timeline == timeline and p.first_index == index), None)
+
+    def _look_at(self, name: str) -> None:
+        path = f"{self.directory}/{name}"
+        if (timeline := names.parse_history(name)) is not None:
+            self._look_at_history(path, timeline)
+        elif (parsed := names.parse_segment(name)) is not None:
+            try:
+                self.heads.append(_read_head(self._disk, path, *parsed))
+            except (Corrupt, FormatTooNew) as error:
+                self.problems.append(Problem(path, *parsed, error))
+        else:
+            self.unknown.append(name)
+
+    def _look_at_history(self, path: str, timeline: Timeline) -> None:
+        try:
+            found = history_format.decode(read_file(self._disk, path), path)
+            if found.timeline != timeline:
+                raise Corrupt(f"{path}: is the history of {found.timeline}")
+        except (Corrupt, FormatTooNew) as error:
+            self.problems.append(Problem(path, timeline, 0, error))
+            return
+        self.learn(found)
+
+
+def _read_head(disk: Disk, path: str, timeline: Timeline, first_index: int) -> Head:
+    file = disk.open(path)
+    try:
+        size = file.size()
+        data = file.pread(SEGMENT_HEADER_BYTES + HEADER_BYTES, 0)
+    finally:
+        file.close()
+    if not size:
+        raise Corrupt(f"{path}: the file is empty")
+    header = segment_format.decode_header(data, path)
+    if (header.timeline, header.first_index) != (timeline, first_index):
+        raise Corrupt(
+            f"{path}: is segment {names.segment_name(header.timeline, header.first_index)} under another name"
+        )
+    try:
+        first_time_ns = frame_format.decode_header(data, SEGMENT_HEADER_BYTES).time_ns
+    except FrameDamaged:
+        first_time_ns = 0
+    return Head(path, header.cluster_id, timeline, first_index, header.previous, first_time_ns, size)
+
+
+class Run(NamedTuple):
+    """Segments of one timeline without a gap between them. Entries first..last, times of both ends."""
+
+    timeline: Timeline
+    first_index: int
+    last_index: int
+    first_time_ns: int
+    last_time_ns: int
+    files: int
+    bytes: int
+    entries: int
+
+
+def runs(catalog: Catalog, *, bodies: bool) -> tuple[list[Run], list[str]]:
+    """(runs in order, one line for each gap or damage) of the whole archive: wal-list and wal-verify."""
+    found: list[Run] = []
+    wrong = [str(problem.error) for problem in catalog.problems]
+    last: LogPoint | None = None
+    for head in catalog.heads:
+        read = catalog.scan(head, bodies=bodies)
+        if read.end is not End.SEALED:
+            wrong.append(read.damage)
+        run = Run(
+            head.timeline,
+            head.first_index,
+            read.last.index,
+            read.first_time_ns,
+            read.last_time_ns,
+            1,
+            head.bytes,
+            read.entries,
+        )
+        before = found[-1] if found and found[-1].timeline == head.timeline else None
+        if before is not None and last == head.previous:
+            found[-1] = _join(before, run)
+        else:
+            if before is not None:
+                wrong.append(describe_gap(head.timeline, before.last_index + 1, head.first_index - 1))
+            found.append(run)
+        last = read.last
+    return found, wrong
+
+
+def describe_gap(timeline: Timeline, first_index: int, last_index: int) -> str:
+    """One line for entries that are not in the archive."""
+    if last_index < first_index:
+        return f"timeline {timeline}: the log does not continue at index {first_index}: another history"
+    return f"timeline {timeline}: entries {first_index}..{last_index} are missing from the archive"
+
+
+def restore_points(catalog: Catalog, heads: Sequence[Head]) -> list[tuple[Head, str, int, int]]:
+    """(segment, name, index, time) of every named marker in these segments."""
+    return [
+        (head, point.name, point.index, point.time_ns)
+        for head in heads
+        for point in catalog.scan(head, bodies=False).points
+    ]
+
+
+def _join(before: Run, after: Run) -> Run:
+    return before._replace(
+        last_index=after.last_index,
+        first_time_ns=before.first_time_ns or after.first_time_ns,
+        last_time_ns=after.last_time_ns or before.last_time_ns,
+        files=before.files + 1,
+        bytes=before.bytes + after.bytes,
+        entries=before.entries + after.entries,
+    )

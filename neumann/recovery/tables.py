@@ -1,0 +1,76 @@
+"""Bringing a snapshot's tables to where a new state is made: linked within one data directory, copied
+from anywhere else and then read whole, so that a backup shares no byte with what becomes of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from neumann.env.doors import Disk
+from neumann.errors import Corrupt
+from neumann.format import names
+from neumann.format import table as table_format
+from neumann.format.checksum import DIGEST_BYTES
+from neumann.format.manifest import Manifest, TableRef
+from neumann.snapshot.verify import open_view
+from neumann.store.table_reader import Table
+
+_COPY_BYTES = 1024 * 1024
+
+
+class Content(NamedTuple):
+    """What a state holds: live rows, and the content digest over them."""
+
+    rows: int
+    digest: bytes
+
+
+def bring(disk: Disk, source: str, target: str, refs: Sequence[TableRef], root: str) -> int:
+    """Bring these tables from `source` to `target`, durably; bytes copied. `root`: the data directory.
+
+    Corrupt names a table that is missing or not what its manifest says.
+    """
+    disk.make_dirs(target)
+    copied = 0
+    for ref in refs:
+        name = names.table_name(ref.digest)
+        if disk.exists(f"{target}/{name}"):
+            continue
+        if not disk.exists(f"{source}/{name}"):
+            raise Corrupt(f"{source}/{name} is missing, and the snapshot's manifest names it")
+        if source.startswith(f"{root}/"):
+            disk.link(f"{source}/{name}", f"{target}/{name}")
+        else:
+            copied += _copy(disk, f"{source}/{name}", f"{target}/{name}", ref)
+    disk.sync_dir(target)
+    return copied
+
+
+def content_of(disk: Disk, directory: str, manifest: Manifest) -> Content:
+    """Read every row of a state at rest."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    rows = 0
+    for run in open_view(disk, directory, manifest).runs():
+        rows += len(run.keys)
+        digest.update(table_format.content_bytes(run))
+    return Content(rows, digest.digest())
+
+
+def _copy(disk: Disk, source: str, target: str, ref: TableRef) -> int:
+    building = target + names.TEMPORARY
+    if disk.exists(building):
+        disk.unlink(building)
+    reading = disk.open(source)
+    writing = disk.open(building, write=True, create=True)
+    try:
+        size = reading.size()
+        for offset in range(0, size, _COPY_BYTES):
+            writing.pwrite(reading.pread(_COPY_BYTES, offset), offset)
+        writing.sync()
+    finally:
+        reading.close()
+        writing.close()
+    Table(disk, building, ref).verify()
+    disk.rename(building, target)
+    return size
