@@ -235,6 +235,8 @@ class Raft:
             state.memberships.reset(point.index, configuration)
             state.durable_index = point.index
             state.outbox.restart(point.index)
+        if point.term > state.term:  # a later leader's, before that leader was heard
+            self._follow(point.term, "", "")
         state.commit(point.index)
         state.applied_index = max(state.applied_index, point.index)
         state.snapshot = max(state.snapshot, point)

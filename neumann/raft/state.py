@@ -33,7 +33,6 @@ class State:
         log = restored.log
         assert log.base.index <= restored.commit_index <= log.last.index
         assert restored.applied_index <= restored.commit_index
-        assert restored.term >= log.last.term
         self.config = config
         self.node_id = config.node_id
         self.term = restored.term
@@ -53,6 +52,8 @@ class State:
         self.snapshot = log.base
         self.diverged = ""
         self.outbox = Outbox(log.last.index)
+        if self.term < log.last.term:  # of one batch, the frames reached the disk and the vote did not
+            self.set_vote(log.last.term, "")
         self.lift_floor()
 
     @property
