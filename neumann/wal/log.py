@@ -280,14 +280,16 @@ class Log:
     def read(self, after_index: int, last_index: int) -> bytes:
         """The bytes of the frames in (after_index, last_index], which are two frame ends.
 
-        Not checked, unless it comes from the disk short: Corrupt. Unavailable if the range was dropped
-        or truncated meanwhile. Reads the disk only if `is_cached` says no.
+        Not checked, unless it comes from the disk short: Corrupt. Unavailable if the log does not hold
+        them (any more). Reads the disk only if `is_cached` says no.
         """
         truncations = self._truncations
-        data = self._read_cached(after_index, last_index)
-        if data is None:
-            pieces = self.locate(after_index, last_index)
-            data = b"".join([self._read_piece(*piece) for piece in pieces])
+        data = None
+        while data is None:
+            split = min(max(after_index, self._cached_after), last_index)
+            pieces = self.locate(after_index, split) if after_index < split else []
+            read = [self._read_piece(*piece) for piece in pieces]
+            data = self._join_cached(read, split, last_index)
         if truncations != self._truncations:
             raise Unavailable(f"entries {after_index + 1}..{last_index} were truncated while they were read")
         return data
@@ -319,33 +321,29 @@ class Log:
     def _rows(self, after_index: int, last_index: int) -> list[tuple[Segment, int, int]]:
         assert after_index < last_index, "an empty range"
         segments = self._segments
-        if after_index < segments[0].previous.index or last_index > segments[-1].last_index:
-            raise Unavailable(f"entries {after_index + 1}..{last_index} are not in the log")
         found = []
-        number = self._segment_number(segments, after_index + 1)
-        first = segments[number]
-        assert first.point(first.count_through(after_index)).index == after_index, "no end of a frame"
-        for segment in segments[number:]:
-            if segment.first_index > last_index:
-                break
+        reached = after_index
+        for segment in segments[self._segment_number(segments, after_index + 1) :]:
             low, high = segment.count_through(after_index), segment.count_through(last_index)
+            if segment.point(low).index != reached:
+                break
             if low < high:
                 found.append((segment, low, high))
-        assert found[-1][0].lasts[found[-1][2] - 1] == last_index, "no end of a frame"
-        return found
+                reached = segment.lasts[high - 1]
+            if reached == last_index:
+                return found
+        raise Unavailable(f"entries {after_index + 1}..{last_index} are not whole frames of the log")
 
-    def _read_cached(self, after_index: int, last_index: int) -> bytes | None:
-        if after_index < self._cached_after:
-            return None
-        cache = self._cache
-        try:
-            data = cache[last_index]
-            rows = self._rows(after_index, last_index)
-            if len(rows) == 1 and rows[0][2] - rows[0][1] == 1:
-                return data
-            return b"".join([cache[last] for segment, low, high in rows for last in segment.lasts[low:high]])
-        except KeyError:
-            return None
+    def _join_cached(self, parts: list[bytes], after_index: int, last_index: int) -> bytes | None:
+        """`parts` and the cached frames in (after_index, last_index]; None if one was evicted meanwhile."""
+        if after_index < last_index:
+            cache = self._cache
+            try:
+                for segment, low, high in self._rows(after_index, last_index):
+                    parts += [cache[last] for last in segment.lasts[low:high]]
+            except KeyError:
+                return None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _read_piece(self, path: str, offset: int, length: int) -> bytes:
         try:
