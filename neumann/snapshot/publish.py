@@ -104,6 +104,17 @@ def open_published(disk: Disk, directory: str) -> Manifest:
     return manifest
 
 
+def put_back(disk: Disk, paths: Paths, published: Published) -> None:
+    """Link a complete snapshot's tables into store/, which lacks them. The caller writes the manifest."""
+    assert published.complete and published.manifest is not None
+    disk.make_dirs(paths.store)
+    for ref in published.manifest.tables:
+        name = names.table_name(ref.digest)
+        if not disk.exists(f"{paths.store}/{name}"):
+            disk.link(f"{published.path}/{name}", f"{paths.store}/{name}")
+    disk.sync_dir(paths.store)
+
+
 def audit(disk: Disk, paths: Paths, manifest: Manifest) -> int:
     """Make the newest published snapshot, `manifest`, whole again; how many files were missing.
 

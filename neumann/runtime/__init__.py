@@ -1,0 +1,10 @@
+"""Joins the stations into a running node.
+
+node.py      the facade that servers and embedders call; forwards to the leader
+startup.py   what is on disk, what peers say -> what this node does (one pure table)
+formation.py forming and joining: the way from no vote to a member
+member.py    a node with a vote: the order of durability is readable in Member.pump
+proposer.py  client bytes -> frames          applier.py   committed frames -> rows and answers
+reader.py    linearizable reads              duties.py    what a leader does unasked
+peers.py     messages to and from members    snapshots.py markers -> snapshots, published and pruned
+"""

@@ -1,0 +1,183 @@
+"""What a leader does unasked: markers, seals, promotions, the end of a pause (design sections 4 and 6).
+
+Looked at after each change of the log and at each tick of the leader; each duty is one small function
+that either proposes one special entry or nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from neumann.config import Config
+from neumann.env import Clock
+from neumann.format.ids import VOTER, Configuration
+from neumann.format.limits import FEATURE_LEVEL
+from neumann.format.special import Marker, Publish, Resume
+from neumann.raft import Raft
+from neumann.raft.quorum import next_promotion
+from neumann.runtime.applier import Applier
+from neumann.runtime.peers import Peers
+from neumann.runtime.proposer import Proposer
+from neumann.runtime.snapshots import Snapshots
+from neumann.store.checkpoint import Checkpointer
+from neumann.wal import Log
+
+log = logging.getLogger(__name__)
+
+_SECOND_NS = 1_000_000_000
+
+
+class Duties:
+    """One leader's duties; `began` resets them with each leadership."""
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        raft: Raft,
+        wal: Log,
+        proposer: Proposer,
+        applier: Applier,
+        peers: Peers,
+        snapshots: Snapshots,
+        checkpointer: Checkpointer,
+        archiving_wanted: Callable[[], bool],
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._raft = raft
+        self._wal = wal
+        self._proposer = proposer
+        self._applier = applier
+        self._peers = peers
+        self._snapshots = snapshots
+        self._checkpointer = checkpointer
+        self._archiving_wanted = archiving_wanted
+        self.began()
+
+    def began(self) -> None:
+        """This node became leader: nothing is on its way yet."""
+        self._marker_index = 0
+        self._resume_index = 0
+        self._commits: deque[tuple[int, int]] = deque()
+        self._lonely_since_ns: int | None = None
+        self._sealed_ns = self._clock.monotonic_ns()
+        self._snapshot_ns = self._clock.monotonic_ns()
+
+    def look(self, *, ticked: bool = False) -> None:
+        """Do what is due; what depends on time only at a tick. Leader, own term committed."""
+        if self._raft.role != "leader" or not self._raft.own_term_committed:
+            return
+        if ticked:
+            self._end_pause()
+            self._promote()
+        if self._marker_index <= self._applier.applied_index:
+            self._mark(ticked)
+
+    # --- markers ---------------------------------------------------------------------------------
+
+    def _mark(self, ticked: bool) -> None:
+        """At most one marker on its way, so that what is due is judged on an applied state."""
+        if self._applier.state.pause is not None:
+            return
+        if self._snapshot_due():
+            self.propose_marker(snapshot=True)
+        elif ticked and self._seal_due():
+            self.propose_marker(seal=True)
+
+    def propose_marker(
+        self, *, snapshot: bool = False, seal: bool = False, name: str = "", asked: bool = False
+    ) -> int:
+        """Create a marker's frame now; its index."""
+        publish = Publish.NO
+        if snapshot:
+            due_ns = self._config.snapshot.publish_interval_s * _SECOND_NS
+            quiet = self._clock.monotonic_ns() - self._snapshots.published_ns >= due_ns
+            publish = Publish.ASKED if asked else Publish.PERIODIC if quiet else Publish.NO
+        reported = self._peers.majority_snapshot(self._snapshots.newest, self._raft.configuration)
+        marker = Marker(
+            seal=seal or publish is not Publish.NO,
+            snapshot=snapshot,
+            name=name,
+            reported_index=reported[0],
+            reported_digest=reported[1],
+            publish=publish,
+            compaction=self._checkpointer.finished_compaction if snapshot else 0,
+            feature_level=FEATURE_LEVEL,
+        )
+        now = self._clock.monotonic_ns()
+        if snapshot:
+            self._snapshot_ns = now
+        if marker.seal:
+            self._sealed_ns = now
+        self._marker_index = self._proposer.propose_now(marker)
+        return self._marker_index
+
+    def _snapshot_due(self) -> bool:
+        own, applier = self._config.snapshot, self._applier
+        if applier.rows_since_snapshot >= own.interval_entries:
+            return True
+        if applier.bytes_since_snapshot >= own.interval_bytes:
+            return True
+        aged = self._clock.monotonic_ns() - self._snapshot_ns >= own.interval_s * _SECOND_NS
+        return aged and applier.rows_since_snapshot > 0
+
+    def _seal_due(self) -> bool:
+        if self._wal.segments()[-1].bytes >= self._config.wal.segment_bytes_max:
+            return True
+        if not self._archiving_wanted():
+            return False
+        idle_ns = self._clock.monotonic_ns() - self._sealed_ns
+        if self._applier.unsealed_entries:
+            return 0 < self._config.wal.archive_timeout * _SECOND_NS <= idle_ns
+        return idle_ns >= self._config.wal.archive_idle_interval_s * _SECOND_NS
+
+    # --- the rest --------------------------------------------------------------------------------
+
+    def _end_pause(self) -> None:
+        pause = self._applier.state.pause
+        if pause is None or self._resume_index > self._applier.applied_index:
+            return
+        if self._clock.wall_ns() >= pause.until_ns:
+            log.warning("the pause by %s has reached its limit; writes go on", pause.owner)
+            self._resume_index = self._proposer.propose_now(Resume("expired"))
+
+    def _promote(self) -> None:
+        """Learners that have caught up become voters, in pairs."""
+        configuration = self._raft.configuration
+        learners = configuration.learners
+        if not learners or not self._config.raft.auto_promote or self._raft.configuration_pending:
+            self._lonely_since_ns = None
+            return
+        now = self._clock.monotonic_ns()
+        caught_up = {node_id for node_id in learners if self._caught_up(node_id, now)}
+        if not caught_up:
+            self._lonely_since_ns = None
+            return
+        if self._lonely_since_ns is None:
+            self._lonely_since_ns = now
+        promoted = next_promotion(configuration, caught_up, (now - self._lonely_since_ns) // 1_000_000)
+        if promoted:
+            self._proposer.propose_now(_promote(configuration, promoted))
+
+    def _caught_up(self, node_id: str, now_ns: int) -> bool:
+        state = self._peers.states.get(node_id)
+        progress = self._raft.progress.get(node_id)
+        if state is None or progress is None or now_ns - state.heard_ns > _SECOND_NS:
+            return False
+        return progress.match_index >= self._committed_a_second_ago(now_ns)
+
+    def _committed_a_second_ago(self, now_ns: int) -> int:
+        seen = self._commits
+        seen.append((now_ns, self._raft.commit_index))
+        while len(seen) > 1 and seen[1][0] <= now_ns - _SECOND_NS:
+            seen.popleft()
+        return seen[0][1]
+
+
+def _promote(configuration: Configuration, node_id: str) -> Configuration:
+    member = configuration.member(node_id)
+    assert member is not None
+    return configuration.with_member(member._replace(role=VOTER))

@@ -1,0 +1,242 @@
+"""The way from no vote to a member: asking the peers, forming, adopting, joining (design section 6).
+
+Nobody joins or forms by guessing: `startup.decide` says what to do, this module asks and acts. The vote
+record is the last thing that is written, so a crash on the way leaves a node without a vote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from neumann.config import Config
+from neumann.env import Env
+from neumann.errors import NeumannError, RefusedByState, Unavailable
+from neumann.format import history as history_format
+from neumann.format import names
+from neumann.format.history import History
+from neumann.format.ids import ID_BYTES, LEARNER, Member, Timeline
+from neumann.format.names import Paths
+from neumann.recovery import adopt, formation, swap
+from neumann.runtime.member import Member as RunningMember
+from neumann.runtime.startup import Answer, Data, Found
+from neumann.snapshot import install
+
+log = logging.getLogger(__name__)
+
+_ASK_TIMEOUT_S = 1.0
+_ANNOUNCE_TIMEOUT_S = 10.0
+
+
+class Formation:
+    """What one node needs to form or join; used while it has no running member, and to answer `who`."""
+
+    def __init__(self, env: Env, config: Config, paths: Paths, start_number: int) -> None:
+        self._env = env
+        self._config = config
+        self._paths = paths
+        self._start_number = start_number
+        self._lane = env.lane("formation")
+        self._storage_id = env.entropy.token(ID_BYTES)
+
+    @property
+    def peers(self) -> Mapping[str, str]:
+        """Node id -> address of the other configured nodes."""
+        own = self._config.node
+        return {node_id: address for node_id, address in own.peers.items() if node_id != own.id}
+
+    # --- asking and answering --------------------------------------------------------------------
+
+    async def ask(self) -> dict[str, Answer]:
+        """What each configured peer says of itself; who does not answer in time is not in it."""
+        peers = self.peers
+        answers = await asyncio.gather(*(self._ask_one(n, a) for n, a in sorted(peers.items())))
+        return {node_id: answer for node_id, answer in zip(sorted(peers), answers, strict=True) if answer}
+
+    async def _ask_one(self, node_id: str, address: str) -> Answer | None:
+        try:
+            said = await self._env.net.call(address, "who", [], _ASK_TIMEOUT_S)
+            answer = _read_answer(said, self._config.node.id)
+        except NeumannError:
+            return None
+        except (KeyError, TypeError, ValueError) as error:
+            log.warning("%s at %s gave an answer that can't be read: %r", node_id, address, error)
+            return None
+        if answer.node_id != node_id:
+            log.warning("%s answers where %s is configured (%s)", answer.node_id, node_id, address)
+            return None
+        return answer
+
+    def who(self, found: Found, member: RunningMember | None, serves: bool) -> dict[str, Any]:
+        """This node's own answer."""
+        own = self._config.node
+        leader = member.raft.leader if member is not None and member.failure is None else ""
+        history = member.manifest.history if member is not None else found.history
+        sole = found.sole_voter
+        if member is not None:
+            sole = member.raft.configuration.voters == (own.id,)
+        data = found.data
+        return {
+            "node_id": own.id,
+            "start": self._start_number,
+            "vote": member is not None or found.vote,
+            "history": history_format.encode(history) if history is not None else b"",
+            "leader": leader,
+            "leader_address": self._leader_address(member),
+            "serves": serves,
+            "sole_voter": sole,
+            "data": [str(data.timeline), data.index, data.digest, data.time_ns] if data else None,
+            "peers": dict(own.peers) | {own.id: own.advertise},
+        }
+
+    def _leader_address(self, member: RunningMember | None) -> str:
+        leader = member.raft.configuration.member(member.raft.leader) if member is not None else None
+        return leader.address if leader is not None else ""
+
+    # --- forming and adopting --------------------------------------------------------------------
+
+    async def form(self) -> None:
+        """Create a new, empty cluster with this node as sole voter."""
+        env, own = self._env, self._config.node
+        manifest = formation.empty_base(
+            own.id,
+            own.advertise,
+            self._storage_id,
+            env.clock.wall_ns(),
+            env.entropy.token(ID_BYTES),
+            int.from_bytes(env.entropy.token(8), "big"),
+            self._config.store.block_bytes,
+        )
+        await self._lane.run(
+            lambda: formation.write_member(
+                env.disk,
+                self._paths,
+                manifest,
+                own.id,
+                self._storage_id,
+                self._config.wal.segment_bytes_max,
+                0,
+            )
+        )
+        log.info("created a NEW, EMPTY cluster %s", manifest.history.cluster_id.hex())
+
+    async def adopt(self) -> None:
+        """Go on with the data that lie here, as a new timeline and sole voter."""
+        own = self._config.node
+        adopted = await self._lane.run(
+            lambda: adopt.adopt(
+                self._env.disk,
+                self._paths,
+                node_id=own.id,
+                address=own.advertise,
+                clock=self._env.clock,
+                entropy=self._env.entropy,
+                segment_bytes=self._config.wal.segment_bytes_max,
+                reason="bootstrap: every configured node held the same data",
+            )
+        )
+        log.info("%s", adopted)
+
+    # --- joining ---------------------------------------------------------------------------------
+
+    async def join(self, found: Found, leader: Answer) -> None:
+        """Announce this node, fetch the newest snapshot, become a learner. Errors: try again later."""
+        assert leader.history is not None and leader.leader_address
+        own = self._config.node
+        said = await self._env.net.call(
+            leader.leader_address,
+            "announce",
+            [own.id, self._storage_id, own.advertise],
+            _ANNOUNCE_TIMEOUT_S,
+        )
+        if not said["accepted"]:
+            raise RefusedByState(f"{leader.leader} does not take this node in: {said['text']}")
+        reuse = await self._lane.run(self._set_data_aside) if found.data is not None else []
+        fetched = await install.fetch(
+            self._env.net,
+            leader.leader_address,
+            None,
+            self._env.disk,
+            self._lane,
+            self._paths,
+            reuse=reuse,
+        )
+        await self._lane.run(lambda: self._settle(fetched, int(said["term"])))
+        log.info("joined %s as a learner behind %d", leader.leader, fetched.manifest.point.index)
+
+    def _set_data_aside(self) -> list[str]:
+        """What lies here goes to aside/; the directories whose tables may be used again."""
+        aside_id = swap.set_aside(self._env.disk, self._paths, "join", self._env.clock.wall_ns())
+        old = f"{self._paths.aside}/{aside_id}"
+        snapshots = f"{old}/{names.RAFT}/{names.SNAPSHOTS}"
+        published = [f"{snapshots}/{name}" for name in self._env.disk.list(snapshots)]
+        return [f"{old}/{names.STORE}", *published]
+
+    def _settle(self, fetched: install.Fetched, term: int) -> None:
+        """What was fetched becomes this node's state; the vote record comes last."""
+        disk, own = self._env.disk, self._config.node
+        install.place(disk, self._paths, fetched, self._config.wal.segment_bytes_max)
+        formation.write_vote(disk, self._paths, fetched.manifest, own.id, self._storage_id, term)
+
+    def close(self) -> None:
+        """End the lane."""
+        self._lane.close()
+
+
+async def take_in(
+    member: RunningMember, config: Config, node_id: str, storage_id: bytes, address: str
+) -> dict[str, Any]:
+    """The leader's answer to `announce`: the learner is in the configuration when this returns."""
+    if not member.leads:
+        raise Unavailable("this node does not lead", remedy="announce to the leader")
+    configuration = member.raft.configuration
+    refused = _refuse(member, config, node_id, storage_id, address)
+    if refused:
+        return {"accepted": False, "text": refused, "term": 0}
+    known = configuration.member(node_id)
+    if known is None or known.storage_id != storage_id or known.address != address:
+        if member.raft.configuration_pending:
+            raise Unavailable("another change of the membership is on its way", remedy="try again")
+        learner = Member(node_id, storage_id, address, LEARNER)
+        await member.proposer.submit_special(configuration.with_member(learner))
+        log.info("took in %s at %s as a learner", node_id, address)
+    return {"accepted": True, "text": "", "term": member.raft.term}
+
+
+def _refuse(member: RunningMember, config: Config, node_id: str, storage_id: bytes, address: str) -> str:
+    """Why this node is not taken in; "" if it is."""
+    configuration = member.raft.configuration
+    if config.node.peers.get(node_id) != address:
+        return f"the leader's `peers` have no {node_id} at {address}"
+    if node_id in configuration.removed:
+        return f"{node_id} was removed by an operator"
+    known = configuration.member(node_id)
+    if known is not None and known.role != LEARNER and known.storage_id != storage_id:
+        return (
+            f"{node_id} is a voter with another storage id ({known.storage_id.hex()}): a member that lost "
+            "its disk is not replaced by itself in this release"
+        )
+    return ""
+
+
+def _read_answer(said: Mapping[str, Any], own_id: str) -> Answer:
+    data = said["data"]
+    return Answer(
+        node_id=str(said["node_id"]),
+        start_number=int(said["start"]),
+        vote=bool(said["vote"]),
+        history=_history(said["history"]),
+        leader=str(said["leader"]),
+        leader_address=str(said["leader_address"]),
+        serves=bool(said["serves"]),
+        sole_voter=bool(said["sole_voter"]),
+        lists_us=own_id in said["peers"],
+        data=Data(Timeline.parse(data[0]), int(data[1]), bytes(data[2]), int(data[3])) if data else None,
+        peers=frozenset(str(peer) for peer in said["peers"]),
+    )
+
+
+def _history(data: bytes) -> History | None:
+    return history_format.decode(data, "the peer's history") if data else None

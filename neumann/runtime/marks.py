@@ -1,0 +1,99 @@
+"""The sync mark's keeper: writes it off the acknowledgement's path, never ahead of fdatasync (R16).
+
+What fdatasync covered is told by `synced`; at most MARK_INTERVAL_S later it is on disk. Before a
+truncation below the mark, `lower` makes a lower one durable first; until then no newer one is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from neumann.env import Lane
+from neumann.format.state import SyncMark
+from neumann.wal import TwoSlotFile
+
+MARK_INTERVAL_S = 0.02
+
+
+class MarkKeeper:
+    """One per member. All methods run on the loop; writes in a lane of its own."""
+
+    def __init__(
+        self,
+        file: TwoSlotFile[SyncMark],
+        mark: SyncMark,
+        lane: Lane,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self.written = mark
+        self._file = file
+        self._wanted = mark
+        self._lane = lane
+        self._on_failure = on_failure
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing = False
+        self._after: list[Callable[[], None]] = []
+        self._stopped = False
+
+    def synced(self, segment_first: int, offset: int, index: int, term: int, chain: int) -> None:
+        """fdatasync has covered the log up to here."""
+        self._wanted = self._wanted._replace(
+            segment_first=segment_first, offset=offset, index=index, term=term, chain=chain, clean=False
+        )
+        self._arm()
+
+    def manifest(self, index: int, term: int) -> None:
+        """A newer manifest is durable."""
+        self._wanted = self._wanted._replace(manifest_index=index, manifest_term=term)
+        self._arm()
+
+    def lower(self, mark: SyncMark, then: Callable[[], None]) -> None:
+        """Make this mark durable unless the one on disk is lower; then call `then`: it may be cut."""
+        if not self._writing and self.written.index <= mark.index:
+            if self._wanted.index > mark.index:
+                self._wanted = self.written
+            then()
+            return
+        self._wanted = mark._replace(
+            manifest_index=self._wanted.manifest_index, manifest_term=self._wanted.manifest_term
+        )
+        self._after.append(then)
+        self._write()
+
+    def stop(self) -> SyncMark:
+        """Write nothing more by itself; the mark that an orderly stop writes last."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        return self._wanted._replace(clean=True)
+
+    def _arm(self) -> None:
+        if self._timer is None and not self._stopped:
+            self._timer = asyncio.get_running_loop().call_later(MARK_INTERVAL_S, self._write)
+
+    def _write(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._writing or self._stopped:
+            return
+        self._writing = True
+        mark, after = self._wanted, self._after
+        self._after = []
+
+        def done(_: Any, error: BaseException | None) -> None:
+            self._writing = False
+            if error is not None:
+                self._on_failure(error)
+                return
+            self.written = mark
+            for then in after:
+                then()
+            if self._after:
+                self._write()
+            elif self._wanted != mark:
+                self._arm()
+
+        self._lane.submit(lambda: self._file.write(mark), done)

@@ -1,0 +1,529 @@
+"""A node with a vote: log, core, store and machine joined. Read `pump` first.
+
+The order of durability (design sections 2 and 4), which `pump` and `_written` keep:
+
+    1. what the core says is staged in order: vote, truncation, frames
+    2. messages go out beside the write; the leader's disk works while followers' disks do
+    3. one lane makes it durable: vote in both slots, then the log, one fdatasync for all that queued
+    4. only then the core hears of it, and the answers that promise durability go out
+    5. committed frames are applied, and clients are answered
+
+A failed write is final (R9): `fail` ends the member, and nothing is acknowledged any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from neumann.config import Config
+from neumann.env import Env
+from neumann.errors import (
+    Corrupt,
+    DiskFull,
+    NeumannError,
+    NotLeader,
+    OutcomeUnknown,
+    Paused,
+    StorageFailed,
+    Unavailable,
+)
+from neumann.format.command import Limits
+from neumann.format.frame import FrameHeader
+from neumann.format.ids import Configuration
+from neumann.format.limits import FEATURE_LEVEL
+from neumann.format.manifest import Manifest
+from neumann.format.message import Message, SnapshotOffer, Status
+from neumann.format.names import Paths
+from neumann.format.special import Archived, Marker, Noop, Special
+from neumann.format.state import SyncMark
+from neumann.machine.state import MachineState
+from neumann.raft import Raft, RaftConfig, Ready
+from neumann.runtime.applier import BACKLOG_HOLDS_PROPOSALS, Applier
+from neumann.runtime.duties import Duties
+from neumann.runtime.marks import MarkKeeper
+from neumann.runtime.metrics import Metrics
+from neumann.runtime.opening import Opened
+from neumann.runtime.peers import Peers
+from neumann.runtime.proposer import Proposer
+from neumann.runtime.reader import Reader
+from neumann.runtime.snapshots import Snapshots
+from neumann.snapshot import prune
+from neumann.store.checkpoint import Checkpointer
+from neumann.wal import Synced, WriteBatch
+from neumann.wal.retention import retain
+
+log = logging.getLogger(__name__)
+
+TICK_MS = 10
+_SPACE_LOOK_S = 1.0
+
+
+class Member:
+    """See the module. `on_change` is called when role, leader or failure changed."""
+
+    def __init__(
+        self,
+        env: Env,
+        config: Config,
+        paths: Paths,
+        opened: Opened,
+        metrics: Metrics,
+        *,
+        on_change: Callable[[], None],
+        on_need_snapshot: Callable[[str, SnapshotOffer], None],
+    ) -> None:
+        self.env = env
+        self.config = config
+        self.paths = paths
+        self.identity = opened.identity
+        self.metrics = metrics
+        self.failure: BaseException | None = None
+        self.wal = opened.wal
+        self.store = opened.store
+        self.manifest = opened.manifest
+        self.free_bytes = env.disk.free_bytes(paths.root)
+        self.writes_refused: NeumannError | None = None
+        self._on_change = on_change
+        self._on_need_snapshot = on_need_snapshot
+        self._vote = opened.vote
+        self._vote_file = opened.vote_file
+        self._mark_file = opened.mark_file
+        self._lane = env.lane("wal")
+        self._io_lane = env.lane("io")
+        self._read_lane = env.lane("read")
+        self._mark_lane = env.lane("mark")
+        self._writing = False
+        self._vote_staged: tuple[int, str] | None = None
+        self._after_sync: list[tuple[str, Message]] = []
+        self._pumping = False
+        self._was_leader = False
+        self._leader_seen = ""
+        self._stopped = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._space_timer: asyncio.TimerHandle | None = None
+        self._build(opened)
+
+    def _build(self, opened: Opened) -> None:
+        env, config = self.env, self.config
+        self.raft = Raft(
+            RaftConfig(
+                node_id=opened.identity.node_id,
+                tick_ms=TICK_MS,
+                heartbeat_ticks=max(1, config.raft.heartbeat_ms // TICK_MS),
+                election_ticks=max(3, config.raft.election_timeout_ms // TICK_MS),
+                bytes_in_flight_max=config.raft.inflight_bytes_max,
+            ),
+            opened.restored,
+            _Jitter(env),
+        )
+        self.proposer = Proposer(
+            self.raft,
+            env.clock,
+            Limits(config.limits.key_bytes_max, config.limits.value_bytes_max, config.limits.batch_rows_max),
+            self.metrics,
+            queued_bytes_max=config.raft.proposal_bytes_max,
+            gate=self.write_gate,
+            hold=lambda: self.store.backlog >= BACKLOG_HOLDS_PROPOSALS,
+            voters_clock_ns=self._voters_clock_ns,
+            pump=self.pump,
+        )
+        self.proposer.log_time_at_least(opened.last_time_ns)
+        self.lag = opened.lag
+        self.archived_time_ns = 0
+        self.applier = Applier(
+            MachineState.from_manifest(opened.manifest),
+            self.store,
+            self.wal,
+            self._read_lane,
+            self.proposer,
+            env.clock,
+            self.metrics,
+            lag=opened.lag,
+            unsealed_entries=opened.unsealed_entries,
+            run_end=lambda after, bytes_max: self.raft.log.run_after(after, bytes_max, 4096).last_index,
+            on_special=self._on_special,
+            on_applied=self._on_applied,
+            on_failure=self.fail,
+        )
+        self.reader = Reader(
+            self.raft,
+            self.store,
+            self._read_lane,
+            env.clock,
+            self.metrics,
+            lambda: self.applier.applied_index,
+            self.pump,
+        )
+        self.marks = MarkKeeper(self._mark_file, opened.mark, self._mark_lane, self.fail)
+        self.checkpointer = Checkpointer(
+            env.disk,
+            env.jobs,
+            self._io_lane,
+            self.store,
+            self._snapshot_made,
+            self.fail,
+        )
+        self.snapshots = Snapshots(
+            env.disk,
+            self.paths,
+            self.store,
+            self.wal,
+            self.checkpointer,
+            self._io_lane,
+            env.clock,
+            self.metrics,
+            opened.manifest,
+            opened.manifest_digest,
+            keep=self._prune_policy,
+            on_done=self._snapshot_done,
+            on_diverged=self._diverged,
+            on_failure=self.fail,
+        )
+        self.snapshots.published_index = opened.published_index
+        self.peers = Peers(
+            self.identity,
+            self.raft,
+            self.wal,
+            env.net,
+            self._read_lane,
+            env.clock,
+            self.metrics,
+            own_status=self._status,
+            step=self._step,
+        )
+        self.duties = Duties(
+            config,
+            env.clock,
+            self.raft,
+            self.wal,
+            self.proposer,
+            self.applier,
+            self.peers,
+            self.snapshots,
+            self.checkpointer,
+            self._archiving_wanted,
+        )
+
+    # --- life ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to tick."""
+        await self.checkpointer.start()
+        self.snapshots.durable(self.wal.last.index)
+        self._tick()
+        self._look_at_space()
+
+    async def hand_over(self) -> None:
+        """A leader lets the voter that has most of the log take over, for an election timeout."""
+        raft = self.raft
+        if self._stopped or raft.role != "leader" or len(raft.configuration.voters) < 2:
+            return
+        others = [v for v in raft.configuration.voters if v != self.identity.node_id]
+        raft.transfer_to(max(others, key=lambda v: raft.progress[v].match_index))
+        self.pump()
+        for _ in range(self.config.raft.election_timeout_ms // TICK_MS):
+            if raft.role != "leader" or self._stopped:
+                break
+            await asyncio.sleep(TICK_MS / 1000)
+
+    async def stop(self) -> None:
+        """An orderly end: what is staged is written, the mark says that the log ends here."""
+        if not self._stopped:
+            self._halt(Unavailable("this node is stopping", remedy="try another node"))
+        while self._writing:
+            await asyncio.sleep(0.001)
+        mark = self.marks.stop()
+        await self.checkpointer.close()
+        for lane in (self._io_lane, self._read_lane, self._mark_lane):
+            lane.close()
+        if self.failure is None:
+            await self._lane.run(lambda: self._mark_file.write(mark))
+        self._lane.close()
+        self.wal.close()
+        self._vote_file.close()
+        self._mark_file.close()
+
+    def fail(self, error: BaseException) -> None:
+        """End the member for a failure that it can't go on with (R9); the node says why."""
+        if self.failure is not None or self._stopped:
+            return
+        text = f"the node stops: {error}"
+        self.failure = error if isinstance(error, NeumannError) else StorageFailed(text)
+        log.error("%s", text)
+        self._halt(OutcomeUnknown(text, remedy="see the node's log"))
+        self._on_change()
+
+    def _halt(self, error: NeumannError) -> None:
+        self._stopped = True
+        for timer in (self._timer, self._space_timer):
+            if timer is not None:
+                timer.cancel()
+        self.applier.stop()
+        self.proposer.lost_leadership(error)
+        self.reader.fail_all(error)
+
+    def _tick(self) -> None:
+        if self._stopped:
+            return
+        self._timer = asyncio.get_running_loop().call_later(TICK_MS / 1000, self._tick)
+        self.raft.tick()
+        self.duties.look(ticked=True)
+        self.pump()
+
+    # --- the order of durability -----------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Do what the core says, until it has nothing to say."""
+        if self._pumping or self._stopped:
+            return
+        self._pumping = True
+        try:
+            while (ready := self.raft.ready()) is not None:
+                self._act(ready)
+        finally:
+            self._pumping = False
+        self._write()
+
+    def _act(self, ready: Ready) -> None:
+        if ready.diverged:
+            self._diverged(ready.diverged)
+            return
+        if ready.vote is not None:
+            self._vote_staged = ready.vote
+        if ready.frames or ready.truncate_after is not None:
+            self.wal.stage(ready.frames, ready.truncate_after)
+            self.applier.appended(ready.frames, ready.truncate_after)
+            if ready.frames:
+                self.proposer.log_time_at_least(ready.frames[-1].header.time_ns)
+        self._after_sync.extend(ready.messages_after_sync)
+        for node_id, message in ready.messages:
+            self.peers.send(node_id, message)
+        if ready.role_changed:
+            self._role_changed()
+        self.proposer.committed(ready.commit_index)
+        self.applier.committed(ready.commit_index)
+        if ready.lost_reads:
+            self.reader.lost(ready.lost_reads)
+        if ready.reads:
+            self.reader.confirmed(ready.reads)
+        if ready.need_snapshot is not None:
+            self._on_need_snapshot(self.raft.leader, ready.need_snapshot)
+
+    def _write(self) -> None:
+        """Give the lane everything that queued while it wrote the last batch (group commit)."""
+        if self._writing or self._stopped:
+            return
+        batch, vote, after = self.wal.take_batch(), self._vote_staged, self._after_sync
+        self._vote_staged, self._after_sync = None, []
+        if batch is None and vote is None:
+            for node_id, message in after:
+                self.peers.send(node_id, message)
+            return
+        self._writing = True
+        if batch is not None and batch.lower_to is not None:
+            place = batch.lower_to
+            lowered = SyncMark(place.segment_first, place.offset, *place.point, 0, 0)
+            self.marks.lower(lowered, lambda: self._write_batch(batch, vote, after))
+        else:
+            self._write_batch(batch, vote, after)
+
+    def _write_batch(
+        self,
+        batch: WriteBatch | None,
+        vote: tuple[int, str] | None,
+        after: list[tuple[str, Message]],
+    ) -> None:
+        started_ns = self.env.clock.monotonic_ns()
+
+        def work() -> Synced | None:
+            if vote is not None:
+                self._vote = self._vote._replace(term=vote[0], voted_for=vote[1])
+                self._vote_file.write(self._vote)
+            return batch.run() if batch is not None else None
+
+        def done(synced: Any, error: BaseException | None) -> None:
+            self._writing = False
+            if error is not None:
+                self.fail(error)
+                return
+            self.metrics.fsync_seconds.observe_ns(self.env.clock.monotonic_ns() - started_ns)
+            self._written(synced, vote, after)
+
+        self._lane.submit(work, done)
+
+    def _written(
+        self,
+        synced: Synced | None,
+        vote: tuple[int, str] | None,
+        after: list[tuple[str, Message]],
+    ) -> None:
+        if self._stopped:
+            return
+        if vote is not None:
+            self.raft.vote_persisted(*vote)
+        if synced is not None:
+            point = synced.point
+            self.marks.synced(synced.segment_first, synced.offset, *point)
+            self.raft.persisted(point.index, point.term)
+            self.snapshots.durable(point.index)
+        for node_id, message in after:
+            self.peers.send(node_id, message)
+        self.pump()
+
+    # --- what follows from it --------------------------------------------------------------------
+
+    def _step(self, sender: str, message: Message, incarnation: Hashable) -> None:
+        if not self._stopped:
+            self.raft.step(sender, message, incarnation)
+            self.pump()
+
+    def _role_changed(self) -> None:
+        leads = self.raft.role == "leader"
+        if leads and not self._was_leader:
+            log.info("leader of term %d behind index %d", self.raft.term, self.raft.last.index)
+            self.duties.began()
+            self.proposer.propose_now(Noop())
+        if self._was_leader and not leads:
+            log.info("no longer leader: term is %d now", self.raft.term)
+            self.proposer.lost_leadership(
+                NotLeader("this node is not the leader any more", remedy="try again")
+            )
+        self._was_leader = leads
+        if self.raft.leader != self._leader_seen:
+            self._leader_seen = self.raft.leader
+            self.metrics.leader_changes += 1
+        self._on_change()
+
+    def _on_special(self, header: FrameHeader, entry: Special | None) -> None:
+        if isinstance(entry, Marker):
+            if entry.snapshot:
+                self.applier.rows_since_snapshot = self.applier.bytes_since_snapshot = 0
+            self.snapshots.on_marker(header, entry, self.applier.state)
+            if entry.seal:
+                self._on_change()
+        elif isinstance(entry, Configuration):
+            self._on_change()
+        elif isinstance(entry, Archived):
+            for segment in self.wal.segments():
+                if segment.last_index == entry.through:
+                    self.archived_time_ns = segment.last_time_ns
+            self._on_change()
+
+    def _on_applied(self, index: int) -> None:
+        self.raft.applied(index)
+        self.reader.applied(index)
+        self.duties.look()
+
+    def _snapshot_made(self, manifest: Manifest, digest: bytes, marker: Marker) -> None:
+        self.snapshots.made(manifest, digest, marker)
+
+    def _snapshot_done(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.marks.manifest(manifest.point.index, manifest.point.term)
+        if self.snapshots.published_index == manifest.point.index:
+            self.raft.snapshot_published(manifest.point)
+        self._drop_log()
+        self.applier.wake()
+        self.proposer.wake()
+        self._on_change()
+
+    def _drop_log(self) -> None:
+        """Drop what no snapshot, archive or follower needs (R7)."""
+        archiving = self.applier.state.archiving
+        keep_behind = retain(
+            self.wal.segments(),
+            snapshot_index=min(self.manifest.point.index, self.snapshots.published_index),
+            archived_through=archiving.through if archiving.on else None,
+            retain_entries=self.config.wal.retain_entries,
+        )
+        dropped = self.wal.drop_before(keep_behind)
+        if dropped is not None:
+            self.raft.compact_to(self.wal.base)
+            self._lane.submit(dropped.run, lambda _, error: self.fail(error) if error else None)
+
+    def _diverged(self, text: str) -> None:
+        self.metrics.divergence += 1
+        self.fail(Corrupt(f"this replica has diverged: {text}", remedy="neumann-admin rejoin on this node"))
+
+    # --- what others ask -------------------------------------------------------------------------
+
+    @property
+    def leads(self) -> bool:
+        """True for a leader that has committed an entry of its own term."""
+        return not self._stopped and self.raft.role == "leader" and self.raft.own_term_committed
+
+    def write_gate(self) -> NeumannError | None:
+        """Why client writes are refused right now, or None."""
+        pause = self.applier.state.pause
+        if pause is not None:
+            text = f"writes are paused by {pause.owner}: {pause.reason or 'no reason given'}"
+            return Paused(text, remedy="neumann-admin resume-writes", detail={"until_ns": pause.until_ns})
+        return self.writes_refused
+
+    def on_request(self, payload: bytes, reply: Callable[[bytes], None]) -> None:
+        """A peer's message, from the network."""
+        if not self._stopped:
+            self.peers.on_request(payload, reply)
+
+    def on_reply(self, address: str, payload: bytes) -> None:
+        """A peer's answer, from the network."""
+        if not self._stopped:
+            self.peers.on_reply(address, payload)
+
+    def _status(self) -> Status:
+        index, digest = self.snapshots.newest
+        return Status(
+            self._vote.start_number,
+            self.env.clock.wall_ns(),
+            self.free_bytes,
+            FEATURE_LEVEL,
+            index,
+            digest,
+            self.applier.applied_index,
+        )
+
+    def _voters_clock_ns(self) -> int | None:
+        return self.peers.voters_clock_ns(self.config.raft.election_timeout_ms * 1_000_000)
+
+    def _archiving_wanted(self) -> bool:
+        return self.applier.state.archiving.on
+
+    def _prune_policy(self) -> prune.Policy:
+        own = self.config.snapshot
+        return prune.Policy(own.keep_newest, own.keep_hourly_days, own.keep_age_min_s)
+
+    def _note_space(self, free_bytes: int) -> None:
+        """Refuse client writes before the disk is full (design section 5, Space)."""
+        self.free_bytes = free_bytes
+        least = self.config.store.disk_free_bytes_min
+        self.writes_refused = None
+        if free_bytes < least:
+            text = f"{free_bytes} bytes are free under {self.paths.root}, and {least} are kept free"
+            self.writes_refused = DiskFull(text, remedy="make room; writes go on by themselves")
+        self._on_change()
+
+    def _look_at_space(self) -> None:
+        if self._stopped:
+            return
+        self._space_timer = asyncio.get_running_loop().call_later(_SPACE_LOOK_S, self._look_at_space)
+
+        def done(free: Any, error: BaseException | None) -> None:
+            if error is not None:
+                self.fail(error)
+            else:
+                self._note_space(free)
+
+        self._io_lane.submit(lambda: self.env.disk.free_bytes(self.paths.root), done)
+
+
+class _Jitter:
+    """The core's source of randomness, over the door."""
+
+    def __init__(self, env: Env) -> None:
+        self._entropy = env.entropy
+
+    def randrange(self, start: int, stop: int, /) -> int:
+        return start + self._entropy.randrange(stop - start)

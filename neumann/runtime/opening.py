@@ -1,0 +1,218 @@
+"""Opens what is on a member's disk, and refuses what can't be right (design section 4, last part).
+
+Run in a lane, before anything is answered. Both slots of vote and sync mark are made equal first; the
+start is counted durably; then the newest manifest, the log behind it, and their meeting point are
+checked. Nothing is cut but a torn batch above the sync mark (R8).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+from neumann.config import Config
+from neumann.env import Disk
+from neumann.env.files import read_file, remove_temporaries
+from neumann.errors import Corrupt, NotFound, RefusedByState
+from neumann.format import frame as frame_format
+from neumann.format import special, state
+from neumann.format.frame import FrameHeader, Kind
+from neumann.format.ids import Configuration, LogPoint
+from neumann.format.manifest import Manifest, layout_digest
+from neumann.format.names import Paths
+from neumann.format.state import Identity, SyncMark, Vote
+from neumann.raft import FrameLog, Restored
+from neumann.runtime.lag import LagSamples
+from neumann.snapshot import publish
+from neumann.store.manifests import load_newest, write_manifest
+from neumann.store.store import Store
+from neumann.wal import Log, TwoSlotFile
+
+log = logging.getLogger(__name__)
+
+
+class Opened(NamedTuple):
+    """A member's durable state, opened and consistent."""
+
+    identity: Identity
+    vote: Vote
+    vote_file: TwoSlotFile[Vote]
+    mark: SyncMark
+    mark_file: TwoSlotFile[SyncMark]
+    manifest: Manifest
+    manifest_digest: bytes
+    store: Store
+    wal: Log
+    restored: Restored
+    last_time_ns: int
+    unsealed_entries: int
+    lag: LagSamples
+    published_index: int
+
+
+def open_member(disk: Disk, paths: Paths, config: Config) -> Opened:
+    """Open a data directory that has a vote. Corrupt, RefusedByState: it stays as it is."""
+    identity = state.decode_identity(_needed(disk, paths.identity), paths.identity)
+    if identity.node_id != config.node.id:
+        raise RefusedByState(
+            f"{paths.root} belongs to node {identity.node_id!r}, and this node is {config.node.id!r}",
+            remedy="start it with its own node id, or give this node another data directory",
+        )
+    vote_file = TwoSlotFile(disk, paths.vote, state.encode_vote_slot, state.decode_vote)
+    mark_file = TwoSlotFile(disk, paths.sync_mark, state.encode_mark_slot, state.decode_mark)
+    _, vote = vote_file.read()
+    _, mark = mark_file.read()
+    mark_file.repair()
+    vote = vote._replace(start_number=vote.start_number + 1)
+    vote_file.write(vote)
+    remove_temporaries(disk, paths.store)
+    manifest = _newest_manifest(disk, paths)
+    _check_lineage(identity, manifest, mark, paths)
+    wal, headers = _open_log(disk, paths, config, identity, manifest, mark)
+    store = Store.open(disk, paths.store, manifest, config.store.cache_bytes_max)
+    published = publish.newest_complete(disk, paths.snapshots)
+    return Opened(
+        identity,
+        vote,
+        vote_file,
+        mark,
+        mark_file,
+        manifest,
+        layout_digest(manifest),
+        store,
+        wal,
+        _restored(vote, wal, headers, manifest),
+        max([manifest.time_ns, *(h.time_ns for h in headers[-1:])]),
+        _unsealed_entries(wal, headers, manifest.point.index),
+        _lag(headers, manifest),
+        published.index if published is not None else 0,
+    )
+
+
+def _needed(disk: Disk, path: str) -> bytes:
+    try:
+        return read_file(disk, path)
+    except FileNotFoundError:
+        raise Corrupt(
+            f"{path} is missing, and a vote lies beside it",
+            remedy="neumann-admin rejoin sets this state aside and joins the cluster as new",
+        ) from None
+
+
+def _newest_manifest(disk: Disk, paths: Paths) -> Manifest:
+    """The store's newest manifest; without one, the newest published snapshot put back in its place."""
+    manifest = load_newest(disk, paths.store)
+    if manifest is not None:
+        return manifest
+    published = publish.newest_complete(disk, paths.snapshots)
+    if published is None or published.manifest is None:
+        raise NotFound(
+            f"{paths.store} holds no snapshot, and {paths.snapshots} none either",
+            remedy="neumann-admin rejoin sets this state aside and joins the cluster as new",
+        )
+    log.warning("store/ has no manifest: rebuilt from the published snapshot %s", published.id)
+    publish.put_back(disk, paths, published)
+    write_manifest(disk, paths.store, published.manifest)
+    return published.manifest
+
+
+def _check_lineage(identity: Identity, manifest: Manifest, mark: SyncMark, paths: Paths) -> None:
+    history = manifest.history
+    if (history.cluster_id, history.timeline) != (identity.cluster_id, identity.timeline):
+        raise RefusedByState(
+            f"{paths.store} is of cluster {history.cluster_id.hex()} timeline {history.timeline}, and this "
+            f"node is a member of {identity.cluster_id.hex()} timeline {identity.timeline}",
+            remedy=_PUT_THERE,
+        )
+    if manifest.point.index < mark.manifest_index:
+        raise RefusedByState(
+            f"somebody put an older store here: {paths.store} is at {manifest.point.index}, and this node "
+            f"had one at {mark.manifest_index} and a log up to {mark.index}",
+            remedy=_PUT_THERE,
+        )
+
+
+_PUT_THERE = (
+    "to go on with what was put there: stop the node, move raft/ away, then neumann-admin init-cluster "
+    "--bootstrap; to go on as a member of the cluster: neumann-admin rejoin"
+)
+
+
+def _open_log(
+    disk: Disk, paths: Paths, config: Config, identity: Identity, manifest: Manifest, mark: SyncMark
+) -> tuple[Log, list[FrameHeader]]:
+    point = manifest.point
+    wal, recovery = Log.recover(
+        disk,
+        paths.wal,
+        identity.cluster_id,
+        identity.timeline,
+        mark,
+        point,
+        config.wal.segment_bytes_max,
+        paths.aside,
+    )
+    if recovery.cut is not None:
+        log.warning("cut a torn batch off the log: %s", recovery.cut)
+    for name in recovery.strays:
+        log.warning("set aside %s: it does not belong to this log", name)
+    if point.index < wal.base.index:
+        raise Corrupt(
+            f"the log begins behind {wal.base.index} and the newest snapshot ends at {point.index}: "
+            "what lies between is missing",
+            remedy="neumann-admin rejoin on this node",
+        )
+    if wal.end_at(point.index) != point:
+        raise Corrupt(
+            f"the log and the snapshot at {point.index} do not belong together",
+            remedy="neumann-admin rejoin on this node",
+        )
+    return wal, recovery.headers
+
+
+def holds_content(kind: Kind) -> bool:
+    """False for what the log says only to itself: it does not make a segment worth sealing."""
+    return kind not in (Kind.NOOP, Kind.ARCHIVED, Kind.MARKER)
+
+
+def _unsealed_entries(wal: Log, headers: list[FrameHeader], through: int) -> int:
+    first = wal.segments()[-1].first_index
+    return sum(first <= h.first_index <= through and holds_content(h.kind) for h in headers)
+
+
+def _lag(headers: list[FrameHeader], manifest: Manifest) -> LagSamples:
+    samples = LagSamples()
+    for header in headers:
+        if manifest.archiving.through < header.last_index <= manifest.point.index:
+            samples.note(header)
+    return samples
+
+
+def _restored(vote: Vote, wal: Log, headers: list[FrameHeader], manifest: Manifest) -> Restored:
+    frames = FrameLog(wal.base)
+    for header in headers:
+        frames.append(header)
+    return Restored(
+        term=vote.term,
+        voted_for=vote.voted_for,
+        log=frames,
+        configuration=manifest.configuration,
+        configuration_index=manifest.point.index,
+        commit_index=manifest.point.index,
+        applied_index=manifest.point.index,
+        later_configurations=_later_configurations(wal, headers, manifest.point),
+        floor=(vote.floor_term, vote.floor_index),
+    )
+
+
+def _later_configurations(
+    wal: Log, headers: list[FrameHeader], point: LogPoint
+) -> tuple[tuple[int, Configuration], ...]:
+    found = []
+    for header in headers:
+        if header.kind is Kind.CONFIGURATION and header.first_index > point.index:
+            frame = frame_format.decode(wal.read(header.first_index - 1, header.last_index))
+            entry = special.decode(frame)
+            if isinstance(entry, Configuration):
+                found.append((header.first_index, entry))
+    return tuple(found)

@@ -1,0 +1,159 @@
+"""What an operator asks of a leader: snapshot, pause and resume, restore point, archive-flush.
+
+Each runs on the leader; runtime/node.py forwards to it. A request is answered only by an entry that was
+proposed after it came, and a caller who goes away cancels nothing (design section 9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from neumann.errors import BadInput, OutcomeUnknown, RefusedByState, Unavailable
+from neumann.format import limits
+from neumann.format.special import Pause, Resume
+from neumann.format.times import time_text
+from neumann.runtime import views
+from neumann.runtime.member import Member
+
+_LOOK_AGAIN_S = 0.01
+_SECOND_NS = 1_000_000_000
+PAUSE_MAX_S = 24 * 3600.0
+
+
+async def snapshot(member: Member, timeout_s: float) -> dict[str, Any]:
+    """A published snapshot on a majority; OutcomeUnknown with its id when time runs out."""
+    _needs_leader(member)
+    index = member.duties.propose_marker(snapshot=True, asked=True)
+    snapshot_id = f"{index}-{member.raft.term}"
+    member.pump()
+    majority = len(member.raft.configuration.voters) // 2 + 1
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                digest = member.snapshots.digest_at(index)
+                if member.snapshots.newest[0] >= index and digest is not None:
+                    holders = member.peers.snapshot_holders(index, digest)
+                    voters = [h for h in holders if h in member.raft.configuration.voters]
+                    if len(voters) + 1 >= majority:
+                        break
+                _still_leads(member, f"snapshot {snapshot_id}")
+                await asyncio.sleep(_LOOK_AGAIN_S)
+    except TimeoutError:
+        raise OutcomeUnknown(
+            f"snapshot {snapshot_id} is not on a majority after {timeout_s:g} s; it goes on",
+            remedy=f"look for {snapshot_id} in neumann-admin snapshot-list",
+            detail={"id": snapshot_id},
+        ) from None
+    manifest = member.manifest
+    return {
+        "id": snapshot_id,
+        "index": index,
+        "term": member.raft.term,
+        "time": time_text(manifest.time_ns),
+        "digest": digest.hex(),
+        "durable_on": sorted([member.identity.node_id, *holders]),
+    }
+
+
+async def pause_writes(
+    member: Member, owner: str, max_s: float, reason: str, timeout_s: float
+) -> dict[str, Any]:
+    """Pause client writes; returns when every reachable member has applied it."""
+    _needs_leader(member)
+    if not 0 < max_s <= PAUSE_MAX_S:
+        raise BadInput(f"a pause of {max_s:g} s", remedy=f"more than 0 and at most {PAUSE_MAX_S:g}")
+    until_ns = member.env.clock.wall_ns() + int(max_s * _SECOND_NS)
+    index = await member.proposer.submit_special(Pause(owner, until_ns, reason))
+    laggards = await _applied_everywhere(member, index, timeout_s)
+    names = [m.node_id for m in member.raft.configuration.members]
+    return {
+        "index": index,
+        "until": time_text(until_ns),
+        "applied_by": [n for n in names if n not in laggards],
+        "laggards": laggards,
+    }
+
+
+async def resume_writes(member: Member) -> dict[str, Any]:
+    """End the pause; RefusedByState if it had ended before."""
+    _needs_leader(member)
+    pause = member.applier.state.pause
+    if pause is None:
+        raise RefusedByState(
+            "no pause holds: it had expired, or somebody resumed before",
+            remedy="what was copied meanwhile may hold later writes: verify it, or pause and copy again",
+        )
+    index = await member.proposer.submit_special(Resume("asked"))
+    return {"index": index, "unchanged_since": member.applier.pause_index}
+
+
+async def restore_point(member: Member, name: str) -> dict[str, Any]:
+    """A named moment in the log; its segment is sealed so that it goes to the archive at once."""
+    _needs_leader(member)
+    if not name or len(name.encode()) > limits.RESTORE_POINT_BYTES_MAX:
+        raise BadInput(f"{name!r} is no name for a restore point", remedy="1 to 128 bytes")
+    if any(known == name for known, _, _ in member.snapshots.restore_points):
+        raise RefusedByState(f"a restore point {name!r} is in the log already", remedy="choose another name")
+    index = member.duties.propose_marker(seal=True, name=name)
+    await _applied(member, index)
+    time_ns = next(time for _, at, time in member.snapshots.restore_points if at == index)
+    return {"name": name, "index": index, "time": time_text(time_ns, 9)}
+
+
+async def archive_flush(member: Member, timeout_s: float) -> dict[str, Any]:
+    """Seal the open segment and wait until the archive has it."""
+    _needs_leader(member)
+    if not member.applier.state.archiving.on:
+        raise RefusedByState("archiving is not on", remedy="set [wal] archive_command on every node")
+    index = member.duties.propose_marker(seal=True)
+    await _applied(member, index)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while member.applier.state.archiving.through < index:
+                _still_leads(member, "archive-flush")
+                await asyncio.sleep(_LOOK_AGAIN_S)
+    except TimeoutError:
+        through = member.applier.state.archiving.through
+        raise OutcomeUnknown(
+            f"archived through {through} of {index} after {timeout_s:g} s",
+            remedy="see the archive's last error in neumann-admin cluster-status",
+        ) from None
+    return {"sealed": index, "archived_through": member.applier.state.archiving.through}
+
+
+async def status(member: Member) -> dict[str, Any]:
+    """cluster-status as the leader knows it."""
+    return views.status(member)
+
+
+async def _applied(member: Member, index: int) -> None:
+    member.pump()
+    while member.applier.applied_index < index:
+        _still_leads(member, f"entry {index}")
+        await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+async def _applied_everywhere(member: Member, index: int, timeout_s: float) -> list[str]:
+    """Members that have not told that they applied `index` when time runs out."""
+    others = [m.node_id for m in member.raft.configuration.members if m.node_id != member.identity.node_id]
+    deadline_ns = member.env.clock.monotonic_ns() + int(min(timeout_s, 10.0) * _SECOND_NS)
+    while True:
+        states = {n: member.peers.states.get(n) for n in others}
+        late = [n for n, s in states.items() if s is None or s.status.applied_index < index]
+        now = member.env.clock.monotonic_ns()
+        silent_ns = 3 * member.config.raft.election_timeout_ms * 1_000_000
+        hopeful = [n for n in late if (s := states[n]) is not None and now - s.heard_ns < silent_ns]
+        if not hopeful or now >= deadline_ns:
+            return late
+        await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+def _needs_leader(member: Member) -> None:
+    if not member.leads:
+        raise Unavailable("this node does not lead", remedy="try again: a leader is being found")
+
+
+def _still_leads(member: Member, what: str) -> None:
+    if not member.leads:
+        raise OutcomeUnknown(f"the leader changed while {what} was on its way", remedy="look, then try again")

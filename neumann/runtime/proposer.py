@@ -1,0 +1,276 @@
+"""Client bytes become frames: the leader's side of a write, up to the moment a frame is created.
+
+A frame takes whatever queued while the last ones were on their way; there is no timer (design
+section 4, group commit). Rules: a command is fully checked before it is framed (R3); a frame is created
+once, in one (index, term), and never taken back (R15); whoever was refused was not framed, whoever was
+framed hears the outcome or "unknown".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from neumann.env import Clock
+from neumann.errors import BackPressure, NeumannError, NotLeader, OutcomeUnknown
+from neumann.format import command as command_format
+from neumann.format import frame as frame_format
+from neumann.format import limits, special
+from neumann.format.command import Command, Limits
+from neumann.format.frame import Frame, Kind
+from neumann.format.special import Special
+from neumann.raft import Raft
+from neumann.runtime.metrics import Metrics
+from neumann.runtime.sinks import Sink
+
+_FRAME_BYTES_AIM = 1024 * 1024
+_FRAMES_OUTSTANDING_MAX = 2
+"""More in flight gains nothing on a fast disk and makes frames smaller (each costs the same)."""
+_FRAME_BYTES_MAX = limits.FRAME_BODY_BYTES_MAX - frame_format.ARRAY_HEADER_BYTES
+_CLOCK_AHEAD_MAX_NS = 1_000_000_000
+
+_Slice = tuple[Sink, Sequence[int]]
+
+
+class Waiting:
+    """Who waits for a frame: slices of requests in the order of its entries."""
+
+    __slots__ = ("commands", "created_ns", "slices", "term")
+
+    def __init__(self, term: int, slices: list[_Slice], commands: list[Command], created_ns: int) -> None:
+        self.term = term
+        self.slices = slices
+        self.commands = commands
+        self.created_ns = created_ns
+
+
+class Proposer:
+    """The leader's queue. `gate()` returns an error while client writes are refused, else None."""
+
+    def __init__(
+        self,
+        raft: Raft,
+        clock: Clock,
+        own: Limits,
+        metrics: Metrics,
+        *,
+        queued_bytes_max: int,
+        gate: Callable[[], NeumannError | None],
+        hold: Callable[[], bool],
+        voters_clock_ns: Callable[[], int | None],
+        pump: Callable[[], None],
+    ) -> None:
+        self._raft = raft
+        self._clock = clock
+        self._own = own
+        self._metrics = metrics
+        self._queued_bytes_max = queued_bytes_max
+        self._gate = gate
+        self._hold = hold
+        self._voters_clock_ns = voters_clock_ns
+        self._pump = pump
+        self._queue: deque[tuple[Sink, Sequence[int], Sequence[bytes]]] = deque()
+        self._queued_bytes = 0
+        self._specials: deque[tuple[Special, asyncio.Future[int] | None]] = deque()
+        self._flush_scheduled = False
+        self._outstanding: deque[int] = deque()
+        self._last_time_ns = 0
+        self.waiting: dict[int, Waiting] = {}
+        self.special_waiting: dict[int, tuple[int, asyncio.Future[int]]] = {}
+        self.rows_proposed = 0
+        self.last_client_ns = 0
+
+    # --- what callers do -------------------------------------------------------------------------
+
+    def submit(self, sink: Sink, ids: Sequence[int], commands: Sequence[bytes]) -> None:
+        """Queue client commands; each id is answered through its sink exactly once."""
+        size = sum(map(len, commands))
+        if self._queued_bytes + size > self._queued_bytes_max:
+            self._metrics.proposals["refused"] += len(ids)
+            text = f"{self._queued_bytes} bytes of writes wait already; the limit is {self._queued_bytes_max}"
+            sink.failed(ids, BackPressure(text, remedy="wait for answers before sending more"))
+            sink.flush()
+            return
+        self._queued_bytes += size
+        self._queue.append((sink, ids, commands))
+        self._schedule()
+
+    def submit_special(self, entry: Special) -> asyncio.Future[int]:
+        """Queue a special entry; the future gives its index once it is applied."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._specials.append((entry, future))
+        self._schedule()
+        return future
+
+    def propose_now(self, entry: Special) -> int:
+        """Create a special entry's frame at once (leader only), ahead of what queues; its index."""
+        return self._create_special(entry, None)
+
+    def committed(self, index: int) -> None:
+        """Frames up to here are committed: there is room for more."""
+        outstanding = self._outstanding
+        while outstanding and outstanding[0] <= index:
+            outstanding.popleft()
+        if self._queue or self._specials:
+            self._schedule()
+
+    def wake(self) -> None:
+        """Something that held proposals back has ended."""
+        if self._queue or self._specials:
+            self._schedule()
+
+    def lost_leadership(self, error: NeumannError) -> None:
+        """What was framed is unknown now; what only queued was not done."""
+        self._outstanding.clear()
+        waiting, self.waiting = self.waiting, {}
+        unknown = OutcomeUnknown(
+            "the leader changed before this write was acknowledged",
+            remedy="read the row to see whether it took effect",
+        )
+        for entry in waiting.values():
+            for sink, ids in entry.slices:
+                self._metrics.proposals["unknown"] += len(ids)
+                sink.failed(ids, unknown)
+                sink.flush()
+        specials, self.special_waiting = self.special_waiting, {}
+        for _, future in specials.values():
+            if not future.done():
+                future.set_exception(unknown)
+        self._refuse_queue(error)
+
+    # --- framing ---------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        raft = self._raft
+        if raft.role != "leader":
+            self._refuse_queue(NotLeader("this node is not the leader", detail={"leader": raft.leader}))
+            return
+        while self._specials:
+            entry, future = self._specials.popleft()
+            if future is None or not future.cancelled():
+                self._create_special(entry, future)
+        if self._queue and (refused := self._gate()) is not None:
+            self._refuse_queue(refused)
+        while self._queue and len(self._outstanding) < _FRAMES_OUTSTANDING_MAX and not self._hold():
+            self._create_data()
+        self._pump()
+
+    def _refuse_queue(self, error: NeumannError) -> None:
+        queue, self._queue = self._queue, deque()
+        self._queued_bytes = 0
+        for sink, ids, _ in queue:
+            self._metrics.proposals["refused"] += len(ids)
+            sink.failed(ids, error)
+            sink.flush()
+        specials, self._specials = self._specials, deque()
+        for _, future in specials:
+            if future is not None and not future.done():
+                future.set_exception(error)
+
+    def _create_data(self) -> None:
+        slices: list[_Slice] = []
+        commands: list[Command] = []
+        entries: list[bytes] = []
+        size = 0
+        check, own, queue = command_format.check, self._own, self._queue
+        while queue and size < _FRAME_BYTES_AIM:
+            sink, ids, raws = queue[0]
+            run_bytes = sum(map(len, raws))
+            too_many = len(entries) + len(raws) > limits.FRAME_ENTRIES_MAX
+            if too_many or size + run_bytes > _FRAME_BYTES_MAX:
+                if entries:
+                    break
+                sink, ids, raws = self._split_front()
+            else:
+                queue.popleft()
+                self._queued_bytes -= run_bytes
+            count = len(commands)
+            try:
+                for raw in raws:
+                    commands.append(check(raw, own))
+                entries += raws
+                slices.append((sink, ids))
+                size += run_bytes
+            except NeumannError:
+                del commands[count:]
+                size += self._take_one_by_one(sink, ids, raws, slices, commands, entries)
+        if entries:
+            frame = self._frame(Kind.DATA, entries)
+            now = self._clock.monotonic_ns()
+            first = frame.header.first_index
+            self.waiting[first] = Waiting(frame.header.term, slices, commands, now)
+            self.last_client_ns = frame.header.time_ns
+            self._outstanding.append(frame.header.last_index)
+            self._raft.propose(frame)
+
+    def _split_front(self) -> tuple[Sink, Sequence[int], Sequence[bytes]]:
+        """Cut a part that fits into one frame off a run that does not."""
+        sink, ids, raws = self._queue.popleft()
+        taken, size = 0, 0
+        for raw in raws:
+            if taken == limits.FRAME_ENTRIES_MAX or (taken and size + len(raw) > limits.COMMAND_BYTES_MAX):
+                break
+            taken, size = taken + 1, size + len(raw)
+        if taken < len(raws):
+            self._queue.appendleft((sink, ids[taken:], raws[taken:]))
+        self._queued_bytes -= size
+        return sink, ids[:taken], raws[:taken]
+
+    def _take_one_by_one(
+        self,
+        sink: Sink,
+        ids: Sequence[int],
+        raws: Sequence[bytes],
+        slices: list[_Slice],
+        commands: list[Command],
+        entries: list[bytes],
+    ) -> int:
+        """A run with a bad command in it: answer the bad ones, take the good ones."""
+        size = 0
+        for call_id, raw in zip(ids, raws, strict=True):
+            try:
+                commands.append(command_format.check(raw, self._own))
+            except NeumannError as error:
+                self._metrics.proposals["refused"] += 1
+                sink.failed([call_id], error)
+                continue
+            entries.append(raw)
+            slices.append((sink, [call_id]))
+            size += len(raw)
+        sink.flush()
+        return size
+
+    def _create_special(self, entry: Special, future: asyncio.Future[int] | None) -> int:
+        kind, body = special.encode(entry)
+        frame = self._frame(kind, [body])
+        index = frame.header.first_index
+        if future is not None:
+            self.special_waiting[index] = (frame.header.term, future)
+        self._raft.propose(frame)
+        return index
+
+    def _frame(self, kind: Kind, entries: list[bytes]) -> Frame:
+        last = self._raft.last
+        return frame_format.encode(
+            kind, last.index + 1, self._raft.term, self._next_time_ns(), last.chain, entries
+        )
+
+    def _next_time_ns(self) -> int:
+        """The leader's clock, above the last frame's, at most a second ahead of the voters' median."""
+        now = self._clock.wall_ns()
+        median = self._voters_clock_ns()
+        if median is not None:
+            now = min(now, median + _CLOCK_AHEAD_MAX_NS)
+        self._last_time_ns = max(self._last_time_ns + 1, now)
+        return self._last_time_ns
+
+    def log_time_at_least(self, time_ns: int) -> None:
+        """A frame of this time is in the log: the next one is later."""
+        self._last_time_ns = max(self._last_time_ns, time_ns)

@@ -1,0 +1,122 @@
+"""Reads of many rows at one index: scans, the list of tables, exact counts and the content digest.
+
+A linearizable scan waits for a barrier first; then one immutable view is read in a lane, so that the
+loop goes on and the rows are those of one moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from neumann.env import Lane
+from neumann.errors import BadInput
+from neumann.format.command import SEPARATOR, row_key, split_row_key
+from neumann.format.times import time_text
+from neumann.runtime.member import Member
+
+_LIMIT_MAX = 10_000
+_LAST = "\U0010ffff"
+
+
+class ScanPage(NamedTuple):
+    """rows: (key, packed value, revision, time_ns); cursor: where the next page begins, "" at the end."""
+
+    rows: list[tuple[str, bytes, int, int]]
+    cursor: str
+
+
+class Scans:
+    """One node's reads of many rows."""
+
+    def __init__(
+        self, lane: Lane, member: Callable[[], Member], barrier: Callable[[], Awaitable[int]]
+    ) -> None:
+        self._lane = lane
+        self._member = member
+        self._barrier = barrier
+        self._counted: tuple[int, int, bytes] | None = None
+
+    async def page(
+        self, table: str, start: str, stop: str, prefix: str, limit: int, reverse: bool, stale: bool
+    ) -> ScanPage:
+        """See Node.scan. `start` is inclusive, `stop` exclusive; both hold for reverse scans too."""
+        if not table or SEPARATOR in table:
+            raise BadInput(f"{table!r} is no table name")
+        if not 0 < limit <= _LIMIT_MAX:
+            raise BadInput(f"limit {limit}", remedy=f"1 to {_LIMIT_MAX}; use the cursor for more")
+        low = row_key(table, max(start, prefix))
+        high = _upper(table, stop, prefix)
+        view = await self._view(stale)
+        rows = await self._lane.run(lambda: view.scan(low, high, limit + 1, reverse))
+        found = [(split_row_key(row)[1], v[0], v[1], v[2]) for row, v in rows[:limit]]
+        cursor = ""
+        if len(rows) > limit:
+            cursor = found[-1][0] if reverse else split_row_key(rows[limit][0])[1]
+        return ScanPage(found, cursor)
+
+    async def tables(self, stale: bool) -> list[str]:
+        """Names of the tables that hold a row: one seek a table."""
+        view = await self._view(stale)
+
+        def seek() -> list[str]:
+            found: list[str] = []
+            rows = view.scan("", None, 1, False)
+            while rows:
+                table = split_row_key(rows[0][0])[0]
+                found.append(table)
+                rows = view.scan(table + chr(ord(SEPARATOR) + 1), None, 1, False)
+            return found
+
+        return list(await self._lane.run(seek))
+
+    async def count(self) -> tuple[int, bytes]:
+        """(live rows, content digest) of this node's state now; kept until something is applied."""
+        member = self._member()
+        index = member.applier.applied_index
+        if self._counted is None or self._counted[0] != index:
+            view = member.store.view()
+            rows, digest = await self._lane.run(lambda: (view.count(), view.content_digest()))
+            self._counted = (index, rows, digest)
+        return self._counted[1], self._counted[2]
+
+    async def stats(self) -> dict[str, Any]:
+        """Exact numbers of this node, linearizable."""
+        await self._barrier()
+        member = self._member()
+        index, time_ns = member.applier.applied_index, member.applier.state.time_ns
+        rows, digest = await self.count()
+        return {
+            "total_entries": rows,
+            "index": index,
+            "time": time_text(time_ns) if time_ns else None,
+            "content_digest": digest.hex(),
+            "last_log_index": member.raft.last.index,
+            "snapshot_index": member.manifest.point.index,
+            "tables": len(member.manifest.tables),
+            "store_bytes": sum(ref.raw_bytes for ref in member.manifest.tables),
+            "wal_bytes": member.wal.bytes_total,
+            "node_id": member.identity.node_id,
+        }
+
+    @property
+    def counted_rows(self) -> int | None:
+        """The newest count of live rows, if there was one."""
+        return self._counted[1] if self._counted is not None else None
+
+    def close(self) -> None:
+        """End the lane."""
+        self._lane.close()
+
+    async def _view(self, stale: bool) -> Any:
+        if not stale:
+            await self._barrier()
+        return self._member().store.view()
+
+
+def _upper(table: str, stop: str, prefix: str) -> str:
+    """The exclusive end of the range in row addresses."""
+    ends = [row_key(table, stop)] if stop else []
+    if prefix:
+        ends.append(row_key(table, prefix + _LAST))
+    return min(ends) if ends else table + chr(ord(SEPARATOR) + 1)

@@ -1,0 +1,170 @@
+"""From a marker in the log to a snapshot on disk, published and pruned; the same on every node (R5).
+
+A marker that says `snapshot` freezes the memtable at exactly its index. The flush may begin when the
+node's own log is synced up to there (R16); the Checkpointer then makes the manifest durable in marker
+order. What a leader reported for an index is compared with what this node made: who differs stops.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from neumann.env import Clock, Disk, Lane
+from neumann.format.frame import FrameHeader
+from neumann.format.manifest import Manifest
+from neumann.format.names import Paths
+from neumann.format.special import Marker, Publish
+from neumann.machine.state import MachineState
+from neumann.runtime.metrics import Metrics
+from neumann.snapshot import prune, publish
+from neumann.store.checkpoint import Checkpointer
+from neumann.store.memtable import Frozen
+from neumann.store.store import Store
+from neumann.wal import Log
+
+log = logging.getLogger(__name__)
+
+_DIGESTS_KEPT = 64
+
+
+class _Marked(NamedTuple):
+    header: FrameHeader
+    marker: Marker
+    frozen: Frozen
+    state: MachineState
+    started_ns: int
+
+
+class Snapshots:
+    """One member's snapshots. `newest` is the newest whose work is done, publishing included."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        paths: Paths,
+        store: Store,
+        wal: Log,
+        checkpointer: Checkpointer,
+        io_lane: Lane,
+        clock: Clock,
+        metrics: Metrics,
+        manifest: Manifest,
+        digest: bytes,
+        *,
+        keep: Callable[[], prune.Policy],
+        on_done: Callable[[Manifest], None],
+        on_diverged: Callable[[str], None],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self.newest: tuple[int, bytes] = (manifest.point.index, digest)
+        self.manifest = manifest
+        self.published_index = 0
+        self.published_ns = 0
+        self.restore_points: list[tuple[str, int, int]] = []
+        self._disk = disk
+        self._paths = paths
+        self._store = store
+        self._wal = wal
+        self._checkpointer = checkpointer
+        self._io_lane = io_lane
+        self._clock = clock
+        self._metrics = metrics
+        self._keep = keep
+        self._on_done = on_done
+        self._on_diverged = on_diverged
+        self._on_failure = on_failure
+        self._digests: dict[int, bytes] = {manifest.point.index: digest}
+        self._reported: dict[int, bytes] = {}
+        self._marked: deque[_Marked] = deque()
+        self._started: dict[int, int] = {}
+        self._durable_index = 0
+
+    @property
+    def in_progress(self) -> bool:
+        """True while a marker's snapshot is not done."""
+        return bool(self._started)
+
+    def on_marker(self, header: FrameHeader, marker: Marker, state: MachineState) -> None:
+        """A marker was applied."""
+        if marker.name:
+            self.restore_points.append((marker.name, header.first_index, header.time_ns))
+        if marker.reported_index:
+            self._compare(marker.reported_index, marker.reported_digest)
+        if marker.snapshot:
+            now = self._clock.monotonic_ns()
+            frozen = self._store.freeze(header.end, header.time_ns)
+            self._started[header.first_index] = now
+            self._marked.append(_Marked(header, marker, frozen, state.copy(), now))
+            self._submit_durable()
+
+    def durable(self, index: int) -> None:
+        """The own log is synced up to here."""
+        self._durable_index = index
+        if self._marked:
+            self._submit_durable()
+
+    def _submit_durable(self) -> None:
+        while self._marked and self._marked[0].header.last_index <= self._durable_index:
+            marked = self._marked.popleft()
+            pieces = self._wal.locate(marked.frozen.first.index, marked.header.last_index)
+            self._checkpointer.submit(marked.marker, marked.frozen, marked.state, pieces)
+
+    def made(self, manifest: Manifest, digest: bytes, marker: Marker) -> None:
+        """The manifest is durable and the store has adopted it."""
+        self.manifest = manifest
+        index = manifest.point.index
+        self._digests[index] = digest
+        for old in sorted(self._digests)[:-_DIGESTS_KEPT]:
+            del self._digests[old]
+        reported = self._reported.pop(index, None)
+        if reported is not None:
+            self._compare(index, reported)
+        if marker.publish is Publish.NO:
+            self._finish(manifest, digest)
+            return
+        asked = marker.publish is Publish.ASKED
+
+        def done(_: object, error: BaseException | None) -> None:
+            if error is not None:
+                self._metrics.snapshot_failures += 1
+                self._on_failure(error)
+                return
+            self.published_index = index
+            self.published_ns = self._clock.monotonic_ns()
+            self._finish(manifest, digest)
+
+        self._io_lane.submit(lambda: self._publish(manifest, asked), done)
+
+    def _publish(self, manifest: Manifest, asked: bool) -> None:
+        publish.publish(self._disk, self._paths, manifest, asked=asked)
+        removed = prune.prune(self._disk, self._paths, self._keep(), self._clock.wall_ns())
+        for snapshot_id in removed:
+            log.info("pruned the published snapshot %s", snapshot_id)
+
+    def _finish(self, manifest: Manifest, digest: bytes) -> None:
+        index = manifest.point.index
+        self.newest = (index, digest)
+        started = self._started.pop(index, None)
+        if started is not None:
+            self._metrics.snapshot_seconds.observe_ns(self._clock.monotonic_ns() - started)
+        self._metrics.snapshot_last_success_ns = self._clock.wall_ns()
+        self._on_done(manifest)
+
+    def digest_at(self, index: int) -> bytes | None:
+        """The layout digest this node made at that marker, while it is remembered."""
+        return self._digests.get(index)
+
+    def _compare(self, index: int, reported: bytes) -> None:
+        own = self._digests.get(index)
+        if own is None:
+            if index > self.newest[0]:
+                self._reported[index] = reported
+            return
+        if own != reported:
+            self._on_diverged(
+                f"snapshot {index} differs from the majority's: layout digest here {own.hex()}, "
+                f"reported {reported.hex()}"
+            )

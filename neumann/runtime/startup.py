@@ -1,0 +1,227 @@
+"""What a starting node does: one pure table, (what is on disk, what peers say, flags) -> action.
+
+`neumann --explain-start` prints it; interface.md section 5 has the table, tests have one case a row.
+`look` gathers what is on disk; runtime/formation.py asks the peers and acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from neumann.env import Disk
+from neumann.env.files import read_file
+from neumann.errors import NeumannError
+from neumann.format import history as history_format
+from neumann.format import names, state
+from neumann.format.history import History
+from neumann.format.ids import Timeline
+from neumann.format.manifest import layout_digest
+from neumann.format.names import Paths
+from neumann.recovery import adopt
+from neumann.store.manifests import load_newest
+
+
+class Action(StrEnum):
+    """What the node does next. WAIT: it serves nothing and asks the peers again."""
+
+    FINISH_RESTORE = "finish the interrupted restore, then look again"
+    RUN = "run as a member"
+    WAIT = "wait"
+    JOIN = "join the leader as a learner"
+    ADOPT = "adopt the data here as a new timeline, as sole voter"
+    FORM = "create a new, empty cluster, as sole voter"
+    REFUSE = "refuse to start"
+
+
+class Data(NamedTuple):
+    """The newest complete data on a disk without a vote."""
+
+    timeline: Timeline
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody calls here
+    digest: bytes
+    time_ns: int
+
+
+class Found(NamedTuple):
+    """What is on this node's disk. `history` is the member's, or the data's."""
+
+    journal: bool = False
+    foreign: tuple[str, ...] = ()
+    vote: bool = False
+    sole_voter: bool = False
+    history: History | None = None
+    data: Data | None = None
+
+
+class Answer(NamedTuple):
+    """What one peer said of itself (RPC `who`)."""
+
+    node_id: str
+    start_number: int = 0
+    vote: bool = False
+    history: History | None = None
+    leader: str = ""
+    leader_address: str = ""
+    serves: bool = False
+    sole_voter: bool = False
+    lists_us: bool = False
+    data: Data | None = None
+    peers: frozenset[str] = frozenset()
+
+
+class Decision(NamedTuple):
+    """The action, the reason for it in one line, what a person can do, and whom to join."""
+
+    action: Action
+    reason: str
+    remedy: str = ""
+    leader: Answer | None = None
+
+
+_INIT = "neumann-admin init-cluster --bootstrap adopts what is here, or creates an empty cluster"
+_REJOIN = "neumann-admin rejoin sets this node's state aside and joins"
+
+
+def decide(
+    found: Found, node_id: str, peers: frozenset[str], answers: Mapping[str, Answer], *, bootstrap: bool
+) -> Decision:
+    """The table. `peers`: other node ids in the config; `answers`: of those that answered."""
+    if found.journal:
+        return Decision(Action.FINISH_RESTORE, "a restore was interrupted")
+    if found.foreign and not found.vote:
+        listed = ", ".join(found.foreign[:3])
+        return Decision(
+            Action.REFUSE,
+            f"the data directory holds what is not ours: {listed}",
+            "give the node an empty directory, or move that away",
+        )
+    if found.vote:
+        return _as_member(found, answers)
+    leading = [a for a in answers.values() if a.leader and a.history is not None]
+    if len({a.history.cluster_id for a in leading if a.history}) > 1:
+        both = " and ".join(f"{a.node_id} ({_name(a.history)})" for a in leading)
+        return Decision(Action.WAIT, f"peers serve two clusters: {both}", "take one out of `peers`")
+    if leading:
+        return _join(found, leading)
+    if bootstrap:
+        return _form(found, node_id, peers, answers)
+    if found.data is not None:
+        return Decision(Action.WAIT, "data without a vote, and nobody leads", _INIT)
+    return Decision(Action.WAIT, "no data, and no peer leads a cluster that lists this node", _INIT)
+
+
+def _as_member(found: Found, answers: Mapping[str, Answer]) -> Decision:
+    """A vote is never given up for what the network says (R12). A sole voter is also held back by the
+    formation guard (design section 6)."""
+    assert found.history is not None
+    for answer in answers.values():
+        if answer.history is None or not (answer.leader or answer.sole_voter):
+            continue
+        kin = history_format.relation(found.history, answer.history)
+        if kin == "same":
+            return Decision(Action.RUN, f"{answer.node_id} is of the same timeline")
+        if found.sole_voter or (kin in ("ancestor", "descendant") and answer.leader):
+            return Decision(
+                Action.WAIT,
+                f"{answer.node_id} serves {_name(answer.history)}, and this node is of "
+                f"{_name(found.history)}{_fork(found.history, answer.history, kin)}",
+                _REJOIN,
+            )
+    return Decision(Action.RUN, "this node has a vote")
+
+
+def _fork(own: History, other: History, kin: str) -> str:
+    """Where the younger of two related histories left the older."""
+    if kin not in ("ancestor", "descendant"):
+        return ""
+    older, younger = sorted((own.records, other.records), key=len)
+    return f"; the younger forked at index {younger[len(older)].fork_index}"
+
+
+def _join(found: Found, leading: list[Answer]) -> Decision:
+    inviting = [a for a in leading if a.lists_us]
+    if not inviting:
+        return Decision(
+            Action.WAIT,
+            f"{leading[0].node_id} knows a leader, but this node is in nobody's `peers`",
+            "add it to the leader's peers, or neumann-admin member-add",
+        )
+    chosen = min(inviting, key=lambda a: a.node_id)
+    if found.history and chosen.history and found.history.cluster_id != chosen.history.cluster_id:
+        return Decision(
+            Action.WAIT,
+            f"the data here are of {_name(found.history)}, the peers' of {_name(chosen.history)}",
+            "move the data away, or point `peers` at the other cluster",
+        )
+    return Decision(Action.JOIN, f"{chosen.leader} leads {_name(chosen.history)}", leader=chosen)
+
+
+def _form(found: Found, node_id: str, peers: frozenset[str], answers: Mapping[str, Answer]) -> Decision:
+    """--bootstrap: only when every configured peer has answered that it has no vote either."""
+    silent = sorted(peers - answers.keys())
+    if silent:
+        return Decision(Action.WAIT, f"waiting for an answer of {', '.join(silent)}", _INIT)
+    voting = sorted(a.node_id for a in answers.values() if a.vote)
+    if voting:
+        return Decision(Action.WAIT, f"{', '.join(voting)} has a vote, and nobody leads yet")
+    everybody = frozenset({node_id, *peers})
+    for answer in answers.values():
+        if answer.peers | {answer.node_id} != everybody:
+            return Decision(
+                Action.WAIT,
+                f"{answer.node_id} names other peers: {', '.join(sorted(answer.peers))}",
+                "make `peers` the same on every node",
+            )
+    holdings = {node_id: found.data, **{a.node_id: a.data for a in answers.values()}}
+    if not any(holdings.values()):
+        return _smallest(node_id, everybody, Action.FORM, "no configured node has data")
+    listed = "; ".join(f"{n}: {_holding(d)}" for n, d in sorted(holdings.items()))
+    if not all(holdings.values()) or len({d[:3] for d in holdings.values() if d}) > 1:
+        return Decision(Action.WAIT, f"the nodes hold different data: {listed}", _INIT)
+    return _smallest(node_id, everybody, Action.ADOPT, f"every configured node holds the same data: {listed}")
+
+
+def _smallest(node_id: str, everybody: frozenset[str], action: Action, reason: str) -> Decision:
+    first = min(everybody)
+    if node_id == first:
+        return Decision(action, reason)
+    return Decision(Action.WAIT, f"{reason}; {first} begins, and this node joins it")
+
+
+def _holding(data: Data | None) -> str:
+    return f"timeline {data.timeline} up to {data.index}" if data else "nothing"
+
+
+def _name(history: History | None) -> str:
+    if history is None:
+        return "no cluster"
+    return f"cluster {history.cluster_id.hex()} timeline {history.timeline}"
+
+
+def look(disk: Disk, paths: Paths) -> Found:
+    """What is in the data directory; reads a few small files."""
+    foreign = tuple(n for n in disk.list(paths.root) if n not in names.OURS and not n.startswith("."))
+    journal = disk.exists(paths.journal)
+    if disk.exists(paths.vote):
+        history, voters = _membership(disk, paths)
+        return Found(journal, foreign, True, voters == 1, history)
+    manifest = adopt.newest_data(disk, paths)
+    if manifest is None:
+        return Found(journal, foreign)
+    data = Data(manifest.history.timeline, manifest.point.index, layout_digest(manifest), manifest.time_ns)
+    return Found(journal, foreign, history=manifest.history, data=data)
+
+
+def _membership(disk: Disk, paths: Paths) -> tuple[History, int]:
+    """(history, voters) of the newest manifest; from the identity alone where there is none."""
+    try:
+        manifest = load_newest(disk, paths.store)
+    except NeumannError:
+        manifest = None
+    if manifest is not None:
+        return manifest.history, len(manifest.configuration.voters)
+    identity = state.decode_identity(read_file(disk, paths.identity), paths.identity)
+    first = history_format.HistoryRecord(identity.timeline, None, 0, 0, 0, 0, 0, "unknown")
+    return History(identity.cluster_id, (first,)), 0

@@ -1,0 +1,170 @@
+"""What a node tells of itself: cluster-info, cluster-status, stats and the numbers for metrics.
+
+All answers are plain, JSON-able dictionaries; digests in hex, moments as ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from neumann.archive.archiver import Archiver
+from neumann.format.manifest import Manifest
+from neumann.format.times import time_text
+from neumann.runtime.member import Member
+
+_SECOND_NS = 1_000_000_000
+
+
+def cluster_info(member: Member, rows: int) -> dict[str, Any]:
+    """Ids, timeline history, members, the newest snapshot, entries and rows."""
+    manifest = member.manifest
+    history = manifest.history
+    return {
+        "cluster_id": history.cluster_id.hex(),
+        "timeline": str(history.timeline),
+        "node_id": member.identity.node_id,
+        "storage_id": member.identity.storage_id.hex(),
+        "leader": member.raft.leader,
+        "term": member.raft.term,
+        "history": [
+            {
+                "timeline": str(record.timeline),
+                "parent": str(record.parent) if record.parent else None,
+                "fork_index": record.fork_index,
+                "fork_time": time_text(record.fork_time_ns) if record.fork_time_ns else None,
+                "base_index": record.base_index,
+                "created": time_text(record.time_ns),
+                "reason": record.reason,
+            }
+            for record in history.records
+        ],
+        "members": [
+            {
+                "node_id": m.node_id,
+                "address": m.address,
+                "role": m.role,
+                "storage_id": m.storage_id.hex(),
+            }
+            for m in member.raft.configuration.members
+        ],
+        "snapshot": snapshot_info(manifest, member.snapshots.newest[1]),
+        "commit_index": member.raft.commit_index,
+        "applied_index": member.applier.applied_index,
+        "last_index": member.raft.last.index,
+        "time": time_text(member.applier.state.time_ns),
+        "rows": rows,
+        "feature_level": manifest.feature_level,
+    }
+
+
+def snapshot_info(manifest: Manifest, digest: bytes) -> dict[str, Any]:
+    """One snapshot in the words of `POST /admin/snapshot`."""
+    return {
+        "id": manifest.snapshot_id,
+        "index": manifest.point.index,
+        "term": manifest.point.term,
+        "time": time_text(manifest.time_ns) if manifest.time_ns else None,
+        "digest": digest.hex(),
+    }
+
+
+def members(member: Member) -> list[dict[str, Any]]:
+    """One line a member, as this node knows it; the leader knows best."""
+    raft, now = member.raft, member.env.clock.monotonic_ns()
+    own = member.identity.node_id
+    lines = []
+    for m in raft.configuration.members:
+        progress = raft.progress.get(m.node_id)
+        state = member.peers.states.get(m.node_id)
+        match = raft.durable_index if m.node_id == own else progress.match_index if progress else None
+        free = member.free_bytes if m.node_id == own else state.status.free_bytes if state else None
+        heard = 0.0 if m.node_id == own else (now - state.heard_ns) / 1e9 if state else None
+        lines.append(
+            {
+                "node_id": m.node_id,
+                "role": "leader" if m.node_id == raft.leader else m.role,
+                "address": m.address,
+                "match": match,
+                "lag_entries": raft.last.index - match if match is not None else None,
+                "contact_age_s": round(heard, 3) if heard is not None else None,
+                "free_bytes": free,
+            }
+        )
+    return lines
+
+
+def verdict(member: Member) -> tuple[str, str]:
+    """("SAFE" | "DEGRADED" | "DOWN", why), as the leader sees it."""
+    raft = member.raft
+    if not member.leads:
+        return "DOWN", "no leader that could commit"
+    fresh_s = 3 * member.config.raft.election_timeout_ms / 1000
+    lines = {line["node_id"]: line for line in members(member)}
+    voters = raft.configuration.voters
+    silent = [v for v in voters if (age := lines[v]["contact_age_s"]) is None or age > fresh_s]
+    wanted = voters_configured(member)
+    if silent:
+        return "DEGRADED", f"not heard from {', '.join(silent)} lately"
+    if len(voters) < wanted:
+        return "DEGRADED", f"{len(voters)} of {wanted} voters"
+    archive = member.applier.state.archiving
+    if archive.on and not member.config.wal.archive_command:
+        return "DEGRADED", "archiving is on, and the leader has no archive_command"
+    if member.write_gate() is not None:
+        return "DEGRADED", str(member.write_gate())
+    losses = (len(voters) - 1) // 2
+    return "SAFE", f"a write now survives the loss of {losses} of {len(voters)} nodes"
+
+
+def voters_configured(member: Member) -> int:
+    """How many voters the leader's configuration file asks for."""
+    own = member.config.node
+    count = len({*own.peers, own.id})
+    return count if count <= 2 or count % 2 else count - 1
+
+
+def status(member: Member) -> dict[str, Any]:
+    """cluster-status, from the leader's own knowledge."""
+    word, reason = verdict(member)
+    raft, state = member.raft, member.applier.state
+    return {
+        "verdict": word,
+        "reason": reason,
+        "node_id": member.identity.node_id,
+        "cluster_id": member.identity.cluster_id.hex(),
+        "timeline": str(member.identity.timeline),
+        "leader": raft.leader,
+        "term": raft.term,
+        "commit_index": raft.commit_index,
+        "applied_index": member.applier.applied_index,
+        "voters_wanted": voters_configured(member),
+        "members": members(member),
+        "archive": {"on": state.archiving.on, "through": state.archiving.through},
+        "paused": None
+        if state.pause is None
+        else {
+            "owner": state.pause.owner,
+            "until": time_text(state.pause.until_ns),
+            "reason": state.pause.reason,
+        },
+    }
+
+
+def archive(member: Member, archiver: Archiver) -> dict[str, Any]:
+    """State of the archive, from lag and never from "the task runs" (design section 7)."""
+    archiving, status, lag = member.applier.state.archiving, archiver.status, archiver.lag()
+    return {
+        "on": archiving.on,
+        "command": member.config.wal.archive_command,
+        "through": archiving.through,
+        "backlog_segments": lag.segments,
+        "backlog_bytes": lag.bytes,
+        "lag_seconds": round(lag.seconds, 3),
+        "lag_entries": max(0, member.raft.commit_index - archiving.through) if lag.seconds else 0,
+        "files_total": status.files_total,
+        "failures": dict(status.failures),
+        "last_file": status.last_file,
+        "last_error": status.last_error,
+        "last_success": time_text(status.last_success_ns) if status.last_success_ns else None,
+        "last_failure": time_text(status.last_failure_ns) if status.last_failure_ns else None,
+    }
