@@ -50,9 +50,7 @@ class Log:
         """The frames of (after, last], as one piece or, given a `rng`, cut between some frames."""
         cuts = [index for index in sorted(self._ends) if after <= index <= last]
         cuts = [after, last] if rng is None else [i for i in cuts if i in (after, last) or rng.random() < 0.2]
-        return [
-            (path, self._ends[a], self._ends[b] - self._ends[a]) for a, b in itertools.pairwise(cuts)
-        ]
+        return [(path, self._ends[a], self._ends[b] - self._ends[a]) for a, b in itertools.pairwise(cuts)]
 
 
 def some_command(rng: random.Random, keys: int) -> bytes:
