@@ -7,7 +7,7 @@ they come from the configured address and from nowhere else (design section 6).
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 
@@ -88,12 +88,11 @@ class _Link(asyncio.Protocol):
             self._dialling = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._unpacker = rpc.new_unpacker()
-        transport.set_write_buffer_limits(high=_OUTBOX_BYTES_MAX)
+        self._transport.set_write_buffer_limits(high=_OUTBOX_BYTES_MAX)
         for data in self._waiting:
-            transport.write(data)
+            self._transport.write(data)
         self._waiting = []
 
     def data_received(self, data: bytes) -> None:

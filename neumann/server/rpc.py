@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 
@@ -85,12 +85,11 @@ class _Connection(asyncio.Protocol):
     # --- in --------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         if len(self._server.connections) >= self._node.config.limits.connections_max:
-            transport.abort()
+            cast(asyncio.Transport, transport).abort()
             return
-        self._transport = transport
-        transport.set_write_buffer_limits(high=_UNREAD_BYTES_MAX)
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_UNREAD_BYTES_MAX)
         self._server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
