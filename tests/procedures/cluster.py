@@ -1,8 +1,9 @@
 """A cluster of real `neumann` processes on loopback, driven as an operator drives it.
 
-Each member has a directory of its own, `<root>/<id>/`, with its config file, its data directory and its
-log. Nothing here imports the product: the server and `neumann-admin` are run as programs, and requests
-are plain HTTP. Used by the drill, the procedure tests and the benchmarks.
+Each member has a directory of its own, `<root>/<id>/`, laid out as a machine is, with
+etc/neumann/config.toml and var/lib/neumann; its output goes to `<root>/<id>/log`. Nothing here imports
+the product: the server and `neumann-admin` are run as programs, and requests are plain HTTP. Used by the
+drill, the procedure tests and the benchmarks.
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ class Member:
     def __init__(self, node_id: str, root: Path) -> None:
         self.id = node_id
         self.directory = root / node_id
-        self.data = self.directory / "data"
-        self.config = self.directory / "config.toml"
+        self.data = self.directory / "var/lib/neumann"
+        self.config = self.directory / "etc/neumann/config.toml"
         self.log = self.directory / "log"
         rpc_port, self.admin_port = free_ports(2)
         self.address = f"127.0.0.1:{rpc_port}"
@@ -91,7 +92,8 @@ class Member:
 
     def write_config(self, peers: Mapping[str, str], sections: Sections) -> None:
         """Its config file, anew; `peers` are id -> address of all members."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.config.parent.mkdir(parents=True, exist_ok=True)
+        self.data.mkdir(parents=True, exist_ok=True)
         node = {
             "id": self.id,
             "data_dir": str(self.data),
