@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
 from neumann.config import Config, split_address
 from neumann.env.files import read_file
 from neumann.errors import BadInput, ConfigError, InUse, NotFound
+from neumann.runtime.node import Node
 from neumann.server import http
 from neumann.server.http import answer, flag, object_body, parameters, seconds
 from neumann.server.kv import KvRoutes
 from neumann.server.metrics import metrics_text
 from neumann.snapshot import listing
 from neumann.snapshot.publish import Published, list_published
-
-if TYPE_CHECKING:
-    from neumann.runtime.node import Node
 
 _SNAPSHOT_TIMEOUT_S = 60.0
 _FLUSH_TIMEOUT_S = 60.0

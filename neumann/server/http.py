@@ -13,16 +13,14 @@ import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
 from neumann.errors import BadInput, NeumannError, TooLarge, Unauthorized
 from neumann.runtime.metrics import Histogram
+from neumann.runtime.node import Node
 from neumann.server import values
-
-if TYPE_CHECKING:
-    from neumann.runtime.node import Node
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 """One request; a command of the largest size fits in JSON unless nearly all of it needs escapes."""

@@ -15,7 +15,7 @@ parameters stay the same. Values that JSON does not have: values.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
@@ -23,11 +23,9 @@ from neumann.errors import BadInput, ConditionFailed, NeumannError, NotFound, Pa
 from neumann.format import command
 from neumann.format.times import time_text
 from neumann.machine.apply import Outcome
+from neumann.runtime.node import Node
 from neumann.server import values
 from neumann.server.http import answer, flag, json_body, number, parameters, seconds
-
-if TYPE_CHECKING:
-    from neumann.runtime.node import Node
 
 _LIMIT, _LIMIT_MAX = 1000, 10_000
 _WRITE_TIMEOUT_S = 10.0
@@ -66,7 +64,8 @@ class KvRoutes:
         if row is None:
             raise NotFound(f"there is no row {table}/{key}")
         packed, revision, time_ns = row
-        headers = self._index_header()
+        assert packed is not None, "a deleted row is no row"
+        headers = self._index_header(revision)
         headers["ETag"] = f'"{revision}"'
         headers["X-Neumann-Time"] = time_text(time_ns, 9)
         return answer(values.to_json(packed), headers=headers)
@@ -122,8 +121,9 @@ class KvRoutes:
         headers = {"ETag": f'"{index}"', "X-Neumann-Index": str(index)}
         return answer({"revision": index}, headers=headers)
 
-    def _index_header(self) -> dict[str, str]:
-        return {"X-Neumann-Index": str(self._node.applied_index)}
+    def _index_header(self, revision: int = 0) -> dict[str, str]:
+        """What this node has applied; a read that the leader answered may know a later revision."""
+        return {"X-Neumann-Index": str(max(self._node.applied_index, revision))}
 
 
 def check_outcome(index: int, outcome: int) -> None:

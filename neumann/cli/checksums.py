@@ -1,0 +1,246 @@
+"""Reads every byte of a data directory and names what is not as it was written. Changes nothing.
+
+It works beside a running server. The log is judged by the sync mark, as a start would judge it: what
+lies above it may be a batch in the making and is not read. A file that goes away meanwhile was dropped,
+and what looks damaged is looked at a second time, since a truncation lowers the mark before it cuts.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from neumann.env.doors import Disk
+from neumann.env.files import read_file
+from neumann.errors import Corrupt, FormatTooNew, NotFound
+from neumann.format import manifest as manifest_format
+from neumann.format import names, state
+from neumann.format import segment as segment_format
+from neumann.format.ids import LogPoint, Timeline
+from neumann.format.names import Paths
+from neumann.format.record import SLOT_BYTES, SLOT_COUNT
+from neumann.format.state import SyncMark
+from neumann.snapshot.publish import list_published
+from neumann.store.table_reader import Table
+from neumann.wal.scan import scan
+from neumann.wal.segment import Segment
+from neumann.wal.verify import verify_segment
+
+_MEMBER = (
+    "neumann-admin rejoin on this node fetches a good copy from the cluster; "
+    "a sole voter is brought back by neumann-admin wal-replay"
+)
+_STATE = "the next start makes both slots equal; if neither is readable: neumann-admin rejoin"
+_COPY = "the running node links missing files again within a minute; a damaged copy: delete that directory"
+
+
+class Damage(NamedTuple):
+    """One thing that is wrong. `offset` and `first_index` where they are known."""
+
+    path: str
+    message: str
+    remedy: str
+    offset: int | None = None
+    first_index: int | None = None
+
+
+@dataclass(slots=True)
+class Scope:
+    """How much was read of one kind of file."""
+
+    files: int = 0
+    entries: int = 0
+    bytes: int = 0
+
+    def add(self, size: int, entries: int = 0) -> None:
+        """One more file."""
+        self.files += 1
+        self.entries += entries
+        self.bytes += size
+
+
+@dataclass(slots=True)
+class Report:
+    """What was read, by kind, and what is wrong."""
+
+    data_dir: str
+    scopes: dict[str, Scope] = field(default_factory=dict)
+    damage: list[Damage] = field(default_factory=list)
+
+
+def verify_directory(disk: Disk, root: str) -> Report:
+    """Read all of a data directory but aside/. NotFound if it holds no state."""
+    paths = Paths(root)
+    if not (disk.exists(paths.raft) or disk.exists(paths.store)):
+        raise NotFound(f"{root} holds no state of a node", remedy="name the node's --data-dir")
+    first = _read_all(disk, paths)
+    if not first.damage:
+        return first
+    second = _read_all(disk, paths)
+    lasting = {damage.path for damage in first.damage}
+    second.damage = [damage for damage in second.damage if damage.path in lasting]
+    return second
+
+
+def _read_all(disk: Disk, paths: Paths) -> Report:
+    report = Report(paths.root)
+    mark = _verify_state(disk, paths, report)
+    _verify_log(disk, paths, mark, report)
+    _verify_store(disk, paths, report)
+    _verify_published(disk, paths, report)
+    return report
+
+
+def _attempt(report: Report, path: str, remedy: str, work: Callable[[], None]) -> None:
+    """Run one check; what is wrong becomes Damage, a file that is gone was dropped meanwhile."""
+    try:
+        work()
+    except FileNotFoundError:
+        return
+    except (Corrupt, FormatTooNew) as error:
+        offset, first = error.detail.get("offset"), error.detail.get("first_index")
+        report.damage.append(
+            Damage(
+                path,
+                error.message,
+                error.remedy or remedy,
+                offset if isinstance(offset, int) else None,
+                first if isinstance(first, int) else None,
+            )
+        )
+
+
+def _verify_state(disk: Disk, paths: Paths, report: Report) -> SyncMark | None:
+    """Identity, vote and sync mark; the mark if there is one."""
+    scope = report.scopes.setdefault("state", Scope())
+    found: list[SyncMark] = []
+
+    def identity() -> None:
+        data = read_file(disk, paths.identity)
+        state.decode_identity(data, paths.identity)
+        scope.add(len(data))
+
+    def slots(path: str) -> None:
+        data = read_file(disk, path)
+        if path == paths.sync_mark:
+            found.append(state.decode_mark(data, path)[1])
+        decode = state.decode_mark if path == paths.sync_mark else state.decode_vote
+        for slot in range(SLOT_COUNT):
+            part = data[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES]
+            decode(part.ljust(SLOT_BYTES * SLOT_COUNT, b"\0"), f"{path}, slot {slot}")
+        scope.add(len(data))
+
+    _attempt(report, paths.identity, _MEMBER, identity)
+    for path in (paths.vote, paths.sync_mark):
+        _attempt(report, path, _STATE, lambda path=path: slots(path))  # type: ignore[misc]
+    return found[0] if found else None
+
+
+def _verify_log(disk: Disk, paths: Paths, mark: SyncMark | None, report: Report) -> None:
+    scope = report.scopes.setdefault("log", Scope())
+    ends: dict[Timeline, LogPoint] = {}
+
+    def segment(path: str, timeline: Timeline, first_index: int) -> None:
+        if mark is not None and first_index >= mark.segment_first:
+            if first_index > mark.segment_first:
+                return
+            previous, end, size = _read_open(disk, path, mark)
+        else:
+            summary = verify_segment(disk, path)
+            previous, end, size = summary.header.previous, summary.end, summary.bytes
+            if mark is not None and not summary.sealed:
+                raise Corrupt(
+                    f"{path}: it ends at entry {end.index} without its seal",
+                    detail={"offset": size, "first_index": end.index + 1},
+                )
+        scope.add(size, end.index - first_index + 1)
+        before = ends.get(timeline)
+        ends[timeline] = end
+        if before is not None and previous != before:
+            raise Corrupt(
+                f"{path}: continues entry {previous.index}, and the log before it ends at {before.index}",
+                detail={"first_index": before.index + 1},
+            )
+
+    for name in disk.list(paths.wal):
+        parsed = names.parse_segment(name)
+        if parsed is not None:
+            path = f"{paths.wal}/{name}"
+            _attempt(report, path, _MEMBER, lambda path=path, parsed=parsed: segment(path, *parsed))  # type: ignore[misc]
+    if mark is not None and max((end.index for end in ends.values()), default=0) < mark.index:
+        what = f"the log ends before entry {mark.index}, which the sync mark says was durable"
+        report.damage.append(Damage(paths.wal, what, _MEMBER, None, mark.index))
+
+
+def _read_open(disk: Disk, path: str, mark: SyncMark) -> tuple[LogPoint, LogPoint, int]:
+    """The open segment up to the sync mark: (what it continues, where the mark is, bytes)."""
+    data = read_file(disk, path)
+    header = segment_format.decode_header(data, path)
+    found = scan(data[: mark.offset], Segment(path, header.previous))
+    if found.segment.end_bytes != mark.offset:
+        first = found.segment.last_index + 1
+        raise Corrupt(
+            f"{path}: {found.why}; entries {first}..{mark.index} were durable",
+            detail={"offset": found.segment.end_bytes, "first_index": first},
+        )
+    return header.previous, LogPoint(mark.index, mark.term, mark.chain), mark.offset
+
+
+def _verify_store(disk: Disk, paths: Paths, report: Report) -> None:
+    manifests = report.scopes.setdefault("manifests", Scope())
+    tables = report.scopes.setdefault("tables", Scope())
+
+    def manifest(path: str) -> None:
+        data = read_file(disk, path)
+        for ref in manifest_format.decode(data, path).tables:
+            if not disk.exists(f"{paths.store}/{names.table_name(ref.digest)}") and disk.exists(path):
+                raise Corrupt(f"{path}: its table {ref.name} is missing")
+        manifests.add(len(data))
+
+    for name in disk.list(paths.store):
+        path = f"{paths.store}/{name}"
+        if names.parse_manifest(name):
+            _attempt(report, path, _MEMBER, lambda path=path: manifest(path))  # type: ignore[misc]
+        elif names.parse_table(name):
+            _attempt(report, path, _MEMBER, lambda path=path: _verify_table(disk, path, tables))  # type: ignore[misc]
+
+
+def _verify_table(disk: Disk, path: str, scope: Scope) -> None:
+    """Every byte of a table, and that it is the one that its name says."""
+    table = Table(disk, path, None)
+    table.verify()
+    if names.table_name(table.ref.digest) != posixpath.basename(path):
+        raise Corrupt(f"{path}: holds another table, {table.ref.name}")
+    scope.add(table.file_bytes, table.ref.rows)
+
+
+def _verify_published(disk: Disk, paths: Paths, report: Report) -> None:
+    """Tables that are links to those in store/ were read there."""
+    scope = report.scopes.setdefault("snapshots", Scope())
+    tables = report.scopes.setdefault("tables", Scope())
+    read = _inodes(disk, paths.store)
+    for published in list_published(disk, paths.snapshots):
+        if not published.complete and disk.exists(published.path):
+            what = f"{published.path}: {published.damage}"
+            report.damage.append(Damage(published.path, what, _COPY))
+            continue
+        scope.add(published.bytes)
+        for name in disk.list(published.path):
+            path = f"{published.path}/{name}"
+            if names.parse_table(name) and (inode := _inode(disk, path)) not in read:
+                read.add(inode)
+                _attempt(report, path, _COPY, lambda path=path: _verify_table(disk, path, tables))  # type: ignore[misc]
+
+
+def _inodes(disk: Disk, directory: str) -> set[int]:
+    return {_inode(disk, f"{directory}/{name}") for name in disk.list(directory)}
+
+
+def _inode(disk: Disk, path: str) -> int:
+    """0 for a file that has gone away."""
+    try:
+        return disk.stat(path).inode
+    except FileNotFoundError:
+        return 0

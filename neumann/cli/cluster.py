@@ -1,0 +1,116 @@
+"""Verbs on the cluster as a whole: cluster-info, cluster-status, init-cluster, rejoin, config-check."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import click
+
+from neumann.cli import output, settings
+from neumann.cli.verb import Call, verb
+from neumann.errors import BadInput, NeumannError, Unavailable
+
+_POLL_S = 0.2
+_EXIT = {"SAFE": 0, "DEGRADED": 1, "DOWN": 8}
+
+
+@verb("cluster-info")
+@click.option("--output", "path", metavar="FILE", help="Write there, and nothing on the terminal.")
+def cluster_info(call: Call, path: str | None) -> None:
+    """Ids, timeline history, members, snapshot, entries, rows and digest. Always JSON."""
+    if path is not None and ":" in path.split("/", 1)[0]:
+        raise BadInput(
+            f"--output {path}: writing to another host is not in this release",
+            remedy="write a local file and copy it",
+        )
+    text = json.dumps(call.node.get("/admin/cluster").body, indent=2, ensure_ascii=False)
+    if path is None:
+        output.write(text)
+        return
+    try:
+        with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(f"{path}.tmp", path)
+    except OSError as error:
+        raise NeumannError(f"{path} can't be written: {error.strerror}") from error
+
+
+@verb("cluster-status")
+@click.option(
+    "--wait", "wait_s", type=click.FloatRange(0), default=0.0, metavar="S", help="Ask until it is so."
+)
+@click.option(
+    "--for", "wanted", default="healthy", metavar="leader|healthy|voters=N", help="What to wait for."
+)
+def cluster_status(call: Call, wait_s: float, wanted: str) -> None:
+    """How safe the cluster is, and its members. Exits 0 SAFE, 1 DEGRADED, 8 DOWN."""
+    reached = _condition(wanted)
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            status = call.node.get("/admin/status").body
+            if reached(status) or time.monotonic() >= deadline:
+                break
+        except Unavailable:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_POLL_S)
+    call.show(status, lambda: _status_text(status))
+    if wait_s and not reached(status):
+        raise Unavailable(f"after {wait_s:g} s the cluster is not at {wanted!r}")
+    if not (wait_s and wanted != "healthy"):
+        click.get_current_context().exit(_EXIT.get(status["verdict"], 1))
+
+
+def _condition(wanted: str) -> Any:
+    if wanted == "leader":
+        return lambda status: bool(status["leader"])
+    if wanted == "healthy":
+        return lambda status: status["verdict"] == "SAFE"
+    name, _, number = wanted.partition("=")
+    if name == "voters" and number.isdecimal():
+        return lambda status: sum(m["role"] in ("leader", "voter") for m in status["members"]) == int(number)
+    raise BadInput(f"--for {wanted!r} is unknown", remedy="leader, healthy or voters=3")
+
+
+def _status_text(status: dict[str, Any]) -> str:
+    lines = [f"{status['verdict']:<8} {status['reason']}"]
+    if status.get("paused"):
+        paused = status["paused"]
+        lines.append(f"writes are paused until {paused['until']} by {paused['owner']}: {paused['reason']}")
+    for member in status["members"]:
+        lines.append(_member_line(member))
+    archive = status.get("archive") or {}
+    if archive.get("on"):
+        lines.append(
+            "archive  " + "  ".join(f"{k} {output.count(v)}" for k, v in archive.items() if k != "on")
+        )
+    return "\n".join(lines)
+
+
+def _member_line(member: dict[str, Any]) -> str:
+    if member["role"] == "leader":
+        position = f"match {output.count(member['match'])}"
+    elif member.get("lag_entries") is None:
+        position = "not heard of"
+    else:
+        position = f"-{output.count(member['lag_entries'])} entries"
+        if (age := member.get("contact_age_s")) is not None:
+            position += f" ({output.duration(age)})"
+    disk = f"disk {output.size(member['free_bytes'])} free" if member.get("free_bytes") is not None else ""
+    return f"{member['node_id']:<8} {member['role']:<8} {position:<28} {disk}".rstrip()
+
+
+@verb("config-check")
+@click.argument("path", metavar="FILE")
+def config_check(call: Call, path: str) -> None:
+    """Check a configuration file, with this environment, as a start would."""
+    config = settings.read_config(path, {})
+    call.show(
+        {"correct": True, "node_id": config.node.id}, lambda: f"{path} is correct (node {config.node.id})"
+    )

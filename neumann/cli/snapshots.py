@@ -1,0 +1,81 @@
+"""Verbs on snapshots and the archive: snapshot, snapshot-list, restore-point, archive-flush, stats."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from neumann.cli import output
+from neumann.cli.verb import Call, verb
+from neumann.env.disk import RealDisk
+from neumann.errors import NotFound
+from neumann.snapshot import listing
+from neumann.snapshot.publish import list_published
+
+
+@verb("snapshot")
+@click.option("--no-wait", is_flag=True, help="Only begin it.")
+def snapshot(call: Call, no_wait: bool) -> None:
+    """Make and publish a snapshot; returns when a majority and the asked node have it."""
+    params = {"wait": str(not no_wait).lower(), "timeout_s": f"{call.timeout_s:g}"}
+    reply = call.node.post("/admin/snapshot", params=params).body
+    call.show(reply, lambda: lines(reply))
+
+
+@verb("snapshot-list")
+@click.option("--dir", "directory", metavar="SRC", help="A directory that holds copies, instead of a node.")
+def snapshot_list(call: Call, directory: str | None) -> None:
+    """The published snapshots of one node, or of a directory, newest first."""
+    if directory is None:
+        found = call.node.get("/admin/snapshots").body["snapshots"]
+    else:
+        if not os.path.isdir(directory):
+            raise NotFound(f"{directory} is no directory")
+        found = [listing.summary(p) for p in list_published(RealDisk(), os.path.abspath(directory))]
+    call.show({"snapshots": found}, lambda: _list_text(found))
+
+
+def _list_text(found: list[dict[str, Any]]) -> str:
+    if not found:
+        return "no snapshots"
+    columns = ("id", "index", "time", "bytes", "complete")
+    text = output.table(columns, [[line[column] for column in columns] for line in found])
+    damage = [f"{line['id']}: {line['damage']}" for line in found if line.get("damage")]
+    return "\n".join([text, *damage])
+
+
+@verb("restore-point")
+@click.argument("name")
+def restore_point(call: Call, name: str) -> None:
+    """Name this moment, for wal-replay --until-name."""
+    reply = call.node.post("/admin/restore-points", {"name": name}).body
+    call.show(reply, lambda: lines(reply))
+
+
+@verb("archive-flush")
+def archive_flush(call: Call) -> None:
+    """Seal the log and wait until everything up to now is archived."""
+    params = {"timeout_s": f"{call.timeout_s:g}"}
+    reply = call.node.post("/admin/archive/flush", params=params).body
+    call.show(reply, lambda: lines(reply))
+
+
+@verb("stats")
+def stats(call: Call) -> None:
+    """Numbers of the whole store, `total_entries` first: the rows stored, exactly."""
+    reply = call.node.get("/admin/stats").body
+    call.show(reply, lambda: "\n".join(f"{name} {value}" for name, value in reply.items()))
+
+
+def lines(body: dict[str, Any]) -> str:
+    """A flat answer as aligned `name value` lines."""
+    width = max(map(len, body), default=0)
+    return "\n".join(f"{name:<{width}}  {_value(value)}" for name, value in body.items())
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return output.count(value) if not isinstance(value, bool) else "yes" if value else "no"
