@@ -1,3 +1,43 @@
-"""neumann: an embeddable Raft store whose backups can be trusted."""
+"""neumann: an embeddable Raft store whose backups can be trusted.
+
+    async with neumann.open("/var/lib/mine") as db:              # in this process, one node
+    async with neumann.connect("h1:7878,h2:7878") as db:         # a cluster
+        await db.put("cities", "berlin", {"population": 3_700_000})
+        row = await db.get("cities", "berlin")
+
+Both give the same `Store`; errors are the classes of neumann.errors.
+"""
+
+from __future__ import annotations
+
+import posixpath
+
+from neumann.client import Check, Client, Delete, Put, Row, Store
+from neumann.embedded import EmbeddedStore
+from neumann.errors import NeumannError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Check",
+    "Client",
+    "Delete",
+    "EmbeddedStore",
+    "NeumannError",
+    "Put",
+    "Row",
+    "Store",
+    "__version__",
+    "connect",
+    "open",
+]
+
+
+def open(path: str) -> EmbeddedStore:
+    """A store in this process, in the directory `path` (made if it is missing). One process at a time."""
+    return EmbeddedStore(posixpath.abspath(path))
+
+
+def connect(addresses: str, *, timeout_s: float = 10.0) -> Client:
+    """A client of the cluster that listens at these addresses, separated by commas."""
+    return Client([part.strip() for part in addresses.split(",") if part.strip()], timeout_s)

@@ -26,6 +26,7 @@ LAYERS = (
     ("cli",),
     ("sync",),
     ("__init__",),
+    ("embedded",),
     ("server", "client"),
     ("runtime",),
     ("query",),
