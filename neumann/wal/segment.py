@@ -65,6 +65,8 @@ class Segment:
         first, last, term, _, time_ns, parent, chain, _, _ = header
         assert not self.closed, "a frame behind the seal of its segment"
         assert first == self.last_index + 1 and parent == self.last_chain, "a frame that does not follow"
+        if self.lasts:
+            assert term >= self.terms[-1] and time_ns > self.times[-1], "a frame that goes back"
         self.ends.append(self.end_bytes + header.frame_bytes)
         self.terms.append(term)
         self.chains.append(chain)

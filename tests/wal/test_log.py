@@ -109,7 +109,7 @@ def test_truncation_across_seals(bench: Bench, after: int) -> None:
     staged = bench.staged
     assert bench.recover().cut is None
     assert bench.staged == staged
-    bench.append("S.")
+    bench.append("S.", term=3)
 
 
 def test_truncation_of_what_was_never_taken(bench: Bench) -> None:

@@ -1,0 +1,284 @@
+"""What a start makes of a log that is not as it was left: torn, damaged, missing, foreign."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+
+import pytest
+
+from neumann.env.doors import Disk
+from neumann.env.files import read_file, write_new
+from neumann.errors import Corrupt, WrongHistory
+from neumann.format import names
+from neumann.format import segment as segment_format
+from neumann.format.ids import LogPoint, Timeline
+from neumann.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
+from neumann.wal import Log
+from tests.sim.disk import SimDisk
+from tests.wal.bench import BASE, CLUSTER, SEGMENT_BYTES, TIMELINE, Bench, run_of
+
+Image = dict[str, bytes]
+
+
+def image(disk: SimDisk, directory: str) -> Image:
+    return {name: read_file(disk, posixpath.join(directory, name)) for name in disk.list(directory)}
+
+
+def overwrite(disk: Disk, path: str, data: bytes, offset: int = 0, size: int | None = None) -> None:
+    file = disk.open(path, write=True)
+    if size is not None:
+        file.truncate(size)
+    file.pwrite(data, offset)
+    file.close()
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """Segments 1..3, 4..8, 9.. ; the mark covers 9; 10 and 11..13 lie above it."""
+    bench = Bench(SimDisk()).create()
+    bench.append("..S3.S.")
+    bench.mark()
+    bench.append(".3")
+    bench.log.close()
+    return bench
+
+
+def paths(bench: Bench) -> list[str]:
+    return [segment.path for segment in bench.log.segments()]
+
+
+def refused(bench: Bench, match: str) -> str:
+    """Recovery must raise Corrupt and change nothing; returns the message."""
+    assert isinstance(bench.disk, SimDisk)
+    before = image(bench.disk, bench.wal)
+    with pytest.raises(Corrupt, match=match) as failure:
+        bench.recover()
+    assert image(bench.disk, bench.wal) == before and not bench.disk.exists(bench.aside)
+    assert failure.value.remedy
+    return str(failure.value)
+
+
+def test_a_whole_log(bench: Bench) -> None:
+    staged = bench.staged
+    recovery = bench.recover()
+    assert recovery.cut is None and recovery.strays == () and recovery.base == BASE
+    assert bench.staged == staged and [f.header for f in staged] == recovery.headers
+    bench.append(".S.", term=4)
+    bench.mark()
+    bench.recover()
+
+
+def test_every_flipped_byte_at_or_below_the_mark_is_corruption_and_above_it_a_torn_batch() -> None:
+    bench = Bench(SimDisk()).create()
+    bench.append(".S2")
+    bench.mark()
+    bench.append("..")
+    bench.log.close()
+    mark = bench.mark_file.read()[1]
+    good = bench.staged
+    disk = bench.disk
+    assert isinstance(disk, SimDisk)
+    for number, segment in enumerate(bench.log.segments()):
+        for offset in range(segment.bytes + 50):
+            bench.disk = disk.fork()
+            in_trimmed = number == 0 and offset >= segment.bytes
+            if in_trimmed:
+                break
+            bench.disk.flip(segment.path, offset, offset % 8)
+            bench.mark_file = Bench(bench.disk).mark_file
+            if number == 0 or offset < mark.offset:
+                refused(bench, "once durable|missing")
+                continue
+            recovery = bench.recover()
+            assert recovery.cut is not None and recovery.cut.kept
+            assert bench.staged == good[: len(bench.staged)] and bench.log.last.index >= mark.index
+            assert read_file(bench.disk, recovery.cut.kept[0]).strip(b"\0")
+            assert bench.recover().cut is None
+            bench.append("..", term=9)
+
+
+def test_every_length_of_a_file_that_ends_early(bench: Bench) -> None:
+    disk = bench.disk
+    mark = bench.mark_file.read()[1]
+    assert isinstance(disk, SimDisk)
+    for number, segment in enumerate(bench.log.segments()):
+        for size in range(0, segment.bytes, 7):
+            bench.disk = disk.fork()
+            bench.mark_file = Bench(bench.disk).mark_file
+            overwrite(bench.disk, segment.path, b"", size=size)
+            if number < 2 or size < mark.offset:
+                refused(bench, "log")
+            else:
+                bench.recover()
+                assert bench.log.last.index in (9, 10)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_missing_segment_at_or_below_the_mark(bench: Bench, number: int) -> None:
+    bench.disk.unlink(paths(bench)[number])
+    refused(bench, "missing|damaged|sync mark")
+
+
+def test_a_missing_log(bench: Bench) -> None:
+    for path in paths(bench):
+        bench.disk.unlink(path)
+    assert "entries up to 9 were once durable" in refused(bench, "the log is missing")
+
+
+def test_the_message_names_file_offset_and_index_range(bench: Bench) -> None:
+    path, offset, length = bench.log.locate(3, 6)[0]
+    assert isinstance(bench.disk, SimDisk)
+    bench.disk.flip(path, offset + length - 1, 0)
+    message = refused(bench, r"entries 4\.\.9 are concerned: entries 4\.\.6 at offset 64 fail")
+    assert f"{path}, offset {offset}" in message and "neumann-admin" in message
+
+
+def test_a_body_below_the_manifest_is_left_to_the_scrub(bench: Bench) -> None:
+    path, offset, length = bench.log.locate(3, 6)[0]
+    assert isinstance(bench.disk, SimDisk)
+    bench.disk.flip(path, offset + length - 1, 0)
+    bench.manifest_point = bench.staged[4].header.end
+    mark = bench.mark_file.read()[1]
+    log, _ = Log.recover(
+        bench.disk, bench.wal, CLUSTER, TIMELINE, mark, bench.manifest_point, SEGMENT_BYTES, bench.aside
+    )
+    with pytest.raises(Corrupt):
+        log.read_frames(3, 6)
+
+
+def test_a_torn_batch_is_cut_also_when_valid_frames_follow(bench: Bench) -> None:
+    path, offset, length = bench.log.locate(9, 10)[0]
+    overwrite(bench.disk, path, bytes(length), offset)
+    recovery = bench.recover()
+    assert recovery.cut is not None and bench.log.last.index == 9
+    assert (recovery.cut.path, recovery.cut.offset, recovery.cut.first_index) == (path, offset, 10)
+    [kept] = recovery.cut.kept
+    assert posixpath.dirname(kept) == bench.aside and kept.endswith(f".wal.{offset}.torn")
+    copied = read_file(bench.disk, kept)
+    assert copied[:length] == bytes(length)
+    assert len(copied) == recovery.cut.bytes and copied.strip(b"\0")
+
+
+def test_segments_behind_a_torn_one_are_set_aside(bench: Bench) -> None:
+    bench.recover()
+    bench.append(".S.S.", term=2)
+    bench.log.close()
+    path, offset, _ = bench.log.locate(10, 13)[0]
+    later = [posixpath.basename(later) for later in paths(bench)[3:]]
+    assert isinstance(bench.disk, SimDisk)
+    bench.disk.flip(path, offset, 1)
+    recovery = bench.recover()
+    assert recovery.cut is not None and bench.log.last.index == 10
+    kept = [posixpath.basename(kept) for kept in recovery.cut.kept]
+    assert kept == [f"{posixpath.basename(path)}.{offset}.torn", *reversed(later)]
+    assert set(kept) == set(bench.disk.list(bench.aside))
+
+
+def test_segments_after_a_gap_above_the_mark_are_set_aside(bench: Bench) -> None:
+    bench.recover()
+    bench.append(".S.S.", term=2)
+    bench.log.close()
+    bench.disk.unlink(paths(bench)[3])
+    recovery = bench.recover()
+    assert recovery.cut is not None and bench.log.last.index == 15
+    assert bench.disk.list(bench.aside) == [posixpath.basename(path) for path in recovery.cut.kept]
+
+
+def test_a_segment_whose_creation_was_cut_short_leaves_no_trace(bench: Bench) -> None:
+    bench.recover()
+    bench.append("S", term=2)
+    bench.log.close()
+    overwrite(bench.disk, paths(bench)[-1], b"", size=0)
+    recovery = bench.recover()
+    assert recovery.cut is None and not bench.disk.exists(bench.aside)
+    assert len(bench.log.segments()) == 4 and bench.log.segments()[2].sealed
+    bench.append(".")
+
+
+def test_an_empty_segment_that_the_mark_names_is_missing(bench: Bench) -> None:
+    bench.recover()
+    bench.append("S", term=2)
+    bench.mark()
+    bench.log.close()
+    overwrite(bench.disk, paths(bench)[-1], b"", size=0)
+    refused(bench, "where the sync mark names one")
+
+
+def test_segments_of_another_timeline_are_set_aside(bench: Bench) -> None:
+    stray = names.segment_name(Timeline(7, 7), 1)
+    write_new(bench.disk, posixpath.join(bench.wal, stray), b"whatever")
+    write_new(bench.disk, posixpath.join(bench.wal, "notes.txt"), b"not ours")
+    recovery = bench.recover()
+    assert recovery.strays == (stray,) and recovery.cut is None
+    assert bench.disk.list(bench.aside) == [stray] and "notes.txt" in bench.disk.list(bench.wal)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: header._replace(cluster_id=b"x" * 16),
+        lambda header: header._replace(timeline=Timeline(1, 5)),
+    ],
+)
+def test_a_segment_of_another_cluster_is_refused(
+    bench: Bench, change: Callable[[SegmentHeader], SegmentHeader]
+) -> None:
+    path = paths(bench)[1]
+    header = segment_format.decode_header(read_file(bench.disk, path), path)
+    overwrite(bench.disk, path, segment_format.encode_header(change(header)))
+    with pytest.raises(WrongHistory) as failure:
+        bench.recover()
+    assert path in str(failure.value) and CLUSTER.hex() in str(failure.value)
+
+
+def test_a_mark_of_another_disk_is_refused(bench: Bench) -> None:
+    mark = bench.mark_file.read()[1]
+    for wrong in (mark._replace(chain=1), mark._replace(term=3), mark._replace(offset=mark.offset - 1)):
+        bench.mark_file.write(wrong)
+        refused(bench, "where the sync mark names one")
+
+
+def test_a_manifest_of_another_node_is_refused(bench: Bench) -> None:
+    bench.manifest_point = LogPoint(6, 1, 12345)
+    refused(bench, "where the store's manifest names one")
+    bench.manifest_point = bench.staged[3].header.end._replace(index=5)
+    refused(bench, "where the store's manifest names one")
+
+
+def test_a_log_that_begins_behind_the_manifest_is_refused(bench: Bench) -> None:
+    bench.recover()
+    bench.drop(8)
+    bench.manifest_point = bench.staged[0].header.end._replace(index=2)
+    refused(bench, "begins behind the store's newest manifest")
+
+
+def test_a_mark_below_the_log_is_no_harm_where_the_manifest_reaches(bench: Bench) -> None:
+    mark = bench.log.place(2)
+    bench.recover()
+    bench.drop(8)
+    bench.mark(mark)
+    bench.log.close()
+    assert bench.recover().base.index == 8
+
+
+def test_frames_of_a_lost_truncation_do_not_come_back(bench: Bench) -> None:
+    """A new frame over an old one's place, and old bytes behind it: they must not be read as its tail."""
+    bench.recover()
+    bench.append("9")
+    bench.append(".", term=2, after=10)
+    bench.log.close()
+    path, offset, _ = bench.log.locate(10, 11)[0]
+    assert not any(read_file(bench.disk, path)[offset + 48 + 45 :])
+    bench.recover()
+    assert bench.log.last == run_of(bench.staged[-2].header.end, ".", 2)[0].header.end
+
+
+def test_a_seal_without_its_next_segment_gets_one(bench: Bench) -> None:
+    bench.recover()
+    bench.append("S", term=2)
+    bench.log.close()
+    bench.disk.unlink(paths(bench)[-1])
+    bench.recover()
+    assert [segment.sealed for segment in bench.log.segments()] == [True, True, True, False]
+    assert bench.log.synced == (15, SEGMENT_HEADER_BYTES, bench.log.last)

@@ -1,0 +1,139 @@
+"""A disk that fails or is full: a failed sync is final, a full disk loses nothing."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from neumann.errors import DiskFull, StorageFailed
+from neumann.wal import Log
+from tests.sim.disk import SimDisk
+from tests.wal.bench import BASE, CLUSTER, SEGMENT_BYTES, TIMELINE, Bench
+
+
+def bench_on(disk: SimDisk) -> Bench:
+    bench = Bench(disk).create()
+    bench.append("..")
+    bench.mark()
+    return bench
+
+
+def fill(disk: SimDisk, free_bytes: int) -> None:
+    disk.capacity_bytes -= disk.free_bytes("/") - free_bytes
+
+
+def test_a_failed_sync_is_final() -> None:
+    """A second fsync says yes though the pages are gone: an ack then would be a lie (R9)."""
+    disk = SimDisk()
+    bench = bench_on(disk)
+    acknowledged = list(bench.acknowledged)
+    bench.stage(".")
+    batch = bench.log.take_batch()
+    assert batch is not None
+    disk.fail_sync(".wal")
+    with pytest.raises(StorageFailed, match="Input/output error"):
+        batch.run()
+    for kinds in ("", "."):
+        bench.stage(kinds)
+        again = bench.log.take_batch() or batch
+        with pytest.raises(StorageFailed):
+            again.run()
+    assert bench.log.synced.point == acknowledged[-1].header.end
+    after = Bench(disk.crash(Random(1)))
+    after.recover()
+    assert after.staged == acknowledged
+
+
+@pytest.mark.parametrize("part", [".wal", "raft/wal"])
+def test_a_failed_sync_at_a_seal_is_final(part: str) -> None:
+    disk = SimDisk()
+    bench = bench_on(disk)
+    bench.stage("S.")
+    batch = bench.log.take_batch()
+    assert batch is not None
+    disk.fail_sync(part)
+    with pytest.raises(StorageFailed):
+        batch.run()
+    with pytest.raises(StorageFailed):
+        batch.run()
+
+
+def test_no_room_for_more_frames_than_the_segment_has() -> None:
+    disk = SimDisk()
+    bench = bench_on(disk)
+    fill(disk, 100)
+    bench.append("9" * 8)
+    bench.stage("9" * 8)
+    batch = bench.log.take_batch()
+    assert batch is not None
+    with pytest.raises(DiskFull, match="no room to extend the log"):
+        batch.run()
+    assert bench.log.synced.point == bench.acknowledged[-1].header.end
+    disk.capacity_bytes += 2 * SEGMENT_BYTES
+    bench.write(batch)
+    assert bench.log.synced.point == bench.log.last and bench.held() == bench.staged
+
+
+def test_a_seal_is_durable_though_there_is_no_room_for_the_next_segment() -> None:
+    disk = SimDisk()
+    bench = bench_on(disk)
+    fill(disk, 0)
+    # Trimming gives back what the sealed segment had reserved, so even that is taken away.
+    disk.capacity_bytes -= SEGMENT_BYTES
+    bench.append("S")
+    assert bench.log.synced.point == bench.log.last
+    assert [segment.sealed for segment in bench.log.segments()] == [False, False]
+    bench.stage("..")
+    batch = bench.log.take_batch()
+    assert batch is not None
+    with pytest.raises(DiskFull):
+        batch.run()
+    assert len(disk.list(bench.wal)) == 1, "what was begun of the next segment is gone"
+    bench.stage(".")
+    later = bench.log.take_batch()
+    assert later is not None
+    with pytest.raises(DiskFull):
+        later.run()
+    disk.capacity_bytes += 2 * SEGMENT_BYTES
+    bench.write(batch)
+    assert bench.log.synced.point == bench.log.last
+    assert [segment.sealed for segment in bench.log.segments()] == [True, False]
+    bench.mark()
+    staged = bench.staged
+    again = Bench(disk.crash(Random(1)))
+    again.recover()
+    assert again.staged == staged
+
+
+def test_a_restart_while_the_next_segment_waits_for_room() -> None:
+    disk = SimDisk()
+    bench = bench_on(disk)
+    fill(disk, 0)
+    disk.capacity_bytes -= SEGMENT_BYTES
+    bench.append("S")
+    bench.mark()
+    again = Bench(disk.crash(Random(1)))
+    again.recover()
+    assert again.staged == bench.staged and len(again.disk.list(again.wal)) == 1
+    assert isinstance(again.disk, SimDisk)
+    again.disk.capacity_bytes += 2 * SEGMENT_BYTES
+    again.append(".")
+    assert len(again.disk.list(again.wal)) == 2
+
+
+def test_create_on_a_full_disk_says_so() -> None:
+    disk = SimDisk(capacity_bytes=SEGMENT_BYTES - 1)
+    with pytest.raises(DiskFull):
+        Log.create(disk, "/wal", CLUSTER, TIMELINE, BASE, SEGMENT_BYTES)
+    assert disk.list("/wal") == []
+
+
+def test_one_write_and_one_sync_a_batch() -> None:
+    disk = SimDisk()
+    bench = bench_on(disk)
+    bench.stage("." * 20)
+    bench.stage("9")
+    before = disk.operations
+    bench.write()
+    assert disk.operations - before == 2
