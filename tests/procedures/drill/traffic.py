@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 import neumann
-from neumann.errors import Paused
+from neumann.errors import OutcomeUnknown, Paused
 from tests.procedures.drill.cities import TABLE
 from tests.procedures.drill.record import Record, Rows, Write, pack
 
@@ -51,7 +51,7 @@ class Traffic:
 
     def put(self, key: str, value: object) -> Write:
         """One acknowledged put."""
-        return self._run(self._write(key, value))
+        return self._run(self._acknowledge([(key, value)]))
 
     def rows(self) -> Rows:
         """Every row of every table, read linearizably."""
@@ -71,30 +71,36 @@ class Traffic:
     def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    async def _connect(self, contact: str) -> neumann.Store:
-        return await neumann.connect(contact)
+    async def _connect(self, contact: str) -> neumann.Client:
+        return await neumann.connect(contact).__aenter__()
 
     async def _load(self, cities: Sequence[tuple[str, dict[str, Any]]]) -> None:
         batches = iter([cities[at : at + _BATCH_ROWS] for at in range(0, len(cities), _BATCH_ROWS)])
 
         async def worker() -> None:
             for batch in batches:
-                sent_ns = time.time_ns()
-                index = await self._store.batch([neumann.Put(TABLE, key, city) for key, city in batch])
-                self._record.acknowledged(index, sent_ns, [(TABLE, key, pack(city)) for key, city in batch])
+                await self._acknowledge(batch)
 
         await asyncio.gather(*(worker() for _ in range(_BATCHES_IN_FLIGHT)))
 
-    async def _write(self, key: str, value: object) -> Write:
-        """A put, or a delete for None."""
-        sent_ns = time.time_ns()
-        if value is None:
-            index = await self._store.delete(TABLE, key)
-        else:
-            index = await self._store.put(TABLE, key, value)
-        return self._record.acknowledged(
-            index, sent_ns, [(TABLE, key, None if value is None else pack(value))]
-        )
+    async def _acknowledge(self, rows: Sequence[tuple[str, Any]]) -> Write:
+        """Write (key, value) pairs at one index, None deletes; until it is acknowledged.
+
+        After an unknown outcome it is written again: whether the first time counted or not, from the
+        second one on the rows are what is recorded here.
+        """
+        ops = [
+            neumann.Put(TABLE, key, value) if value is not None else neumann.Delete(TABLE, key)
+            for key, value in rows
+        ]
+        while True:
+            sent_ns = time.time_ns()
+            try:
+                index = await self._store.batch(ops)
+            except OutcomeUnknown:
+                continue
+            packed = [(TABLE, key, None if value is None else pack(value)) for key, value in rows]
+            return self._record.acknowledged(index, sent_ns, packed)
 
     async def _trickle(self, ending: asyncio.Event) -> None:
         """Visitors come, are changed, and two of three leave again."""
@@ -102,7 +108,7 @@ class Traffic:
             for value in ({"seen": 1}, {"seen": 2}, *([None] if number % 3 else [])):
                 while not ending.is_set():
                     try:
-                        await self._write(f"visitor-{number}", value)
+                        await self._acknowledge([(f"visitor-{number}", value)])
                         break
                     except Paused:
                         self.refused += 1
