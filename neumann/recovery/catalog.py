@@ -17,11 +17,11 @@ from neumann.format import frame as frame_format
 from neumann.format import history as history_format
 from neumann.format import names
 from neumann.format import segment as segment_format
-from neumann.format.frame import HEADER_BYTES, FrameDamaged
+from neumann.format.frame import HEADER_BYTES, FrameDamaged, FrameHeader
 from neumann.format.history import History
 from neumann.format.ids import LogPoint, Timeline
 from neumann.format.segment import SEGMENT_HEADER_BYTES
-from neumann.snapshot.segment_file import End, Scan, scan
+from neumann.snapshot.segment_file import End, Scan, headers_of, scan
 
 
 class Head(NamedTuple):
@@ -94,6 +94,11 @@ class Catalog:
     def read(self, head: Head) -> bytes:
         """The segment's bytes."""
         return read_file(self._disk, head.path)
+
+    def headers(self, head: Head) -> list[FrameHeader]:
+        """The headers of a segment's good frames."""
+        good_bytes = self.scan(head, bodies=False).good_bytes
+        return list(headers_of(self.read(head), good_bytes))
 
     def problem_at(self, timeline: Timeline, index: int) -> Problem | None:
         """A file of that timeline which, by its name, begins at `index` and can't be used."""

@@ -83,7 +83,7 @@ def list_aside(disk: Disk, root: str) -> list[Aside]:
     """What lies in aside/, oldest first."""
     paths = Paths(root)
     return [
-        Aside(name, f"{paths.aside}/{name}", _tree_bytes(disk, f"{paths.aside}/{name}"), tuple(holds))
+        Aside(name, f"{paths.aside}/{name}", tree_bytes(disk, f"{paths.aside}/{name}"), tuple(holds))
         for name in disk.list(paths.aside)
         if (holds := disk.list(f"{paths.aside}/{name}"))
     ]
@@ -112,7 +112,7 @@ def _aside_moves(disk: Disk, paths: Paths, now_ns: int) -> tuple[str, tuple[tupl
     return aside_id, tuple((part, f"{names.ASIDE}/{aside_id}/{part}") for part in present)
 
 
-def _tree_bytes(disk: Disk, path: str, seen: set[int] | None = None) -> int:
+def tree_bytes(disk: Disk, path: str, seen: set[int] | None = None) -> int:
     """Files below `path`, each counted once however many names it has."""
     seen = set() if seen is None else seen
     total = 0
@@ -123,7 +123,7 @@ def _tree_bytes(disk: Disk, path: str, seen: set[int] | None = None) -> int:
         except OSError:
             stat = disk.stat(f"{path}/{name}")
         if stat.is_directory:
-            total += _tree_bytes(disk, f"{path}/{name}", seen)
+            total += tree_bytes(disk, f"{path}/{name}", seen)
         elif stat.inode not in seen:
             seen.add(stat.inode)
             total += stat.size_bytes

@@ -1,0 +1,294 @@
+"""`wal-replay`: from an archive and a target to a data directory, or to the plan of it (section 8).
+
+The steps: find what there is, plan, say so; then, unless it is a dry run: lock the directory, finish
+what was interrupted, ask the configured peers whether their cluster is alive, replay in scratch/, read
+the result whole, and swap it in under a journal. Nothing in place changes before the last step, and what
+was there goes to aside/. Run again with the same words it finds its own record and changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+from neumann.archive import sources
+from neumann.env.doors import Env, Net
+from neumann.env.files import read_file
+from neumann.errors import Corrupt, DiskFull, InUse, NeumannError, RefusedByState, Unavailable, WrongHistory
+from neumann.format import restored as restored_format
+from neumann.format import state
+from neumann.format.checksum import digest
+from neumann.format.ids import ID_BYTES
+from neumann.format.names import Paths
+from neumann.format.restored import Restored
+from neumann.recovery import describe, swap, tables
+from neumann.recovery.adopt import RESTORED, Adopted, install_base
+from neumann.recovery.catalog import Catalog
+from neumann.recovery.plan import Plan, empty_start, make_plan
+from neumann.recovery.replay import Piece, Progress, Replay
+from neumann.recovery.targets import Target
+from neumann.recovery.walk import Start
+from neumann.snapshot.publish import list_published
+from neumann.snapshot.verify import verify_tables
+from neumann.store.manifests import load_newest
+
+_ASK_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What wal-replay was asked for. Places are absolute directories; "" for none.
+
+    `to`: restore there instead of into `data_dir`, which is then only a place to look for snapshots.
+    """
+
+    target: Target
+    data_dir: str
+    node_id: str
+    address: str
+    peers: Mapping[str, str] = field(default_factory=dict)
+    repo: str = ""
+    wal_dir: str = ""
+    snapshot_dir: str = ""
+    timeline: str = ""
+    to: str = ""
+    block_bytes: int = 32 * 1024
+    segment_bytes: int = 64 * 1024 * 1024
+    index_jump: int | None = None
+    as_new_cluster: bool = False
+    again: bool = False
+
+
+class Planned(NamedTuple):
+    """A plan with what it was made from. `notes`: lines on what was passed over, and why."""
+
+    request: Request
+    catalog: Catalog
+    plan: Plan
+    notes: tuple[str, ...]
+    set_aside_bytes: int
+    needed_bytes: int
+    free_bytes: int
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Names what is restored and nothing else: the cut, and whose it becomes."""
+        cut = self.plan.cut
+        last = cut.taken[1].chain if cut.taken else self.plan.start.manifest.point.chain
+        words = (cut.history.cluster_id.hex(), cut.history.timeline, cut.index, last)
+        return digest(repr((*words, self.request.as_new_cluster, self.request.node_id)).encode())
+
+    def facts(self) -> dict[str, object]:
+        """For JSON, and for `describe.plan_lines`."""
+        return {
+            **describe.plan_facts(self.catalog, self.plan),
+            "sole_voter": self.request.node_id,
+            "set_aside_bytes": self.set_aside_bytes,
+            "needed_bytes": self.needed_bytes,
+            "free_bytes": self.free_bytes,
+            "notes": list(self.notes),
+        }
+
+
+class Report(NamedTuple):
+    """What was done. `already`: nothing, because it had been done before."""
+
+    restored: Restored
+    adopted: Adopted | None
+    entries: int
+    seconds: float
+
+    @property
+    def already(self) -> bool:
+        """True if the directory held this very result."""
+        return self.adopted is None
+
+
+def plan_restore(env: Env, request: Request) -> Planned:
+    """Find out what a restore would do, reading every byte that it would use; changes nothing.
+
+    Raises what make_plan raises, and NotFound for a missing place.
+    """
+    disk = env.disk
+    source = sources.source(
+        disk, repo=request.repo, wal_dir=request.wal_dir, snapshot_dir=request.snapshot_dir
+    )
+    catalog = Catalog(disk, source.wal_directory)
+    notes: list[str] = [f"{problem.error}" for problem in catalog.problems]
+    starts = _snapshots(env, source.snapshot_directory, notes)
+    clusters = catalog.cluster_ids() | {start.manifest.history.cluster_id for start in starts}
+    starts += _local_snapshots(env, Paths(request.data_dir), clusters, notes)
+    for start in starts:
+        catalog.learn(start.manifest.history)
+    while True:
+        plan = make_plan(
+            catalog, starts + empty_start(catalog, request.block_bytes), request.target, request.timeline
+        )
+        try:
+            if plan.start.directory:
+                verify_tables(disk, plan.start.directory, plan.start.manifest)
+            break
+        except (Corrupt, FileNotFoundError) as error:
+            notes.append(f"snapshot {plan.start.manifest.snapshot_id} is damaged and not used: {error}")
+            starts = [start for start in starts if start != plan.start._replace(position=(0, 0))]
+    root = request.to or request.data_dir
+    paths = Paths(root)
+    needed = plan.log_bytes + sum(ref.raw_bytes for ref in plan.start.manifest.tables)
+    free = disk.free_bytes(_existing_parent(env, root))
+    old = sum(swap.tree_bytes(disk, part) for part in (paths.raft, paths.store))
+    return Planned(request, catalog, plan, tuple(notes), old, needed + request.segment_bytes, free)
+
+
+async def restore(env: Env, planned: Planned, progress: Progress | None = None) -> Report:
+    """Carry out a plan. InUse: the directory, or the cluster, is alive; nothing was changed then."""
+    request, disk = planned.request, env.disk
+    started_ns = env.clock.monotonic_ns()
+    paths = Paths(request.to or request.data_dir)
+    if request.to and disk.list(paths.root):
+        raise RefusedByState(f"--to {paths.root} is not empty", remedy="name a new directory")
+    if planned.needed_bytes > planned.free_bytes:
+        raise DiskFull(
+            f"{paths.root} has {planned.free_bytes} bytes free and {planned.needed_bytes} are needed"
+        )
+    disk.make_dirs(paths.root)
+    release = disk.lock(paths.lock)
+    try:
+        if swap.finish_or_undo(disk, paths.root):
+            planned = _plan_again(env, planned)
+        done = read_restored(env, paths)
+        if done is not None and done.fingerprint == planned.fingerprint and not request.again:
+            return Report(done, None, 0, 0.0)
+        _check_own_cluster(env, paths, planned)
+        if not request.to and not request.as_new_cluster:
+            await refuse_living_cluster(env.net, request.peers, planned.plan.cut.history.cluster_id)
+        adopted, entries = _restore_into(env, paths, planned, progress)
+    finally:
+        release()
+    restored = read_restored(env, paths)
+    assert restored is not None
+    return Report(restored, adopted, entries, (env.clock.monotonic_ns() - started_ns) / 1e9)
+
+
+async def refuse_living_cluster(net: Net, peers: Mapping[str, str], cluster_id: bytes) -> None:
+    """InUse if one of these peers serves this cluster. Who does not answer does not block."""
+
+    async def ask(node_id: str, address: str) -> str:
+        try:
+            said = await net.call(address, "who", [], _ASK_TIMEOUT_S)
+        except NeumannError:
+            return ""
+        is_alive = bytes(said["cluster_id"]) == cluster_id and bool(said["serves"])
+        return f"{node_id} at {address}" if is_alive else ""
+
+    alive = [who for who in await asyncio.gather(*(ask(*peer) for peer in sorted(peers.items()))) if who]
+    if alive:
+        raise InUse(
+            f"cluster {cluster_id.hex()} is alive: {', '.join(alive)} serves it",
+            remedy="stop it on all nodes first, or restore --to another directory",
+        )
+
+
+def read_restored(env: Env, paths: Paths) -> Restored | None:
+    """What this directory's state was restored from, or None. A damaged record is none."""
+    path = f"{paths.raft}/{RESTORED}"
+    try:
+        return restored_format.decode(read_file(env.disk, path), path)
+    except (FileNotFoundError, Corrupt):
+        return None
+
+
+def _plan_again(env: Env, planned: Planned) -> Planned:
+    """An interrupted swap was finished, so snapshots of the data directory may lie elsewhere now."""
+    again = plan_restore(env, planned.request)
+    if again.fingerprint != planned.fingerprint:
+        raise Unavailable("a swap that had been interrupted was finished first", remedy="run it again")
+    return again
+
+
+def _restore_into(env: Env, paths: Paths, planned: Planned, progress: Progress | None) -> tuple[Adopted, int]:
+    request, plan, disk = planned.request, planned.plan, env.disk
+    fresh = swap.new_state(paths)
+    manifest = plan.start.manifest
+    disk.make_dirs(fresh.store)
+    if plan.start.directory:
+        tables.bring(disk, plan.start.directory, fresh.store, manifest.tables, paths.root)
+    replay = Replay(disk, fresh.store, manifest, plan.line)
+    pieces = [
+        Piece(
+            use.head.path,
+            partial(planned.catalog.read, use.head),
+            use.number,
+            use.after_index,
+            use.through_index,
+        )
+        for use in plan.uses
+    ]
+    reached = replay.run(pieces, plan.cut.history, progress)
+    if reached.point.index != plan.cut.index:
+        raise Corrupt(f"the replay ended at {reached.point.index} where {plan.cut.index} was planned")
+    adopted = install_base(
+        disk,
+        paths,
+        reached,
+        fingerprint=planned.fingerprint,
+        highest_term=plan.highest_term,
+        node_id=request.node_id,
+        address=request.address,
+        clock=env.clock,
+        entropy=env.entropy,
+        segment_bytes=request.segment_bytes,
+        reason=f"restored to {plan.target.text}",
+        purpose="restore",
+        jump=request.index_jump,
+        new_cluster_id=env.entropy.token(ID_BYTES) if request.as_new_cluster else None,
+    )
+    return adopted, replay.entries
+
+
+def _snapshots(env: Env, directory: str, notes: list[str]) -> list[Start]:
+    found = []
+    for published in list_published(env.disk, directory) if directory else ():
+        if published.complete and published.manifest is not None:
+            found.append(Start(published.manifest, published.path, "snapshot"))
+        else:
+            notes.append(f"{published.path} is not used: {published.damage}")
+    return found
+
+
+def _local_snapshots(env: Env, paths: Paths, clusters: set[bytes], notes: list[str]) -> list[Start]:
+    """Published ones and the store's, in the data directory, as far as they are of the source's cluster."""
+    found = _snapshots(env, paths.snapshots, notes)
+    try:
+        stored = load_newest(env.disk, paths.store)
+    except NeumannError as error:
+        notes.append(f"{paths.store} is not used: {error}")
+        stored = None
+    if stored is not None:
+        found.append(Start(stored, paths.store, "store"))
+    own = [start for start in found if not clusters or start.manifest.history.cluster_id in clusters]
+    if len(own) < len(found):
+        notes.append(f"{len(found) - len(own)} snapshots in {paths.root} are of another cluster: not used")
+    return own
+
+
+def _check_own_cluster(env: Env, paths: Paths, planned: Planned) -> None:
+    """Whoever restores over a member of another cluster has mixed something up."""
+    if not env.disk.exists(paths.vote) or not env.disk.exists(paths.identity):
+        return
+    own = state.decode_identity(read_file(env.disk, paths.identity), paths.identity)
+    cluster_id = planned.plan.cut.history.cluster_id
+    if own.cluster_id != cluster_id and not planned.request.as_new_cluster:
+        raise WrongHistory(
+            f"{paths.root} is a member of cluster {own.cluster_id.hex()}, and the archive is of "
+            f"{cluster_id.hex()}",
+            remedy=f"neumann-admin rejoin --data-dir {paths.root} sets its state aside; or use --to DIR",
+        )
+
+
+def _existing_parent(env: Env, path: str) -> str:
+    while not env.disk.exists(path):
+        path = path.rpartition("/")[0] or "/"
+    return path
