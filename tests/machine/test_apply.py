@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neumann.format import command as c
@@ -211,6 +211,7 @@ _ANYTHING = st.recursive(
 _ENTRIES = st.one_of(_PUTS, _PUTS, _DELETES, _BATCHES, _ANYTHING)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(_ENTRIES, min_size=1, max_size=6), max_size=6))
 def test_a_flush_derives_what_apply_wrote(frames: list[list[bytes]]) -> None:
     """derive_rows knows the log and the skipped indexes, apply_data the rows: they must agree."""
