@@ -1,0 +1,166 @@
+"""The start-up table (interface.md, section 5): one test a row, on the pure function."""
+
+from __future__ import annotations
+
+from neumann.format.history import History, HistoryRecord
+from neumann.format.ids import Timeline
+from neumann.runtime.startup import Action, Answer, Data, Decision, Found, decide
+
+CLUSTER, OTHER = b"c" * 16, b"o" * 16
+ROOT = HistoryRecord(Timeline(1, 11), None, 0, 0, 0, 0, 1, "bootstrap")
+CHILD = HistoryRecord(Timeline(2, 22), Timeline(1, 11), 50, 5, 10**9, 3, 2, "restore")
+SIBLING = HistoryRecord(Timeline(2, 33), Timeline(1, 11), 60, 6, 10**9, 3, 2, "restore")
+OLD, NEW = History(CLUSTER, (ROOT,)), History(CLUSTER, (ROOT, CHILD))
+AUNT, FOREIGN = History(CLUSTER, (ROOT, SIBLING)), History(OTHER, (ROOT,))
+DATA = Data(Timeline(1, 11), 40, b"d" * 32, 4)
+PEERS = frozenset({"n2", "n3"})
+ALL = frozenset({"n1", "n2", "n3"})
+
+
+def choose(found: Found, *answers: Answer, bootstrap: bool = False, node_id: str = "n1") -> Decision:
+    peers = ALL - {node_id}
+    return decide(found, node_id, peers, {a.node_id: a for a in answers}, bootstrap=bootstrap)
+
+
+def leader(node_id: str = "n2", history: History = OLD, *, lists_us: bool = True) -> Answer:
+    return Answer(
+        node_id, vote=True, history=history, leader=node_id, leader_address="h:1", lists_us=lists_us, peers=ALL
+    )
+
+
+def empty(node_id: str, data: Data | None = None) -> Answer:
+    return Answer(node_id, data=data, peers=ALL, lists_us=True)
+
+
+def test_restore_journal_is_finished_first() -> None:
+    assert choose(Found(journal=True, vote=True, history=OLD)).action is Action.FINISH_RESTORE
+
+
+def test_member_of_the_same_timeline_runs() -> None:
+    assert choose(Found(vote=True, history=OLD), leader()).action is Action.RUN
+
+
+def test_member_whose_peers_are_silent_runs() -> None:
+    assert choose(Found(vote=True, history=OLD)).action is Action.RUN
+
+
+def test_member_of_an_ancestor_waits_while_the_descendant_is_led() -> None:
+    decision = choose(Found(vote=True, history=OLD), leader(history=NEW))
+    assert decision.action is Action.WAIT
+    assert "1-000000000000000b" in decision.reason and "2-0000000000000016" in decision.reason
+    assert "forked at index 50" in decision.reason and "rejoin" in decision.remedy
+
+
+def test_member_of_a_descendant_waits_while_the_ancestor_is_led() -> None:
+    assert choose(Found(vote=True, history=NEW), leader(history=OLD)).action is Action.WAIT
+
+
+def test_member_of_a_sibling_stays_and_runs() -> None:
+    assert choose(Found(vote=True, history=AUNT), leader(history=NEW)).action is Action.RUN
+
+
+def test_member_of_a_foreign_cluster_stays_and_runs() -> None:
+    assert choose(Found(vote=True, history=OLD), leader(history=FOREIGN)).action is Action.RUN
+
+
+def test_formation_guard_holds_a_sole_voter_back_while_another_history_is_served() -> None:
+    for history in (OLD, AUNT, FOREIGN):
+        found = Found(vote=True, sole_voter=True, history=NEW)
+        assert choose(found, leader(history=history)).action is Action.WAIT
+
+
+def test_formation_guard_counts_another_sole_voter() -> None:
+    other = Answer("n2", vote=True, sole_voter=True, history=AUNT, peers=ALL)
+    assert choose(Found(vote=True, sole_voter=True, history=NEW), other).action is Action.WAIT
+
+
+def test_formation_guard_lets_leaderless_and_silent_peers_be() -> None:
+    stale = Answer("n2", vote=True, history=OLD, peers=ALL)
+    assert choose(Found(vote=True, sole_voter=True, history=NEW), stale).action is Action.RUN
+
+
+def test_data_without_vote_joins_a_leader_of_its_cluster() -> None:
+    decision = choose(Found(history=OLD, data=DATA), leader(history=NEW))
+    assert decision.action is Action.JOIN
+    assert decision.leader is not None and decision.leader.node_id == "n2"
+
+
+def test_data_without_vote_does_not_join_another_cluster() -> None:
+    decision = choose(Found(history=OLD, data=DATA), leader(history=FOREIGN))
+    assert decision.action is Action.WAIT
+    assert CLUSTER.hex() in decision.reason and OTHER.hex() in decision.reason
+
+
+def test_data_without_vote_and_nobody_leading_waits_and_prints_the_line() -> None:
+    decision = choose(Found(history=OLD, data=DATA), empty("n2"), empty("n3"))
+    assert decision.action is Action.WAIT
+    assert "neumann-admin init-cluster --bootstrap" in decision.remedy
+
+
+def test_nothing_joins_a_leader_that_lists_it() -> None:
+    assert choose(Found(), leader()).action is Action.JOIN
+
+
+def test_nothing_is_not_taken_in_by_a_leader_that_does_not_list_it() -> None:
+    decision = choose(Found(), leader(lists_us=False))
+    assert decision.action is Action.WAIT and "peers" in decision.reason
+
+
+def test_nothing_that_hears_of_two_clusters_joins_neither_and_names_both() -> None:
+    decision = choose(Found(), leader("n2", OLD), leader("n3", FOREIGN))
+    assert decision.action is Action.WAIT
+    assert CLUSTER.hex() in decision.reason and OTHER.hex() in decision.reason
+
+
+def test_nothing_without_flag_never_forms() -> None:
+    assert choose(Found(), empty("n2"), empty("n3")).action is Action.WAIT
+
+
+def test_bootstrap_with_nobody_holding_data_forms_at_the_smallest_id_only() -> None:
+    assert choose(Found(), empty("n2"), empty("n3"), bootstrap=True).action is Action.FORM
+    others = choose(Found(), empty("n1"), empty("n3"), bootstrap=True, node_id="n2")
+    assert others.action is Action.WAIT and "n1 begins" in others.reason
+
+
+def test_bootstrap_waits_for_every_configured_peer_and_names_who_is_silent() -> None:
+    decision = choose(Found(), empty("n2"), bootstrap=True)
+    assert decision.action is Action.WAIT and "n3" in decision.reason
+
+
+def test_bootstrap_does_not_form_beside_a_vote() -> None:
+    voting = Answer("n2", vote=True, history=OLD, peers=ALL)
+    assert choose(Found(), voting, empty("n3"), bootstrap=True).action is Action.WAIT
+
+
+def test_bootstrap_with_the_same_data_everywhere_adopts_at_the_smallest_id() -> None:
+    found = Found(history=OLD, data=DATA)
+    assert choose(found, empty("n2", DATA), empty("n3", DATA), bootstrap=True).action is Action.ADOPT
+    others = choose(found, empty("n1", DATA), empty("n3", DATA), bootstrap=True, node_id="n2")
+    assert others.action is Action.WAIT
+
+
+def test_bootstrap_with_data_on_some_only_waits_and_lists_who_has_what() -> None:
+    decision = choose(Found(history=OLD, data=DATA), empty("n2", DATA), empty("n3"), bootstrap=True)
+    assert decision.action is Action.WAIT
+    assert "n3: nothing" in decision.reason and "n2: timeline" in decision.reason
+
+
+def test_bootstrap_with_data_that_differ_waits() -> None:
+    other = DATA._replace(digest=b"x" * 32)
+    decision = choose(Found(history=OLD, data=DATA), empty("n2", DATA), empty("n3", other), bootstrap=True)
+    assert decision.action is Action.WAIT and "different" in decision.reason
+
+
+def test_bootstrap_waits_where_peers_name_other_peers() -> None:
+    odd = Answer("n2", peers=frozenset({"n1", "n2"}))
+    decision = choose(Found(), odd, empty("n3"), bootstrap=True)
+    assert decision.action is Action.WAIT and "other peers" in decision.reason
+
+
+def test_bootstrap_with_a_vote_is_a_no_op() -> None:
+    assert choose(Found(vote=True, history=OLD), empty("n2"), bootstrap=True).action is Action.RUN
+
+
+def test_what_is_not_ours_is_refused_by_name() -> None:
+    decision = choose(Found(foreign=("holiday.jpg",)))
+    assert decision.action is Action.REFUSE and "holiday.jpg" in decision.reason
