@@ -13,7 +13,7 @@ import sys
 import click
 
 from neumann import __version__
-from neumann.cli import check, cluster, data, recovery, snapshots
+from neumann.cli import check, cluster, data, recovery, replay, snapshots
 from neumann.errors import BadInput, NeumannError, StorageFailed
 
 _VERBS: tuple[list[click.Command], ...] = (
@@ -32,6 +32,7 @@ _VERBS: tuple[list[click.Command], ...] = (
     snapshots.archive_flush,
     snapshots.stats,
     recovery.wal_list,
+    replay.wal_replay,
     recovery.rejoin,
     recovery.aside_list,
     check.verify_checksums,
@@ -61,7 +62,7 @@ def main() -> None:
         sys.exit(BadInput.exit_code)
     except click.UsageError as error:
         hint = f"{error.ctx.command_path} --help" if error.ctx else "neumann-admin --help"
-        _end(BadInput(error.format_message(), remedy=f"see {hint}"))
+        _end(BadInput(error.format_message().rstrip("."), remedy=f"see {hint}"))
     except click.Abort:
         _end(NeumannError("not confirmed; nothing was changed"))
     except BrokenPipeError:

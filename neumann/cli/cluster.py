@@ -69,12 +69,14 @@ def cluster_status(call: Call, wait_s: float, wanted: str) -> None:
 
 def _condition(wanted: str) -> Any:
     if wanted == "leader":
-        return lambda status: bool(status["leader"])
+        return lambda status: bool(status.get("leader"))
     if wanted == "healthy":
         return lambda status: status["verdict"] == "SAFE"
     name, _, number = wanted.partition("=")
     if name == "voters" and number.isdecimal():
-        return lambda status: sum(m["role"] in ("leader", "voter") for m in status["members"]) == int(number)
+        return lambda status: (
+            sum(m["role"] in ("leader", "voter") for m in status.get("members", ())) == int(number)
+        )
     raise BadInput(f"--for {wanted!r} is unknown", remedy="leader, healthy or voters=3")
 
 

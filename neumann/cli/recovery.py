@@ -1,17 +1,16 @@
-"""Verbs that bring state back: wal-list, wal-replay, init-cluster, rejoin, aside-list.
+"""Verbs around bringing state back: wal-list, init-cluster, rejoin, aside-list.
 
 They work on directories; the server of a directory that they change must be stopped.
 """
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
 
-from neumann.archive.sources import Source, source
 from neumann.cli import output
+from neumann.cli.place import find_source, give_to_owner, with_source
 from neumann.cli.verb import Call, verb
 from neumann.env.clock import RealClock
 from neumann.env.disk import RealDisk
@@ -19,37 +18,12 @@ from neumann.format.times import time_text
 from neumann.recovery import swap
 from neumann.recovery.catalog import Catalog, restore_points, runs
 
-_SOURCE_OPTIONS = (
-    click.option("--repo", metavar="R", help="Holds wal/ and snapshots/."),
-    click.option("--wal-dir", metavar="W", help="The log's archive."),
-    click.option("--snapshot-dir", metavar="S", help="Published snapshots, beside --wal-dir."),
-)
-
-
-def _with_source(function: Any) -> Any:
-    for option in reversed(_SOURCE_OPTIONS):
-        function = option(function)
-    return function
-
-
-def _source(repo: str | None, wal_dir: str | None, snapshot_dir: str | None) -> Source:
-    """A relative path of this machine is taken from where the command is typed."""
-    places = [
-        place if not place or ":" in place else os.path.abspath(place)
-        for place in map(_text, (repo, wal_dir, snapshot_dir))
-    ]
-    return source(RealDisk(), repo=places[0], wal_dir=places[1], snapshot_dir=places[2])
-
-
-def _text(value: str | None) -> str:
-    return value or ""
-
 
 @verb("wal-list")
-@_with_source
+@with_source
 def wal_list(call: Call, repo: str | None, wal_dir: str | None, snapshot_dir: str | None) -> None:
     """What an archive covers, by the headers of its files: timelines, windows, restore points, gaps."""
-    catalog = Catalog(RealDisk(), _source(repo, wal_dir, snapshot_dir).wal_directory)
+    catalog = Catalog(RealDisk(), find_source(repo, wal_dir, snapshot_dir).wal_directory)
     found, wrong = runs(catalog, bodies=False)
     body = {
         "clusters": sorted(cluster_id.hex() for cluster_id in catalog.cluster_ids()),
@@ -96,8 +70,8 @@ def rejoin(call: Call, data_dir: str | None, yes: bool) -> None:
     """Set this node's state aside, so that it joins its cluster as new at the next start."""
     root = call.data_dir(data_dir)
     call.confirm(f"Set raft/ and store/ of {root} aside?", yes)
-    clock = RealClock()
-    aside_id = swap.rejoin(RealDisk(), root, clock.wall_ns())
+    aside_id = swap.rejoin(RealDisk(), root, RealClock().wall_ns())
+    give_to_owner(root)
     body = {"aside": aside_id, "path": f"{root}/aside/{aside_id}"}
     call.show(body, lambda: f"set aside as {body['path']}; start the node: it joins as new")
 

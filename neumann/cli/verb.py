@@ -40,9 +40,9 @@ class Call:
 
     @cached_property
     def config(self) -> Config | None:
-        """The configuration of the node on this machine; None where there is no file."""
-        given = self.config_path or os.environ.get("NEUMANN_CONFIG")
-        if given or os.path.exists(settings.DEFAULT_PATH):
+        """The configuration of the node on this machine; None where there is none."""
+        named = self.config_path, os.environ.get("NEUMANN_CONFIG"), os.environ.get("NEUMANN_NODE__ID")
+        if any(named) or os.path.exists(settings.DEFAULT_PATH):
             return settings.read_config(self.config_path, {})
         return None
 

@@ -6,7 +6,6 @@ Any node takes any request: what only a leader can do, the node forwards. `serve
 
 from __future__ import annotations
 
-import asyncio
 import errno
 from typing import Any
 
@@ -14,7 +13,7 @@ from aiohttp import web
 
 from neumann.config import Config, split_address
 from neumann.env.files import read_file
-from neumann.errors import BadInput, ConfigError, InUse, NotFound
+from neumann.errors import BadInput, ConfigError, InUse, NotFound, OutcomeUnknown
 from neumann.runtime.node import Node
 from neumann.server import http
 from neumann.server.http import answer, flag, object_body, parameters, seconds
@@ -24,6 +23,7 @@ from neumann.snapshot import listing
 from neumann.snapshot.publish import Published, list_published
 
 _SNAPSHOT_TIMEOUT_S = 60.0
+_BEGIN_S = 0.05  # long enough to propose a snapshot; it goes on by itself
 _FLUSH_TIMEOUT_S = 60.0
 _PAUSE_S, _PAUSE_S_MAX = 600.0, 7 * 86_400.0
 
@@ -35,7 +35,6 @@ class AdminRoutes:
         self._node = node
         self._counters = counters
         self._lane = node.env.lane("admin")
-        self._running: set[asyncio.Task[Any]] = set()
 
     async def close(self, app: web.Application) -> None:
         """End the thread that reads directories."""
@@ -128,20 +127,14 @@ class AdminRoutes:
         given = parameters(request, "wait", "timeout_s")
         body = await object_body(request, "timeout_s")
         timeout_s = _timeout(given, body, _SNAPSHOT_TIMEOUT_S)
-        work = asyncio.create_task(self._node.snapshot(timeout_s))
         if flag(given, "wait", True):
-            return answer(await work)
-        return await self._begun(work)
-
-    async def _begun(self, work: asyncio.Task[dict[str, Any]]) -> web.Response:
-        """202 for what goes on without its client; what fails at once still is that failure."""
-        self._running.add(work)
-        work.add_done_callback(self._running.discard)
-        await asyncio.wait([work], timeout=0.2)
-        if work.done():
-            return answer(work.result(), status=202)
-        work.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return answer({"begun": True, "see": "/admin/snapshots"}, status=202)
+            return answer(await self._node.snapshot(timeout_s))
+        try:
+            return answer(await self._node.snapshot(_BEGIN_S), status=202)
+        except OutcomeUnknown as begun:
+            if "id" not in begun.detail:
+                raise
+            return answer({"id": begun.detail["id"], "see": "/admin/snapshots"}, status=202)
 
     async def post_pause(self, request: web.Request) -> web.Response:
         """Pause writes on the whole cluster for at most `max_s`."""

@@ -13,7 +13,7 @@ def summary(published: Published) -> dict[str, object]:
         "id": published.id,
         "index": published.index,
         "term": published.term,
-        "time": time_text(published.time_ns) if published.manifest else None,
+        "time": time_text(published.time_ns) if published.time_ns else None,
         "bytes": published.bytes,
         "complete": published.complete,
         "asked": published.asked,

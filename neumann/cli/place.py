@@ -1,0 +1,104 @@
+"""Which data directory, and whose: what the verbs that work without a server need to know.
+
+From the flags, else the configuration, else what lies in the directory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import click
+
+from neumann.archive.sources import Source, source
+from neumann.cli.verb import Call
+from neumann.config import Config, NodeConfig
+from neumann.env.disk import RealDisk
+from neumann.env.files import read_file
+from neumann.errors import ConfigError
+from neumann.format import state
+from neumann.format.names import Paths
+
+_SOURCE_OPTIONS = (
+    click.option("--repo", metavar="R", help="Holds wal/ and snapshots/."),
+    click.option("--wal-dir", metavar="W", help="The log's archive."),
+    click.option("--snapshot-dir", metavar="S", help="Published snapshots, beside --wal-dir."),
+)
+_PLACE_OPTIONS = (
+    click.option("--data-dir", metavar="DIR", help="Default the configured one."),
+    click.option("--node-id", metavar="ID", help="Default the configured one, or that of the directory."),
+    click.option("--advertise", metavar="H:P", help="Where peers dial this node; default as configured."),
+)
+
+
+class Place(NamedTuple):
+    """A node's directory and name, its peers, and the configuration that its files are made with."""
+
+    data_dir: str
+    node_id: str
+    address: str
+    peers: Mapping[str, str]
+    config: Config
+
+
+def with_source(function: Any) -> Any:
+    """--repo, --wal-dir and --snapshot-dir."""
+    return _with(function, _SOURCE_OPTIONS)
+
+
+def with_place(function: Any) -> Any:
+    """--data-dir, --node-id and --advertise."""
+    return _with(function, _PLACE_OPTIONS)
+
+
+def _with(function: Any, options: tuple[Any, ...]) -> Any:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def local(path: str | None) -> str:
+    """Absolute, from where the command is typed; `host:path` and URLs stay as they are; "" for none."""
+    if not path:
+        return ""
+    return path if ":" in path.split("/", 1)[0] else os.path.abspath(path)
+
+
+def find_source(repo: str | None, wal_dir: str | None, snapshot_dir: str | None) -> Source:
+    """The directories to read from; BadInput or NotFound for what is none."""
+    return source(RealDisk(), repo=local(repo), wal_dir=local(wal_dir), snapshot_dir=local(snapshot_dir))
+
+
+def find_place(
+    call: Call, data_dir: str | None, node_id: str | None, advertise: str | None, *, needed: bool = True
+) -> Place:
+    """Where to work. ConfigError if that stays unknown and is `needed`."""
+    config = call.config or Config(node=NodeConfig(id=""))
+    own = config.node
+    if needed and data_dir is None and call.config is None:
+        raise ConfigError("no data directory is named", remedy="give --data-dir, or --config FILE")
+    root = os.path.abspath(data_dir or own.data_dir)
+    node_id = node_id or own.id or _identity_in(root)
+    if needed and not node_id:
+        raise ConfigError("this node has no name", remedy="give --node-id, or --config FILE")
+    peers = {name: address for name, address in own.peers.items() if name != node_id}
+    return Place(root, node_id or "n1", advertise or own.advertise, peers, config)
+
+
+def _identity_in(root: str) -> str:
+    path = Paths(root).identity
+    try:
+        return state.decode_identity(read_file(RealDisk(), path), path).node_id
+    except FileNotFoundError:
+        return ""
+
+
+def give_to_owner(root: str) -> None:
+    """What root has made in a data directory belongs to the directory's owner, or its server can't run."""
+    if os.geteuid() != 0:
+        return
+    owner = os.stat(root)
+    for directory, _, files in os.walk(root):
+        for name in [".", *files]:
+            os.chown(os.path.join(directory, name), owner.st_uid, owner.st_gid, follow_symlinks=False)
