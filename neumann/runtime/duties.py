@@ -68,7 +68,8 @@ class Duties:
 
     def look(self, *, ticked: bool = False) -> None:
         """Do what is due; what depends on time only at a tick. Leader, own term committed."""
-        if self._raft.role != "leader" or not self._raft.own_term_committed:
+        raft = self._raft
+        if raft.role != "leader" or not raft.own_term_committed or raft.transferring:
             return
         if ticked:
             self._end_pause()

@@ -453,7 +453,9 @@ class Member:
     @property
     def leads(self) -> bool:
         """True for a leader that has committed an entry of its own term."""
-        return not self._stopped and self.raft.role == "leader" and self.raft.own_term_committed
+        raft = self.raft
+        leads = not self._stopped and raft.role == "leader" and raft.own_term_committed
+        return leads and not raft.transferring
 
     def write_gate(self) -> NeumannError | None:
         """Why client writes are refused right now, or None."""

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from neumann.env import Clock
-from neumann.errors import BackPressure, NeumannError, NotLeader, OutcomeUnknown
+from neumann.errors import BackPressure, NeumannError, NotLeader, OutcomeUnknown, Unavailable
 from neumann.format import command as command_format
 from neumann.format import frame as frame_format
 from neumann.format import limits, special
@@ -25,6 +25,7 @@ from neumann.runtime.metrics import Metrics
 from neumann.runtime.sinks import Sink
 
 _FRAME_BYTES_AIM = 1024 * 1024
+_FRAME_ENTRIES_AIM = 4096
 _FRAMES_OUTSTANDING_MAX = 2
 """More in flight gains nothing on a fast disk and makes frames smaller (each costs the same)."""
 _FRAME_BYTES_MAX = limits.FRAME_BODY_BYTES_MAX - frame_format.ARRAY_HEADER_BYTES
@@ -152,6 +153,10 @@ class Proposer:
         if raft.role != "leader":
             self._refuse_queue(NotLeader("this node is not the leader", detail={"leader": raft.leader}))
             return
+        if raft.transferring:
+            text = f"leadership is being handed over to {raft.transferring}"
+            self._refuse_queue(Unavailable(text, remedy="try again"))
+            return
         while self._specials:
             entry, future = self._specials.popleft()
             if future is None or not future.cancelled():
@@ -180,7 +185,7 @@ class Proposer:
         entries: list[bytes] = []
         size = 0
         check, own, queue = command_format.check, self._own, self._queue
-        while queue and size < _FRAME_BYTES_AIM:
+        while queue and size < _FRAME_BYTES_AIM and len(entries) < _FRAME_ENTRIES_AIM:
             sink, ids, raws = queue[0]
             run_bytes = sum(map(len, raws))
             too_many = len(entries) + len(raws) > limits.FRAME_ENTRIES_MAX
