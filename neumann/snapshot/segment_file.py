@@ -135,13 +135,13 @@ def _frame_at(
     return found
 
 
-def frames_of(data: bytes, good_bytes: int) -> Iterator[Frame]:
-    """The frames of a segment file up to there, bodies checked; FrameDamaged is Corrupt."""
+def headers_of(data: bytes, good_bytes: int) -> Iterator[FrameHeader]:
+    """The headers of the frames up to there, which `scan` has found good."""
     offset = SEGMENT_HEADER_BYTES
     while offset < good_bytes:
-        found = frame_format.decode(data, offset)
+        found = frame_format.decode_header(data, offset)
         yield found
-        offset += len(found.data)
+        offset += found.frame_bytes
 
 
 def _marker(data: bytes, offset: int, header: FrameHeader) -> Marker:
