@@ -39,6 +39,7 @@ log.py frame ends; quorum.py majorities and promotions; state.py what they share
 invariants.py what must hold after every input.
 """
 
+from neumann.raft import invariants
 from neumann.raft.config import RaftConfig, Random, Restored
 from neumann.raft.core import Raft
 from neumann.raft.log import Extent, FrameLog, Run
@@ -58,4 +59,5 @@ __all__ = [
     "Restored",
     "Role",
     "Run",
+    "invariants",
 ]

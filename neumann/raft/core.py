@@ -277,7 +277,8 @@ class Raft:
     def diverge(self, reason: str) -> None:
         """The embedder found this node's data different from the others' (R5): stop for good."""
         self._state.diverge(reason)
-        self._leave_if_diverged()
+        if self._leadership is not None:
+            self._follow(self._state.term, "", reason)
 
     def ready(self) -> Ready | None:
         """Everything to be done since the last call, or None."""
@@ -367,8 +368,7 @@ class Raft:
 
     def _lead(self) -> None:
         state = self._state
-        assert state.role is Role.CANDIDATE and state.vote_durable
-        assert state.voted_for == state.node_id
+        assert state.role is Role.CANDIDATE and state.durable_vote == (state.term, state.node_id)
         state.role = Role.LEADER
         state.leader = state.node_id
         self._leadership = Leadership(state)
@@ -395,10 +395,6 @@ class Raft:
         if self._leadership is not None and committed and not state.is_voter:
             self._leadership.abdicate()
             self._follow(state.term, "", "this node is no voter any more")
-
-    def _leave_if_diverged(self) -> None:
-        if self._state.diverged and self._leadership is not None:
-            self._follow(self._state.term, "", self._state.diverged)
 
     def _role_now(self) -> tuple[Role, int, str]:
         return self._state.role, self._state.term, self._state.leader
