@@ -19,7 +19,7 @@ from typing import NamedTuple
 from neumann.errors import ArchiveGap, BadInput, BeyondArchive, NeumannError, WrongHistory
 from neumann.format.frame import FrameHeader
 from neumann.format.history import History
-from neumann.format.ids import Configuration
+from neumann.format.ids import Configuration, Timeline
 from neumann.format.limits import FEATURE_LEVEL
 from neumann.format.manifest import Archiving, Manifest
 from neumann.recovery import lineage
@@ -53,6 +53,16 @@ class Plan(NamedTuple):
     uses: tuple[Use, ...]
     cut: Cut
     highest_term: int
+
+    @property
+    def origin(self) -> tuple[Timeline, int]:
+        """Where the cut's rows were written: the base of a timeline holds those of the fork."""
+        records = self.cut.history.records
+        number, index = len(records) - 1, self.cut.index
+        while number and index == records[number].base_index:
+            index = records[number].fork_index
+            number -= 1
+        return records[number].timeline, index
 
     @property
     def entries(self) -> int:
@@ -124,12 +134,16 @@ def windows(catalog: Catalog, starts: Sequence[Start], history: History) -> list
     return [window for window, _ in found]
 
 
-def empty_start(catalog: Catalog, block_bytes: int) -> list[Start]:
-    """The empty beginning of each cluster whose first timeline began without data, if one is known."""
-    roots = {h.records[0]: h for h in catalog.histories.values() if h.records[0].base_index == 0}
+def empty_start(catalog: Catalog, starts: Sequence[Start], block_bytes: int) -> list[Start]:
+    """The empty beginning of a cluster whose first timeline began without data, if the archive begins
+    there too, or there is nothing else to begin with."""
+    roots = {h.records[0]: h.cluster_id for h in catalog.histories.values() if h.records[0].base_index == 0}
     return [
-        Start(_empty(History(h.cluster_id, (first,)), block_bytes), "", "the empty beginning")
-        for first, h in roots.items()
+        Start(_empty(History(cluster_id, (first,)), block_bytes), "", "the empty beginning")
+        for first, cluster_id in roots.items()
+        if not starts
+        or catalog.problem_at(first.timeline, 1)
+        or any(head.first_index == 1 for head in catalog.segments(first.timeline))
     ]
 
 

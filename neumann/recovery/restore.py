@@ -76,10 +76,10 @@ class Planned(NamedTuple):
     @property
     def fingerprint(self) -> bytes:
         """Names what is restored and nothing else: the cut, and whose it becomes."""
-        cut = self.plan.cut
-        last = cut.taken[1].chain if cut.taken else self.plan.start.manifest.point.chain
-        words = (cut.history.cluster_id.hex(), cut.history.timeline, cut.index, last)
-        return digest(repr((*words, self.request.as_new_cluster, self.request.node_id)).encode())
+        timeline, index = self.plan.origin
+        cluster_id = self.plan.cut.history.cluster_id.hex()
+        words = (cluster_id, str(timeline), index, self.request.as_new_cluster, self.request.node_id)
+        return digest(repr(words).encode())
 
     def facts(self) -> dict[str, object]:
         """For JSON, and for `describe.plan_lines`."""
@@ -125,7 +125,10 @@ def plan_restore(env: Env, request: Request) -> Planned:
         catalog.learn(start.manifest.history)
     while True:
         plan = make_plan(
-            catalog, starts + empty_start(catalog, request.block_bytes), request.target, request.timeline
+            catalog,
+            starts + empty_start(catalog, starts, request.block_bytes),
+            request.target,
+            request.timeline,
         )
         try:
             if plan.start.directory:
