@@ -16,11 +16,11 @@ _COPY_ATTEMPTS = 20
 def listed(stage: Stage, directory: Path) -> dict[str, Any]:
     """What `wal-list` says of an archive; Wrong names the gap if it has one."""
     ended = stage.cluster.members[0].admin("wal-list", "--wal-dir", directory, "--format", "json")
-    catalog: dict[str, Any] = json.loads(ended.out) if ended.out.strip() else {}
-    if gaps := catalog.get("gaps"):
-        raise Wrong(f"the archive has a gap: {'; '.join(str(gap) for gap in gaps)}")
     if ended.code:
         raise Wrong(f"wal-list ended with {ended.code}: {ended.err.strip()}")
+    catalog: dict[str, Any] = json.loads(ended.out)
+    if catalog["wrong"]:
+        raise Wrong(f"the archive is not whole: {'; '.join(catalog['wrong'])}")
     return catalog
 
 
@@ -36,14 +36,14 @@ def run(stage: Stage, row: Row) -> None:
     lost = stage.record.last()
     rescued = _copy(stage)
     catalog = listed(stage, rescued)
-    end = max(window["last_index"] for window in catalog["timelines"])
+    end = max(window["last_index"] for window in catalog["windows"])
     if end < claimed:
         raise Wrong(f"archived through {claimed}, said the leader; the archive ends at {end}")
     with stage.alone("archive") as machine:
         node = machine.members[0]
         with stage.restoring(row):
             words = ["--wal-dir", str(rescued), "--until", "latest", "--as-new-cluster", "--yes"]
-            report = json.loads(node.must_admin("wal-replay", *words, "--format", "json"))
+            report = json.loads(node.must_admin("wal-replay", *words, "--format", "json"))["restored"]
             machine.start()
         if report["index"] < claimed:
             raise Wrong(f"archived through {claimed}, said the leader; the replay reached {report['index']}")
