@@ -93,12 +93,16 @@ class SimFile:
 
 
 class SimDisk:
-    """See doors.Disk and the module. `operations` counts the changes so far."""
+    """See doors.Disk and the module. `operations` counts the changes so far.
+
+    A write is torn at multiples of `sector_bytes`; a small one asks whether code trusts a sector.
+    """
 
     def __init__(self, capacity_bytes: int = 1 << 50, clock_ns: Callable[[], int] | None = None) -> None:
         self.capacity_bytes = capacity_bytes
         self.operations = 0
         self.crash_at: int | None = None
+        self.sector_bytes = 512
         self._clock_ns = clock_ns
         self._root = DirectoryNode(1)
         self._next_number = 2
@@ -116,9 +120,9 @@ class SimDisk:
         for change in self._pending:
             if rng.random() < 0.5:
                 change.make_durable()
-        for node in _walk(successor._root, durable=True):
+        for node in _durable_nodes(successor._root):
             if isinstance(node, FileNode):
-                node.crash(rng)
+                node.crash(rng, self.sector_bytes)
             elif isinstance(node, DirectoryNode):
                 node.names = dict(node.durable)
         return successor
@@ -365,6 +369,7 @@ class SimDisk:
     def _successor(self) -> SimDisk:
         other = SimDisk(self.capacity_bytes, self._clock_ns)
         other.operations, other._next_number = self.operations, self._next_number
+        other.sector_bytes = self.sector_bytes
         other._root = self._root
         return other
 
@@ -380,16 +385,14 @@ def _names(directory: DirectoryNode) -> list[Node]:
     return found
 
 
-def _walk(directory: DirectoryNode, durable: bool) -> list[Node]:
-    """Each node below, and this one, once, in the order of their names."""
+def _durable_nodes(directory: DirectoryNode) -> list[Node]:
+    """What durable names lead to, and this directory: each once, in the order of their names."""
     seen: dict[int, Node] = {}
     waiting: list[Node] = [directory]
     while waiting:
         node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen[id(node)] = node
-        if isinstance(node, DirectoryNode):
-            names = node.durable if durable else node.names
-            waiting += [names[name] for name in sorted(names, reverse=True)]
+        if id(node) not in seen:
+            seen[id(node)] = node
+            if isinstance(node, DirectoryNode):
+                waiting += [node.durable[name] for name in sorted(node.durable, reverse=True)]
     return list(seen.values())

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-SECTOR_BYTES = 512
-
 
 class Content:
     """Bytes with a size; what was never written reads as zeros and takes no memory."""
@@ -50,7 +48,7 @@ class Write:
     def apply(self, content: Content) -> None:
         content.write(self.data, self.offset)
 
-    def apply_torn(self, content: Content, rng: Random) -> None:
+    def apply_torn(self, content: Content, rng: Random, sector_bytes: int) -> None:
         """Some sectors arrive, and perhaps the new size; what is beyond the size is not seen."""
         end = self.offset + len(self.data)
         if end > content.size and rng.random() < 0.5:
@@ -58,7 +56,7 @@ class Write:
         survives = rng.choice((0.0, 0.5, 1.0))
         start = self.offset
         while start < end:
-            stop = min(end, (start // SECTOR_BYTES + 1) * SECTOR_BYTES, content.size)
+            stop = min(end, (start // sector_bytes + 1) * sector_bytes, content.size)
             if stop <= start:
                 break
             if rng.random() < survives:
@@ -75,7 +73,9 @@ class Resize:
     def apply(self, content: Content) -> None:
         content.resize(self.size)
 
-    def apply_torn(self, content: Content, rng: Random) -> None:
+    def apply_torn(self, content: Content, rng: Random, sector_bytes: int) -> None:
+        """It arrives or not, whole."""
+        assert sector_bytes > 0
         if rng.random() < 0.5:
             content.resize(self.size)
 
@@ -99,9 +99,9 @@ class FileNode:
             change.apply(self.durable)
         self.pending.clear()
 
-    def crash(self, rng: Random) -> None:
+    def crash(self, rng: Random, sector_bytes: int) -> None:
         for change in self.pending:
-            change.apply_torn(self.durable, rng)
+            change.apply_torn(self.durable, rng, sector_bytes)
         self.pending.clear()
         self.content = self.durable.copy()
 

@@ -105,8 +105,10 @@ def test_a_crash_at_every_change_of_the_disk(name: str) -> None:
         assert isinstance(bench.disk, SimDisk)
         if not crashed:
             truth.before_step(bench)
-        for seed in range(5):
-            after = bench.disk.fork().crash(Random(seed * 1000 + crash_at))
+        for seed in range(6):
+            image = bench.disk.fork()
+            image.sector_bytes = 512 if seed % 2 else 8
+            after = image.crash(Random(seed * 1000 + crash_at)) if seed else image.kill()
             again = restarted(bench, after)
             again.recover()
             truth.check(again)

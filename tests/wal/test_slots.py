@@ -22,6 +22,7 @@ def slots_on(disk: SimDisk) -> TwoSlotFile[Vote]:
 
 def created() -> SimDisk:
     disk = SimDisk()
+    disk.sector_bytes = 8
     disk.make_dirs("/raft")
     slots_on(disk).create(Vote(1, "a"))
     return disk

@@ -19,6 +19,19 @@ def bench_on(disk: SimDisk) -> Bench:
     return bench
 
 
+def recorded(disk: SimDisk, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """(change, the last letters of its path) of all that follows."""
+    changes: list[tuple[str, str]] = []
+    step = disk.step
+
+    def record(what: str, path: str) -> None:
+        changes.append((what, path[-8:]))
+        step(what, path)
+
+    monkeypatch.setattr(disk, "step", record)
+    return changes
+
+
 def fill(disk: SimDisk, free_bytes: int) -> None:
     disk.capacity_bytes -= disk.free_bytes("/") - free_bytes
 
@@ -129,11 +142,50 @@ def test_create_on_a_full_disk_says_so() -> None:
     assert disk.list("/wal") == []
 
 
-def test_one_write_and_one_sync_a_batch() -> None:
+def test_one_write_and_one_sync_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = SimDisk()
     bench = bench_on(disk)
     bench.stage("." * 20)
     bench.stage("9")
-    before = disk.operations
+    changes = recorded(disk, monkeypatch)
     bench.write()
-    assert disk.operations - before == 2
+    assert changes == [("write", "0001.wal"), ("sync", "0001.wal")]
+
+
+def test_the_order_of_a_seal(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = SimDisk()
+    bench = bench_on(disk)
+    changes = recorded(disk, monkeypatch)
+    bench.append(".S.")
+    assert changes == [
+        ("write", "0001.wal"),
+        ("write", "0001.wal"),  # trimmed
+        ("sync", "0001.wal"),
+        ("create", "0005.wal"),
+        ("write", "0005.wal"),  # its header
+        ("write", "0005.wal"),  # room
+        ("sync", "0005.wal"),
+        ("sync_dir", "raft/wal"),
+        ("write", "0005.wal"),
+        ("sync", "0005.wal"),
+    ]
+
+
+def test_the_order_of_a_truncation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Design section 4: newest first, directory, cut, sync; only then is a new byte written."""
+    disk = SimDisk()
+    bench = bench_on(disk)
+    bench.append("SS.")
+    changes = recorded(disk, monkeypatch)
+    bench.append(".", term=2, after=1)
+    assert [change for change in changes if change[1] != "ync-mark"] == [
+        ("unlink", "0005.wal"),
+        ("unlink", "0004.wal"),
+        ("sync_dir", "raft/wal"),
+        ("write", "0001.wal"),
+        ("sync", "0001.wal"),
+        ("write", "0001.wal"),  # room
+        ("write", "0001.wal"),
+        ("sync", "0001.wal"),
+    ]
+    assert changes[0][1] == "ync-mark", "the mark is lowered before"
