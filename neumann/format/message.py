@@ -98,7 +98,10 @@ _NUMBER = {cls: number for number, cls in enumerate(_KINDS)}
 
 
 class Status(NamedTuple):
-    """What a member tells of itself in its answers (design section 6)."""
+    """What a member tells of itself in its answers (design section 6).
+
+    `busy`: a snapshot or a merge is under way in the background.
+    """
 
     start_number: int
     clock_ns: int
@@ -107,6 +110,7 @@ class Status(NamedTuple):
     snapshot_index: int
     snapshot_digest: bytes
     applied_index: int
+    busy: bool
 
 
 class Envelope(NamedTuple):

@@ -271,9 +271,10 @@ class Applier:
 
 
 def _row_count(header: FrameHeader, commands: Sequence[Any] | None) -> int:
-    """Rows that a frame writes, a batch counted by its operations."""
+    """Rows that a frame writes, a batch counted by its operations; what is no command counts as one."""
     count = header.last_index - header.first_index + 1
-    if commands is None or header.body_bytes < 64 * count:
-        return count
-    batch = command_format.BATCH
-    return count + sum(len(c[6]) - 1 for c in commands if type(c) is tuple and c and c[0] == batch)
+    for command in commands or ():
+        match command:
+            case (command_format.BATCH, _, _, _, _, _, tuple() as operations):
+                count += len(operations) - 1
+    return count

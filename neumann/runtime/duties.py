@@ -97,6 +97,7 @@ class Duties:
             due_ns = self._config.snapshot.publish_interval_s * _SECOND_NS
             quiet = self._clock.monotonic_ns() - self._snapshots.published_ns >= due_ns
             publish = Publish.ASKED if asked else Publish.PERIODIC if quiet else Publish.NO
+        paused = self._applier.state.pause is not None
         reported = self._peers.majority_snapshot(self._snapshots.newest, self._raft.configuration)
         marker = Marker(
             seal=seal or publish is not Publish.NO,
@@ -105,7 +106,7 @@ class Duties:
             reported_index=reported[0],
             reported_digest=reported[1],
             publish=publish,
-            compaction=self._checkpointer.finished_compaction if snapshot else 0,
+            compaction=self._checkpointer.finished_compaction if snapshot and not paused else 0,
             feature_level=FEATURE_LEVEL,
         )
         now = self._clock.monotonic_ns()
@@ -126,7 +127,7 @@ class Duties:
         return aged and applier.rows_since_snapshot > 0
 
     def _seal_due(self) -> bool:
-        if self._wal.segments()[-1].bytes >= self._config.wal.segment_bytes_max:
+        if self._wal.open_segment_bytes >= self._config.wal.segment_bytes_max:
             return True
         if not self._archiving_wanted():
             return False

@@ -200,7 +200,9 @@ async def take_in(
         if member.raft.configuration_pending:
             raise Unavailable("another change of the membership is on its way", remedy="try again")
         learner = Member(node_id, storage_id, address, LEARNER)
-        await member.proposer.submit_special(configuration.with_member(learner))
+        committed = member.proposer.propose_awaited(configuration.with_member(learner))
+        member.pump()
+        await committed
         log.info("took in %s at %s as a learner", node_id, address)
     return {"accepted": True, "text": "", "term": member.raft.term}
 

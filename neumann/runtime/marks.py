@@ -62,12 +62,15 @@ class MarkKeeper:
         self._after.append(then)
         self._write()
 
-    def stop(self) -> SyncMark:
-        """Write nothing more by itself; the mark that an orderly stop writes last."""
+    def stop(self, place: SyncMark) -> SyncMark:
+        """Write nothing more by itself; the mark that an orderly stop writes last, at this place."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
-        return self._wanted._replace(clean=True)
+        manifest = self._wanted
+        return place._replace(
+            manifest_index=manifest.manifest_index, manifest_term=manifest.manifest_term, clean=True
+        )
 
     def _arm(self) -> None:
         if self._timer is None and not self._stopped:

@@ -235,7 +235,9 @@ class Member:
             self._halt(Unavailable("this node is stopping", remedy="try another node"))
         while self._writing:
             await asyncio.sleep(0.001)
-        mark = self.marks.stop()
+        synced = self.wal.synced
+        place = SyncMark(synced.segment_first, synced.offset, *synced.point, 0, 0)
+        mark = self.marks.stop(place)
         await self.checkpointer.close()
         for lane in (self._io_lane, self._read_lane, self._mark_lane):
             lane.close()
@@ -345,6 +347,9 @@ class Member:
             return batch.run() if batch is not None else None
 
         def done(synced: Any, error: BaseException | None) -> None:
+            if isinstance(error, DiskFull) and not self._stopped:
+                self._wait_for_space(error, lambda: self._lane.submit(work, done))
+                return
             self._writing = False
             if error is not None:
                 self.fail(error)
@@ -353,6 +358,18 @@ class Member:
             self._written(synced, vote, after)
 
         self._lane.submit(work, done)
+
+    def _wait_for_space(self, error: DiskFull, again: Callable[[], None]) -> None:
+        """No room for the next segment: nothing of the batch is acknowledged; it is run again (R9).
+
+        A leader steps down: it created frames that it can't write (R15).
+        """
+        self.writes_refused = error
+        if self.raft.role == "leader":
+            log.error("%s", error)
+            self.raft.step_down("its disk is full")
+            self.pump()
+        asyncio.get_running_loop().call_later(_SPACE_LOOK_S, again)
 
     def _written(
         self,
@@ -485,6 +502,7 @@ class Member:
             index,
             digest,
             self.applier.applied_index,
+            self.checkpointer.is_busy or self.snapshots.in_progress,
         )
 
     def _voters_clock_ns(self) -> int | None:

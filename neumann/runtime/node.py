@@ -407,7 +407,11 @@ class Node:
             try:
                 async with asyncio.timeout(_FORWARD_TIMEOUT_S):
                     found = await self._on_leader(
-                        partial(self._get_here, row), "get", [table, key, False], _FORWARD_TIMEOUT_S
+                        partial(self._get_here, row),
+                        "get",
+                        [table, key, False],
+                        _FORWARD_TIMEOUT_S,
+                        repeatable=True,
                     )
             except TimeoutError:
                 raise Unavailable("no leader could confirm this read in time", remedy="try again") from None
@@ -445,7 +449,8 @@ class Node:
 
         try:
             async with asyncio.timeout(timeout_s):
-                index = int(await self._on_leader(here, "admin.barrier", [{}], timeout_s))
+                answer = await self._on_leader(here, "admin.barrier", [{}], timeout_s, repeatable=True)
+                index = int(answer)
                 while (member := self._member()).applier.applied_index < index:
                     await asyncio.sleep(0.002)
                 return member.applier.applied_index
@@ -582,8 +587,13 @@ class Node:
         params: list[object],
         timeout_s: float,
         leader_wait_s: float = _LEADER_WAIT_S,
+        *,
+        repeatable: bool = False,
     ) -> Any:
-        """Run it here if this node leads, else on the leader; wait a little for one to be found."""
+        """Run it here if this node leads, else on the leader; wait a little for one to be found.
+
+        `repeatable`: it changes nothing, so it is asked again also when its answer was lost.
+        """
         deadline = asyncio.get_running_loop().time() + leader_wait_s
         while True:
             member = self._member()
@@ -601,6 +611,9 @@ class Node:
                         return await self.env.net.call(leader.address, method, params, timeout_s)
                     except Unavailable as error:
                         if not isinstance(error, NotLeader) and error.code != "unavailable":
+                            raise
+                    except OutcomeUnknown:
+                        if not repeatable:
                             raise
             if asyncio.get_running_loop().time() >= deadline:
                 raise Unavailable("no leader", remedy="is a majority of the voters up and connected?")

@@ -135,16 +135,18 @@ async def _applied(member: Member, index: int) -> None:
 
 
 async def _applied_everywhere(member: Member, index: int, timeout_s: float) -> list[str]:
-    """Members that have not told that they applied `index` when time runs out."""
+    """Members that, when time runs out, have not told that they applied `index` and that their
+    background work has ended."""
     others = [m.node_id for m in member.raft.configuration.members if m.node_id != member.identity.node_id]
     deadline_ns = member.env.clock.monotonic_ns() + int(min(timeout_s, 10.0) * _SECOND_NS)
     while True:
         states = {n: member.peers.states.get(n) for n in others}
-        late = [n for n, s in states.items() if s is None or s.status.applied_index < index]
+        late = [n for n, s in states.items() if s is None or s.status.applied_index < index or s.status.busy]
         now = member.env.clock.monotonic_ns()
         silent_ns = 3 * member.config.raft.election_timeout_ms * 1_000_000
         hopeful = [n for n in late if (s := states[n]) is not None and now - s.heard_ns < silent_ns]
-        if not hopeful or now >= deadline_ns:
+        is_busy = member.checkpointer.is_busy or member.snapshots.in_progress
+        if not (hopeful or is_busy) or now >= deadline_ns:
             return late
         await asyncio.sleep(_LOOK_AGAIN_S)
 

@@ -108,6 +108,12 @@ class Proposer:
         """Create a special entry's frame at once (leader only), ahead of what queues; its index."""
         return self._create_special(entry, None)
 
+    def propose_awaited(self, entry: Special) -> asyncio.Future[int]:
+        """The same; the future gives the index once it is applied. The caller pumps."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._create_special(entry, future)
+        return future
+
     def committed(self, index: int) -> None:
         """Frames up to here are committed: there is room for more."""
         outstanding = self._outstanding

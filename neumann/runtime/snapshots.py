@@ -140,6 +140,8 @@ class Snapshots:
 
     def _publish(self, manifest: Manifest, asked: bool) -> None:
         publish.publish(self._disk, self._paths, manifest, asked=asked)
+        if manifest.pause is not None:
+            return
         removed = prune.prune(self._disk, self._paths, self._keep(), self._clock.wall_ns())
         for snapshot_id in removed:
             log.info("pruned the published snapshot %s", snapshot_id)

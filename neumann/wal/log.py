@@ -255,6 +255,11 @@ class Log:
         """Headers and frames of all segments."""
         return sum(segment.end_bytes for segment in self._segments)
 
+    @property
+    def open_segment_bytes(self) -> int:
+        """What the open segment's header and frames fill."""
+        return self._segments[-1].end_bytes
+
     def segments(self) -> list[SegmentInfo]:
         """All segments, oldest first; the last is the open one."""
         return [segment.info(self._is_sealed(segment)) for segment in self._segments]
