@@ -28,7 +28,7 @@ class RaftConfig:
 
     node_id: str
     tick_ms: int = 10
-    heartbeat_ticks: int = 5
+    heartbeat_ticks: int = 10
     election_ticks: int = 50
     append_bytes_max: int = 1024 * 1024
     bytes_in_flight_max: int = 16 * 1024 * 1024

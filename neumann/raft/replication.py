@@ -106,7 +106,6 @@ class Leadership:
         progress = self.progress.get(sender)
         if progress is None or not progress.meet(incarnation, state.log.last.index + 1):
             return
-        self._work = True
         if progress.round_answered < reply.round <= self._round:
             progress.round_answered = reply.round
             self._confirm_reads()
@@ -114,6 +113,9 @@ class Leadership:
             self._on_refusal(progress, reply)
         elif self._in_own_log(reply) and progress.matched(reply.match_index):
             self.advance_commit()
+        replicates = progress.mode is Mode.REPLICATE
+        if not replicates or progress.next_index <= state.log.last.index or self.transferring:
+            self._work = True
 
     def _in_own_log(self, reply: AppendReply) -> bool:
         """Whether the acknowledged frame is this log's. One before the base is: it is committed."""
@@ -149,7 +151,6 @@ class Leadership:
         )
         if index >= self.first_index and index > state.commit_index:
             state.commit(index)
-            self._work = True
 
     def unreachable(self, node_id: str) -> None:
         """What was on the way there may be lost."""

@@ -25,12 +25,16 @@ def test_an_answer_to_an_earlier_round_confirms_nothing() -> None:
     """A follower may have answered it before it voted for another leader."""
     world = World()
     world.elect("a")
-    earlier = max(p.round_answered for p in world["a"].progress.values())
-    world.read("a")
+    for _ in range(HEARTBEAT_TICKS):
+        world.tick("a")
+    (earlier,) = set(_rounds(world, "b"))
+    token = world.read("a")
     last = world["a"].last
     for follower in "bc":
         world.step("a", follower, AppendReply(1, True, last.index, last.term, earlier))
     assert world.nodes["a"].reads == []
+    world.step("a", "b", AppendReply(1, True, last.index, last.term, earlier + 1))
+    assert world.nodes["a"].reads == [(token, last.index)]
 
 
 def test_a_new_leader_answers_no_read_before_it_committed_in_its_term() -> None:

@@ -35,7 +35,6 @@ def test_no_configuration_before_an_entry_of_the_own_term_is_committed() -> None
 def test_one_configuration_at_a_time() -> None:
     world = World("abc", "de")
     world.elect("a")
-    assert not world["a"].configuration_pending
     world.propose_special("a", members("abcd", "e"))
     assert world["a"].configuration_pending
     with pytest.raises(AssertionError):
