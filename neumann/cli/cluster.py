@@ -85,14 +85,25 @@ def _status_text(status: dict[str, Any]) -> str:
     if status.get("paused"):
         paused = status["paused"]
         lines.append(f"writes are paused until {paused['until']} by {paused['owner']}: {paused['reason']}")
-    for member in status["members"]:
-        lines.append(_member_line(member))
-    archive = status.get("archive") or {}
-    if archive.get("on"):
-        lines.append(
-            "archive  " + "  ".join(f"{k} {output.count(v)}" for k, v in archive.items() if k != "on")
-        )
+    lines += [_member_line(member) for member in status.get("members", ())]
+    lines += _archive_lines(status.get("archive") or {})
+    if status.get("remedy"):
+        lines.append(f"remedy: {status['remedy']}")
     return "\n".join(lines)
+
+
+def _archive_lines(archive: dict[str, Any]) -> list[str]:
+    """The archive as its leader knows it; a node without a leader knows less."""
+    if not archive.get("on"):
+        return []
+    lines = [f"archive  through {output.count(archive['through'])}"]
+    if "backlog_segments" in archive:
+        lines[0] += f", {archive['backlog_segments']} files waiting, lag {archive['lag_seconds']:.0f} s"
+    if archive.get("last_file"):
+        lines[0] += f", last {archive['last_file']} at {archive['last_success']}"
+    if archive.get("last_error"):
+        lines.append(f"archive  last failure at {archive['last_failure']}: {archive['last_error']}")
+    return lines
 
 
 def _member_line(member: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from neumann.config import Config, split_address
 from neumann.env.files import read_file
-from neumann.errors import BadInput, ConfigError, InUse, NotFound, OutcomeUnknown
+from neumann.errors import BadInput, ConfigError, InUse, NotFound, OutcomeUnknown, Unavailable
 from neumann.runtime.node import Node
 from neumann.server import http
 from neumann.server.http import answer, flag, object_body, parameters, seconds
@@ -96,12 +96,21 @@ class AdminRoutes:
     async def get_members(self, request: web.Request) -> web.Response:
         """The members as the status has them."""
         parameters(request)
-        return answer({"members": (await self._node.status())["members"]})
+        return answer({"members": await self._part_of_status("members")})
 
     async def get_archive(self, request: web.Request) -> web.Response:
         """Lag, last error and last file of the archive."""
         parameters(request)
-        return answer((await self._node.status())["archive"])
+        return answer(await self._part_of_status("archive"))
+
+    async def _part_of_status(self, part: str) -> Any:
+        """Unavailable on a node that is no member yet: it knows no more than why."""
+        status = await self._node.status()
+        if part not in status:
+            raise Unavailable(
+                f"this node does not serve: {status['reason']}", remedy=status.get("remedy", "")
+            )
+        return status[part]
 
     async def get_snapshots(self, request: web.Request) -> web.Response:
         """What this node has published, newest first."""

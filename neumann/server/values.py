@@ -58,7 +58,7 @@ def _plain(value: Any) -> Any:
         if all(type(key) is str for key in value) and not _looks_tagged(value):
             return {key: _plain(item) for key, item in value.items()}
         return {_MAP: [[_plain(key), _plain(item)] for key, item in value.items()]}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, bytes):
         return {_BYTES: base64.b64encode(value).decode()}
@@ -95,11 +95,7 @@ def _untagged(tag: str, content: Any) -> Any:
     if tag == _FLOAT:
         return _FLOATS[content]
     if tag == _MAP:
-        return {_hashable(_stored(key)): _stored(item) for key, item in content}
+        return {_stored(key): _stored(item) for key, item in content}
     code, data = content
     decoded = base64.b64decode(data, validate=True)
     return msgpack.Timestamp.from_bytes(decoded) if code == -1 else msgpack.ExtType(code, decoded)
-
-
-def _hashable(key: Any) -> Any:
-    return tuple(key) if isinstance(key, list) else key
