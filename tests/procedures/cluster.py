@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Self
 from tests.ports import free_ports
 from tests.procedures.process import Process, StartFailed
 
-READY_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 60.0
 BIN = Path(sys.executable).parent
 
 Command = Sequence[str | Path]
@@ -140,15 +140,18 @@ class Member:
         is_json = response.headers.get_content_type() == "application/json"
         return Answer(response.status, json.loads(raw) if is_json else raw.decode(), dict(response.headers))
 
+    @property
+    def environ(self) -> Environ:
+        """What points `neumann-admin` at this member."""
+        return {"NEUMANN_ADMIN": self.admin_url, "NEUMANN_CONFIG": str(self.config)}
+
     def admin(self, *words: str | Path, timeout_s: float = 120) -> Ended:
-        """`neumann-admin` pointed at this member."""
-        environ = {"NEUMANN_ADMIN": self.admin_url, "NEUMANN_CONFIG": str(self.config)}
-        return run([BIN / "neumann-admin", *words], environ, timeout_s)
+        """A `neumann-admin` verb on this member."""
+        return run([BIN / "neumann-admin", *words], self.environ, timeout_s)
 
     def must_admin(self, *words: str | Path, timeout_s: float = 120) -> str:
         """The output of a `neumann-admin` verb that has to succeed."""
-        environ = {"NEUMANN_ADMIN": self.admin_url, "NEUMANN_CONFIG": str(self.config)}
-        return must([BIN / "neumann-admin", *words], environ, timeout_s)
+        return must([BIN / "neumann-admin", *words], self.environ, timeout_s)
 
     def serves(self) -> bool:
         """Whether it answers requests for data now."""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.procedures.cluster import BIN, must
+
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
     "scripts/drill": ("--only", "snapshot", "--rows", "300"),
@@ -25,6 +27,14 @@ def commands() -> list[str]:
 
 def test_the_two_commands_are_there() -> None:
     assert {"scripts/drill", "scripts/test"} <= set(commands())
+
+
+def test_the_configuration_is_correct(tmp_path: Path) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        (tmp_path / "config.toml").write_text(block)
+        must([BIN / "neumann", "--check-config", "--config", tmp_path / "config.toml"])
 
 
 @pytest.mark.timeout(180)

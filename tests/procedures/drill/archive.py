@@ -20,7 +20,7 @@ def listed(stage: Stage, directory: Path) -> dict[str, Any]:
         raise Wrong(f"wal-list ended with {ended.code}: {ended.err.strip()}")
     catalog: dict[str, Any] = json.loads(ended.out)
     if catalog["wrong"]:
-        raise Wrong(f"the archive is not whole: {'; '.join(catalog['wrong'])}")
+        raise Wrong(f"the archive has a gap or a damaged file: {'; '.join(catalog['wrong'])}")
     return catalog
 
 

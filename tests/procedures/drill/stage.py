@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.procedures.cluster import Cluster, Member, must
+from tests.procedures.cluster import BIN, Cluster, Member, must
 from tests.procedures.drill.cities import cities
 from tests.procedures.drill.record import Record, Rows, State, Write
 from tests.procedures.drill.traffic import Traffic
@@ -135,7 +135,10 @@ class Stage:
             yield place
 
     def check(self, row: Row, expected: State, members: Sequence[Member], lost: Write) -> None:
-        """Compare every row on the running cluster of `members` with `expected`; fills `row`."""
+        """Compare every row on the running cluster of `members` with `expected`; fills `row`.
+
+        Then the runbook's own verification, on every member.
+        """
         contact = ",".join(member.address for member in members)
         reader = Traffic(contact, self.record)
         try:
@@ -148,16 +151,19 @@ class Stage:
         row.rows_expected, row.rows_found = len(expected.rows), len(found)
         row.digest_match = all(one["content_digest"] == digest for one in said)
         row.rpo_seconds = (lost.acked_ns - expected.last.acked_ns) / 1e9
-        if differences := _differences(expected.rows, found):
-            raise Wrong(f"{differences[0]} rows differ, such as {'; '.join(differences[1])}")
+        if wrong := differences(expected.rows, found):
+            raise Wrong(f"{wrong[0]} rows differ, such as {'; '.join(wrong[1])}")
         if not row.digest_match:
             raise Wrong(f"content digest {digest} expected, the nodes say {said}")
-        for one in said:
-            if one["total_entries"] != len(expected.rows):
-                raise Wrong(f"{len(expected.rows)} rows expected, `stats` says {one['total_entries']}")
+        for member in members:
+            member.must_admin("verify-checksums")
+            counted = must(["sh", "-c", f"'{BIN}/neumann-admin' stats | grep total_entries"], member.environ)
+            if counted.split() != ["total_entries", str(len(expected.rows))]:
+                raise Wrong(f"{len(expected.rows)} rows expected, `stats` of {member.id} says {counted}")
 
 
-def _differences(expected: Rows, found: Rows) -> tuple[int, list[str]] | None:
+def differences(expected: Rows, found: Rows) -> tuple[int, list[str]] | None:
+    """How many rows differ, and the first of them in words; None if none."""
     wrong = sorted(row for row in expected.keys() | found.keys() if expected.get(row) != found.get(row))
     if not wrong:
         return None
