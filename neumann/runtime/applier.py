@@ -273,8 +273,8 @@ class Applier:
 def _row_count(header: FrameHeader, commands: Sequence[Any] | None) -> int:
     """Rows that a frame writes, a batch counted by its operations; what is no command counts as one."""
     count = header.last_index - header.first_index + 1
-    for command in commands or ():
-        match command:
-            case (command_format.BATCH, _, _, _, _, _, tuple() as operations):
-                count += len(operations) - 1
-    return count
+    try:
+        batches = [command[6] for command in commands or () if command[0] == command_format.BATCH]
+        return count + sum(len(operations) - 1 for operations in batches)
+    except (TypeError, IndexError, KeyError):
+        return count

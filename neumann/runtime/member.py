@@ -1,6 +1,6 @@
 """A node with a vote: log, core, store and machine joined. Read `pump` first.
 
-The order of durability (design sections 2 and 4), which `pump` and `_written` keep:
+The order of durability (design sections 2 and 4), which `pump` and runtime/durability.py keep:
 
     1. what the core says is staged in order: vote, truncation, frames
     2. messages go out beside the write; the leader's disk works while followers' disks do
@@ -42,6 +42,7 @@ from neumann.format.state import SyncMark
 from neumann.machine.state import MachineState
 from neumann.raft import Raft, RaftConfig, Ready
 from neumann.runtime.applier import BACKLOG_HOLDS_PROPOSALS, Applier
+from neumann.runtime.durability import Durability
 from neumann.runtime.duties import Duties
 from neumann.runtime.marks import MarkKeeper
 from neumann.runtime.metrics import Metrics
@@ -52,7 +53,7 @@ from neumann.runtime.reader import Reader
 from neumann.runtime.snapshots import Snapshots
 from neumann.snapshot import prune
 from neumann.store.checkpoint import Checkpointer
-from neumann.wal import Synced, WriteBatch
+from neumann.wal import Synced
 from neumann.wal.retention import retain
 
 log = logging.getLogger(__name__)
@@ -88,14 +89,12 @@ class Member:
         self.writes_refused: NeumannError | None = None
         self._on_change = on_change
         self._on_need_snapshot = on_need_snapshot
-        self._vote = opened.vote
         self._vote_file = opened.vote_file
         self._mark_file = opened.mark_file
         self._lane = env.lane("wal")
         self._io_lane = env.lane("io")
         self._read_lane = env.lane("read")
         self._mark_lane = env.lane("mark")
-        self._writing = False
         self._vote_staged: tuple[int, str] | None = None
         self._after_sync: list[tuple[str, Message]] = []
         self._pumping = False
@@ -194,6 +193,19 @@ class Member:
             own_status=self._status,
             step=self._step,
         )
+        self.durability = Durability(
+            self._lane,
+            self.wal,
+            opened.vote,
+            self._vote_file,
+            self.marks,
+            env.clock,
+            self.metrics,
+            send=self.peers.send,
+            on_durable=self._durable,
+            on_full=self._disk_full,
+            on_failure=self.fail,
+        )
         self.duties = Duties(
             config,
             env.clock,
@@ -233,8 +245,7 @@ class Member:
         """An orderly end: what is staged is written, the mark says that the log ends here."""
         if not self._stopped:
             self._halt(Unavailable("this node is stopping", remedy="try another node"))
-        while self._writing:
-            await asyncio.sleep(0.001)
+        await self.durability.stop()
         synced = self.wal.synced
         place = SyncMark(synced.segment_first, synced.offset, *synced.point, 0, 0)
         mark = self.marks.stop(place)
@@ -287,20 +298,35 @@ class Member:
                 self._act(ready)
         finally:
             self._pumping = False
-        self._write()
+        self.durability.write()
+
+    def _durable(self, synced: Synced | None, vote: tuple[int, str] | None) -> None:
+        """A crash would keep this from here on: the core may count it."""
+        if vote is not None:
+            self.raft.vote_persisted(*vote)
+        if synced is not None:
+            self.raft.persisted(synced.point.index, synced.point.term)
+            self.snapshots.durable(synced.point.index)
+        self.pump()
+
+    def _disk_full(self, error: DiskFull) -> None:
+        """A leader steps down: it created frames that it can't write (R15)."""
+        self.writes_refused = error
+        if self.raft.role == "leader":
+            log.error("%s", error)
+            self.raft.step_down("its disk is full")
+            self.pump()
 
     def _act(self, ready: Ready) -> None:
         if ready.diverged:
             self._diverged(ready.diverged)
             return
-        if ready.vote is not None:
-            self._vote_staged = ready.vote
         if ready.frames or ready.truncate_after is not None:
             self.wal.stage(ready.frames, ready.truncate_after)
             self.applier.appended(ready.frames, ready.truncate_after)
             if ready.frames:
                 self.proposer.log_time_at_least(ready.frames[-1].header.time_ns)
-        self._after_sync.extend(ready.messages_after_sync)
+        self.durability.stage(ready.vote, ready.messages_after_sync)
         for node_id, message in ready.messages:
             self.peers.send(node_id, message)
         if ready.role_changed:
@@ -313,82 +339,6 @@ class Member:
             self.reader.confirmed(ready.reads)
         if ready.need_snapshot is not None:
             self._on_need_snapshot(self.raft.leader, ready.need_snapshot)
-
-    def _write(self) -> None:
-        """Give the lane everything that queued while it wrote the last batch (group commit)."""
-        if self._writing or self._stopped:
-            return
-        batch, vote, after = self.wal.take_batch(), self._vote_staged, self._after_sync
-        self._vote_staged, self._after_sync = None, []
-        if batch is None and vote is None:
-            for node_id, message in after:
-                self.peers.send(node_id, message)
-            return
-        self._writing = True
-        if batch is not None and batch.lower_to is not None:
-            place = batch.lower_to
-            lowered = SyncMark(place.segment_first, place.offset, *place.point, 0, 0)
-            self.marks.lower(lowered, lambda: self._write_batch(batch, vote, after))
-        else:
-            self._write_batch(batch, vote, after)
-
-    def _write_batch(
-        self,
-        batch: WriteBatch | None,
-        vote: tuple[int, str] | None,
-        after: list[tuple[str, Message]],
-    ) -> None:
-        started_ns = self.env.clock.monotonic_ns()
-
-        def work() -> Synced | None:
-            if vote is not None:
-                self._vote = self._vote._replace(term=vote[0], voted_for=vote[1])
-                self._vote_file.write(self._vote)
-            return batch.run() if batch is not None else None
-
-        def done(synced: Any, error: BaseException | None) -> None:
-            if isinstance(error, DiskFull) and not self._stopped:
-                self._wait_for_space(error, lambda: self._lane.submit(work, done))
-                return
-            self._writing = False
-            if error is not None:
-                self.fail(error)
-                return
-            self.metrics.fsync_seconds.observe_ns(self.env.clock.monotonic_ns() - started_ns)
-            self._written(synced, vote, after)
-
-        self._lane.submit(work, done)
-
-    def _wait_for_space(self, error: DiskFull, again: Callable[[], None]) -> None:
-        """No room for the next segment: nothing of the batch is acknowledged; it is run again (R9).
-
-        A leader steps down: it created frames that it can't write (R15).
-        """
-        self.writes_refused = error
-        if self.raft.role == "leader":
-            log.error("%s", error)
-            self.raft.step_down("its disk is full")
-            self.pump()
-        asyncio.get_running_loop().call_later(_SPACE_LOOK_S, again)
-
-    def _written(
-        self,
-        synced: Synced | None,
-        vote: tuple[int, str] | None,
-        after: list[tuple[str, Message]],
-    ) -> None:
-        if self._stopped:
-            return
-        if vote is not None:
-            self.raft.vote_persisted(*vote)
-        if synced is not None:
-            point = synced.point
-            self.marks.synced(synced.segment_first, synced.offset, *point)
-            self.raft.persisted(point.index, point.term)
-            self.snapshots.durable(point.index)
-        for node_id, message in after:
-            self.peers.send(node_id, message)
-        self.pump()
 
     # --- what follows from it --------------------------------------------------------------------
 
@@ -495,7 +445,7 @@ class Member:
     def _status(self) -> Status:
         index, digest = self.snapshots.newest
         return Status(
-            self._vote.start_number,
+            self.durability.vote.start_number,
             self.env.clock.wall_ns(),
             self.free_bytes,
             FEATURE_LEVEL,

@@ -1,0 +1,122 @@
+"""Makes things durable in the order of the core: vote, truncation, frames, then the answers.
+
+One lane writes: the vote in both slots, then the log, one fdatasync for all that queued while it wrote
+the batch before (group commit). Only when that is done are the answers that promise it sent, and
+`on_durable` tells. Before a truncation the sync mark is lowered (R16). A failed write is final (R9); a
+disk without room for the next segment is waited for, and meanwhile nothing is acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from neumann.env import Clock, Lane
+from neumann.errors import DiskFull
+from neumann.format.message import Message
+from neumann.format.state import SyncMark, Vote
+from neumann.runtime.marks import MarkKeeper
+from neumann.runtime.metrics import Metrics
+from neumann.wal import Log, Synced, TwoSlotFile, WriteBatch
+
+_ROOM_LOOK_S = 1.0
+Addressed = tuple[str, Message]
+
+
+class Durability:
+    """One member's writes. `send(node_id, message)` is called with answers whose promise holds now;
+    `on_durable(synced, vote)` with what a crash would keep from here on."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        wal: Log,
+        vote: Vote,
+        vote_file: TwoSlotFile[Vote],
+        marks: MarkKeeper,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        send: Callable[[str, Message], None],
+        on_durable: Callable[[Synced | None, tuple[int, str] | None], None],
+        on_full: Callable[[DiskFull], None],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self.vote = vote
+        self._lane = lane
+        self._wal = wal
+        self._vote_file = vote_file
+        self._marks = marks
+        self._clock = clock
+        self._metrics = metrics
+        self._send = send
+        self._on_durable = on_durable
+        self._on_full = on_full
+        self._on_failure = on_failure
+        self._vote_staged: tuple[int, str] | None = None
+        self._after_sync: list[Addressed] = []
+        self._writing = False
+        self._stopped = False
+
+    def stage(self, vote: tuple[int, str] | None, after_sync: Sequence[Addressed]) -> None:
+        """A vote to write, and answers for when it and the log staged so far are durable."""
+        if vote is not None:
+            self._vote_staged = vote
+        self._after_sync.extend(after_sync)
+
+    def write(self) -> None:
+        """Give the lane everything that queued while it wrote the batch before."""
+        if self._writing or self._stopped:
+            return
+        batch, vote, after = self._wal.take_batch(), self._vote_staged, self._after_sync
+        self._vote_staged, self._after_sync = None, []
+        if batch is None and vote is None:
+            self._release(after)
+            return
+        self._writing = True
+        if batch is not None and batch.lower_to is not None:
+            place = batch.lower_to
+            lowered = SyncMark(place.segment_first, place.offset, *place.point, 0, 0)
+            self._marks.lower(lowered, lambda: self._write_batch(batch, vote, after))
+        else:
+            self._write_batch(batch, vote, after)
+
+    async def stop(self) -> None:
+        """Take nothing more; the batch in the lane is finished."""
+        self._stopped = True
+        while self._writing:
+            await asyncio.sleep(0.001)
+
+    def _write_batch(
+        self, batch: WriteBatch | None, vote: tuple[int, str] | None, after: list[Addressed]
+    ) -> None:
+        started_ns = self._clock.monotonic_ns()
+
+        def work() -> Synced | None:
+            if vote is not None:
+                self.vote = self.vote._replace(term=vote[0], voted_for=vote[1])
+                self._vote_file.write(self.vote)
+            return batch.run() if batch is not None else None
+
+        def done(synced: Any, error: BaseException | None) -> None:
+            if isinstance(error, DiskFull) and not self._stopped:
+                self._on_full(error)
+                asyncio.get_running_loop().call_later(_ROOM_LOOK_S, self._lane.submit, work, done)
+                return
+            self._writing = False
+            if error is not None:
+                self._on_failure(error)
+            elif not self._stopped:
+                self._metrics.fsync_seconds.observe_ns(self._clock.monotonic_ns() - started_ns)
+                if synced is not None:
+                    self._marks.synced(synced.segment_first, synced.offset, *synced.point)
+                self._on_durable(synced, vote)
+                self._release(after)
+                self.write()
+
+        self._lane.submit(work, done)
+
+    def _release(self, answers: list[Addressed]) -> None:
+        for node_id, message in answers:
+            self._send(node_id, message)

@@ -1,0 +1,280 @@
+"""What lives in a data directory: a node that waits, forms, joins, runs, and installs.
+
+`start` takes the directory's lock, finishes an interrupted restore, and then either runs as a member or
+waits, asking the peers, until it may form, adopt or join (runtime/startup.py decides). While it waits it
+serves nothing and `decision` says why. An install ends the member, puts the new state in its place and
+opens it again: everything that runs was opened from a disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from neumann.config import Config
+from neumann.env import Env
+from neumann.errors import (
+    Corrupt,
+    NeumannError,
+    NotFound,
+    OutcomeUnknown,
+    RefusedByState,
+    Unavailable,
+)
+from neumann.format.message import SnapshotOffer
+from neumann.format.names import Paths
+from neumann.recovery import swap
+from neumann.runtime.archiving import LeaderArchiving
+from neumann.runtime.formation import Formation
+from neumann.runtime.member import Member
+from neumann.runtime.metrics import Metrics
+from neumann.runtime.opening import open_member
+from neumann.runtime.startup import Action, Answer, Decision, Found, decide, look
+from neumann.snapshot import install, publish
+
+log = logging.getLogger(__name__)
+
+_ASK_AGAIN_S = 0.25
+_AUDIT_S = 60.0
+
+
+class Host:
+    """See the module. `start` once, `stop` once; `failed` is set when the member ended by itself."""
+
+    def __init__(self, config: Config, env: Env, *, bootstrap: bool) -> None:
+        self.config = config
+        self.env = env
+        self.paths = Paths(config.node.data_dir)
+        self.metrics = Metrics()
+        self.member: Member | None = None
+        self.archiving: LeaderArchiving | None = None
+        self.decision = Decision(Action.WAIT, "starting")
+        self.found = Found()
+        self.formation = Formation(env, config, self.paths, env.entropy.randrange(1 << 32))
+        self.lane = env.lane("node")
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._bootstrap = bootstrap
+        self._release: Callable[[], None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._installing = False
+        self._stopped = False
+
+    # --- life ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Lock the directory and begin; NeumannError for what refuses to start, nothing changed."""
+        self.env.net.bind(self)
+        try:
+            await self.lane.run(self._take_directory)
+            await self._settle()
+        except BaseException:
+            await self.stop()
+            raise
+
+    def _take_directory(self) -> None:
+        disk = self.env.disk
+        try:
+            disk.make_dirs(self.paths.root)
+            self._release = disk.lock(self.paths.lock)
+        except PermissionError as error:
+            raise RefusedByState(
+                f"{self.paths.root} can't be written: {error}",
+                remedy="chown -R it to the user that runs neumann",
+            ) from error
+        finished = swap.finish_or_undo(disk, self.paths.root)
+        if finished:
+            log.warning("%s", finished)
+        self.found = look(disk, self.paths)
+
+    async def _settle(self) -> None:
+        """The first look: run at once where nobody needs to be asked, else ask in the background."""
+        peers = self.formation.peers
+        answers = await self.formation.ask() if peers else {}
+        if await self._act(answers):
+            self.spawn(self._ask_until_member())
+
+    async def _ask_until_member(self) -> None:
+        again = True
+        while again and not self._stopped:
+            await asyncio.sleep(_ASK_AGAIN_S)
+            try:
+                again = await self._act(await self.formation.ask())
+            except (Unavailable, OutcomeUnknown, RefusedByState) as error:
+                self.decision = self.decision._replace(reason=str(error))
+                log.info("not a member yet: %s", error)
+                self.found = await self.lane.run(lambda: look(self.env.disk, self.paths))
+            except NeumannError as error:
+                self._fail(error)
+                return
+
+    async def _act(self, answers: dict[str, Answer]) -> bool:
+        """Do what the table says; True if the peers are to be asked again."""
+        found = self.found
+        decision = decide(
+            found,
+            self.config.node.id,
+            frozenset(self.formation.peers),
+            answers,
+            bootstrap=self._bootstrap,
+        )
+        if decision != self.decision:
+            log.info("%s: %s", decision.action, decision.reason)
+        self.decision = decision
+        match decision.action:
+            case Action.REFUSE:
+                raise RefusedByState(decision.reason, remedy=decision.remedy)
+            case Action.WAIT:
+                return True
+            case Action.RUN:
+                await self._run()
+                return False
+            case Action.FORM:
+                if await self._still(decision):
+                    await self.formation.form()
+            case Action.ADOPT:
+                if await self._still(decision):
+                    await self.formation.adopt()
+            case Action.JOIN:
+                assert decision.leader is not None
+                await self.formation.join(found, decision.leader)
+            case Action.FINISH_RESTORE:
+                raise AssertionError("finished when the directory was taken")
+        self.found = await self.lane.run(lambda: look(self.env.disk, self.paths))
+        if self.found.vote:
+            await self._run()
+        return not self.found.vote
+
+    async def _still(self, decision: Decision) -> bool:
+        """Ask again immediately before forming: the answers must be the same."""
+        if not self.formation.peers:
+            return True
+        answers = await self.formation.ask()
+        peers = frozenset(self.formation.peers)
+        again = decide(self.found, self.config.node.id, peers, answers, bootstrap=self._bootstrap)
+        return again.action is decision.action
+
+    async def _run(self) -> None:
+        """Open the member. State that somebody put here keeps the node up, serving nothing."""
+        try:
+            opened = await self.lane.run(lambda: open_member(self.env.disk, self.paths, self.config))
+        except (RefusedByState, NotFound) as error:
+            self.decision = Decision(Action.WAIT, error.message, error.remedy)
+            log.error("%s", error)
+            return
+        member = Member(
+            self.env,
+            self.config,
+            self.paths,
+            opened,
+            self.metrics,
+            on_change=self._on_change,
+            on_need_snapshot=self._on_need_snapshot,
+        )
+        self.archiving = LeaderArchiving(self.env, self.paths, member)
+        self.member = member
+        await member.start()
+        self.spawn(self._audit(member))
+
+    async def stop(self) -> None:
+        """An orderly end; a leader hands over first."""
+        if self._stopped:
+            return
+        self._stopped = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._close_member(hand_over=True)
+        self.formation.close()
+        await self.env.net.close()
+        await self.env.jobs.close()
+        self.lane.close()
+        if self._release is not None:
+            self._release()
+
+    async def _close_member(self, *, hand_over: bool) -> None:
+        member, archiving = self.member, self.archiving
+        if archiving is not None:
+            await archiving.close()
+        if member is not None:
+            if hand_over:
+                await member.hand_over()
+            await member.stop()
+        self.member = self.archiving = None
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_result(error)
+
+    def spawn(self, work: Any) -> None:
+        """Run a coroutine beside; its failure is the node's."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a background task failed", exc_info=error)
+            self._fail(error)
+
+    def _on_change(self) -> None:
+        if self.member is not None and self.member.failure is not None:
+            self._fail(self.member.failure)
+        if self.archiving is not None:
+            self.archiving.look()
+
+    async def _audit(self, member: Member) -> None:
+        """Link again what users deleted from the newest published snapshot (design section 5)."""
+        while self.member is member:
+            await asyncio.sleep(_AUDIT_S)
+            manifest = member.manifest
+            if member.snapshots.published_index == manifest.point.index:
+                missing = await self.lane.run(
+                    lambda: publish.audit(self.env.disk, self.paths, manifest)  # noqa: B023
+                )
+                if missing:
+                    log.warning("%d files of snapshot %s were linked again", missing, manifest.snapshot_id)
+
+    # --- installing ------------------------------------------------------------------------------
+
+    def _on_need_snapshot(self, leader: str, offer: SnapshotOffer) -> None:
+        if not self._installing and self.member is not None:
+            self._installing = True
+            self.spawn(self._install(self.member, leader, offer))
+
+    async def _install(self, member: Member, leader: str, offer: SnapshotOffer) -> None:
+        """Fetch beside the running member, then end it, put the new state in place, and open it again."""
+        try:
+            source = member.raft.configuration.member(leader)
+            if source is None:
+                return
+            fetched = await install.fetch(
+                self.env.net, source.address, offer, self.env.disk, self.lane, self.paths
+            )
+            await self._close_member(hand_over=False)
+            segment_bytes = self.config.wal.segment_bytes_max
+            await self.lane.run(lambda: install.place(self.env.disk, self.paths, fetched, segment_bytes))
+            log.info("installed snapshot %s of %s", fetched.manifest.snapshot_id, leader)
+            await self._run()
+        except (Unavailable, OutcomeUnknown, NotFound, Corrupt) as error:
+            if self.member is None:
+                raise
+            log.warning("snapshot %d could not be fetched: %s", offer.index, error)
+        finally:
+            self._installing = False
+
+    # --- the network -----------------------------------------------------------------------------
+
+    def on_message(self, payload: bytes, reply: Callable[[bytes], None]) -> None:
+        """env.PeerHandler."""
+        if self.member is not None:
+            self.member.on_request(payload, reply)
+
+    def on_reply(self, address: str, payload: bytes) -> None:
+        """env.PeerHandler."""
+        if self.member is not None:
+            self.member.on_reply(address, payload)
