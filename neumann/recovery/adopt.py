@@ -17,11 +17,11 @@ from neumann.format.ids import ID_BYTES, VOTER, Member
 from neumann.format.manifest import Manifest, layout_digest
 from neumann.format.names import Paths
 from neumann.format.restored import Restored
+from neumann.format.times import time_text
 from neumann.recovery import swap, tables
 from neumann.recovery.formation import write_member
 from neumann.recovery.rebase import rebase
 from neumann.recovery.tables import Content
-from neumann.recovery.targets import format_time
 from neumann.snapshot.publish import list_published
 from neumann.store.manifests import load_newest
 
@@ -46,7 +46,7 @@ class Adopted(NamedTuple):
     def __str__(self) -> str:
         return (
             f"adopted snapshot {self.manifest.point.index}, {self.content.rows} rows, last write "
-            f"{format_time(self.manifest.time_ns)}; later writes on these disks are not here"
+            f"{time_text(self.manifest.time_ns)}; later writes on these disks are not here"
         )
 
 

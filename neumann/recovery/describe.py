@@ -7,9 +7,9 @@ from neumann.format import frame as frame_format
 from neumann.format.command import BATCH, DELETE, PUT, decode_body
 from neumann.format.frame import Frame, FrameHeader, Kind
 from neumann.format.segment import SEGMENT_HEADER_BYTES
+from neumann.format.times import time_text
 from neumann.recovery.catalog import Catalog, Head
 from neumann.recovery.plan import Plan
-from neumann.recovery.targets import format_time
 
 _OPERATIONS = {PUT: "put", DELETE: "delete"}
 
@@ -47,7 +47,7 @@ def plan_facts(catalog: Catalog, plan: Plan) -> dict[str, object]:
             "kind": plan.start.kind,
             "id": manifest.snapshot_id,
             "index": manifest.point.index,
-            "time": format_time(manifest.time_ns),
+            "time": time_text(manifest.time_ns),
             "directory": plan.start.directory,
             "timeline": str(manifest.history.timeline),
         },
@@ -60,7 +60,7 @@ def plan_facts(catalog: Catalog, plan: Plan) -> dict[str, object]:
         },
         "cut": {
             "index": cut.index,
-            "time": format_time(cut.time_ns),
+            "time": time_text(cut.time_ns),
             "time_ns": cut.time_ns,
             "timeline": str(cut.history.timeline),
             "inside_frame": cut.left_out is not None and cut.left_out == cut.taken,
@@ -105,7 +105,7 @@ def plan_lines(facts: dict[str, object]) -> list[str]:
 def _entry_facts(catalog: Catalog, head: Head, header: FrameHeader, index: int) -> dict[str, object]:
     return {
         "index": index,
-        "time": format_time(header.time_ns),
+        "time": time_text(header.time_ns),
         "time_ns": header.time_ns,
         "what": describe_entry(catalog, head, header, index),
     }

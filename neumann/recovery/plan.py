@@ -22,10 +22,11 @@ from neumann.format.history import History
 from neumann.format.ids import Configuration, Timeline
 from neumann.format.limits import FEATURE_LEVEL
 from neumann.format.manifest import Archiving, Manifest
+from neumann.format.times import time_text
 from neumann.recovery import lineage
 from neumann.recovery.catalog import Catalog, Head, restore_points
 from neumann.recovery.lineage import Position, Stretch
-from neumann.recovery.targets import Kind, Target, format_time
+from neumann.recovery.targets import Kind, Target
 from neumann.recovery.walk import Start, Stop, Use, Way, walk
 
 
@@ -85,9 +86,15 @@ class Window(NamedTuple):
     last_time_ns: int
 
     def __str__(self) -> str:
-        begin, end = format_time(self.first_time_ns, up=True), format_time(self.last_time_ns)
-        begin = min(begin, end) if self.first_time_ns else "the beginning"
+        begin, end = time_text(_rounded_up(self.first_time_ns)), time_text(self.last_time_ns)
+        if not self.first_time_ns:
+            begin = "the beginning"
         return f"{begin} .. {end} (index {self.first_index} .. {self.last_index}, timeline {self.timeline})"
+
+
+def _rounded_up(time_ns: int) -> int:
+    """To the millisecond, so that the begin of a printed window is inside of it, as its end is."""
+    return -(-time_ns // 1_000_000) * 1_000_000
 
 
 def make_plan(catalog: Catalog, starts: Sequence[Start], target: Target, timeline: str = "") -> Plan:
@@ -182,7 +189,7 @@ def _refusal(
         if isinstance(way.error, ArchiveGap):
             way.error.remedy = f"{_recoverable(catalog, starts, line)}; or bring back the missing files"
         return way.error
-    end = f"{format_time(way.time_ns)} (index {way.cursor.index})"
+    end = f"{time_text(way.time_ns)} (index {way.cursor.index})"
     what = f"{target.text} is after the archive's end, {end}"
     if way.note:
         what += f"; {way.note}"

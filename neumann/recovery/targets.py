@@ -1,4 +1,4 @@
-"""Recovery targets and times as people write them, and the other way round. PURE.
+"""Recovery targets, times and durations as people write them. PURE.
 
 A time needs a zone: `Z` or an offset (RFC 3339). Up to nine digits of a second are taken.
 """
@@ -6,13 +6,13 @@ A time needs a zone: `Z` or an offset (RFC 3339). Up to nine digits of a second 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 
 from neumann.errors import BadInput
+from neumann.format.times import NS_PER_S
 
-_SECOND_NS = 1_000_000_000
 _TIME = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?(?:([Zz])|([+-]\d{2}:\d{2}))?"
 )
@@ -91,15 +91,7 @@ def parse_time(text: str) -> int:
     seconds = int(whole.timestamp())
     if seconds < 0:
         raise BadInput(f"{text!r} is before 1970")
-    return seconds * _SECOND_NS + int((fraction or "0").ljust(9, "0"))
-
-
-def format_time(time_ns: int, *, up: bool = False) -> str:
-    """`2024-01-15T10:29:59.981Z`, cut to milliseconds, or rounded `up`: so the begin of a printed
-    window is inside of it, as its end is."""
-    milliseconds = -(-time_ns // 1_000_000) if up else time_ns // 1_000_000
-    seconds, rest = divmod(milliseconds, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    return seconds * NS_PER_S + int((fraction or "0").ljust(9, "0"))
 
 
 def parse_duration(text: str) -> float:

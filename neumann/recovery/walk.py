@@ -14,9 +14,9 @@ from neumann.errors import ArchiveGap, Corrupt, NeumannError, WrongHistory
 from neumann.format.frame import FrameHeader
 from neumann.format.ids import LogPoint
 from neumann.format.manifest import Manifest
+from neumann.format.times import time_text
 from neumann.recovery.catalog import Catalog, Head, describe_gap
 from neumann.recovery.lineage import Position, Stretch
-from neumann.recovery.targets import format_time
 from neumann.snapshot.segment_file import End, Scan
 
 
@@ -178,7 +178,7 @@ def _end_damaged(found: Scan, stop: Stop, way: Way) -> None:
         return
     good = f"what is before it can be reached: --until-index {found.last.index}"
     if found.last_time_ns:
-        good += f", {format_time(found.last_time_ns)}"
+        good += f", {time_text(found.last_time_ns)}"
     way.error = Corrupt(found.damage, remedy=f"copy that file again; {good}")
 
 
