@@ -1,0 +1,56 @@
+"""How rounds become a ratio, and which questions there are."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bench.__main__ import questions
+from bench.harness.compare import Result
+from bench.harness.load import Figures
+from bench.harness.stage import OURS, THEIRS
+
+
+def figures(rate: float, p50_ms: float = 1.0, max_ms: float = 9.0) -> Figures:
+    return Figures(rate, p50_ms, p99_ms=5.0, max_ms=max_ms, cpu_us=20.0)
+
+
+def test_the_ratio_is_the_median_over_neighbouring_rounds() -> None:
+    # The machine halved its speed after the first pair: medians over the sides would say otherwise.
+    rounds = (
+        {OURS: figures(100), THEIRS: figures(10)},
+        {OURS: figures(50), THEIRS: figures(5)},
+        {OURS: figures(60), THEIRS: figures(5)},
+    )
+    result = Result("q", "rate", "etcd", rounds)
+    assert result.ratio == 10
+    assert result.side(OURS) == figures(60)
+    assert result.to_json()["theirs"]["rate"] == 5
+    assert json.loads(json.dumps(result.to_json())) == result.to_json()
+
+
+def test_a_latency_is_compared_as_ours_over_theirs_and_the_worst_maximum_counts() -> None:
+    rounds = ({OURS: figures(1, p50_ms=0.5, max_ms=3), THEIRS: figures(1, p50_ms=1.0)},) * 2
+    rounds += ({OURS: figures(1, p50_ms=0.5, max_ms=70), THEIRS: figures(1, p50_ms=1.0)},)
+    result = Result("q", "p50_ms", "etcd", rounds)
+    assert result.ratio == 0.5
+    ours = result.side(OURS)
+    assert ours is not None and ours.max_ms == 70
+
+
+def test_one_side_alone_has_no_ratio() -> None:
+    result = Result("q", "rate", "etcd", ({THEIRS: figures(10)},))
+    assert result.ratio is None
+    assert result.side(OURS) is None
+    assert result.to_json()["ours"] is None
+
+
+@pytest.mark.parametrize("name", questions())
+def test_a_question_says_what_it_measures(name: str) -> None:
+    meaning = questions()[name].__doc__.splitlines()
+    assert len(meaning) == 1 and meaning[0].endswith(".")
+
+
+def test_the_questions() -> None:
+    assert {"put_pipelined", "put_single", "get_linearizable", "bulk_load"} <= questions().keys()
