@@ -69,7 +69,7 @@ def test_a_crash_at_every_change(is_repaired: bool) -> None:
 def test_a_repair_of_either_damaged_slot_survives_a_crash() -> None:
     for damaged in (0, 1):
         for crash_at in range(5):
-            for seed in range(10):
+            for seed in range(40):
                 disk = created()
                 disk.flip(PATH, damaged * SLOT_BYTES + 20, 1)
                 disk.crash_at = disk.operations + crash_at
