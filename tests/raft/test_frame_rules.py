@@ -82,6 +82,16 @@ def test_frames_that_were_cut_before_they_were_handed_out_never_are() -> None:
     assert ready.frames == (new,) and ready.truncate_after is None and ready.vote == (3, "")
 
 
+def test_two_cuts_before_one_ready_reach_as_deep_as_the_deeper() -> None:
+    core = core_with(_with_tail((2, 1), (2, 1)))
+    kept, cut = frames((3, 1), (3, 1), after=END)
+    (new,) = frames((4, 1), after=kept.header.end)
+    core.step("a", append(3, END, [kept, cut]))
+    core.step("c", append(4, kept.header.end, [new]))
+    ready = take(core)
+    assert ready.truncate_after == 5 and ready.frames == (kept, new)
+
+
 def test_a_gap_is_refused_with_the_own_end() -> None:
     core = core_with(SHARED, term=2)
     core.step("a", append(2, LogPoint(9, 2, 77), []))
