@@ -31,9 +31,8 @@ def test_the_ratio_is_the_median_over_neighbouring_rounds() -> None:
 
 
 def test_a_latency_is_compared_as_ours_over_theirs_and_the_worst_maximum_counts() -> None:
-    rounds = ({OURS: figures(1, p50_ms=0.5, max_ms=3), THEIRS: figures(1, p50_ms=1.0)},) * 2
-    rounds += ({OURS: figures(1, p50_ms=0.5, max_ms=70), THEIRS: figures(1, p50_ms=1.0)},)
-    result = Result("q", "p50_ms", "etcd", rounds)
+    rounds = [{OURS: figures(1, p50_ms=0.5, max_ms=ms), THEIRS: figures(1)} for ms in (3, 70, 4)]
+    result = Result("q", "p50_ms", "etcd", tuple(rounds))
     assert result.ratio == 0.5
     ours = result.side(OURS)
     assert ours is not None and ours.max_ms == 70
