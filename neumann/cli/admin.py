@@ -33,6 +33,7 @@ _VERBS: tuple[list[click.Command], ...] = (
     snapshots.stats,
     recovery.wal_list,
     replay.wal_replay,
+    recovery.init_cluster,
     recovery.rejoin,
     recovery.aside_list,
     check.verify_checksums,

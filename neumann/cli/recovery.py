@@ -5,16 +5,21 @@ They work on directories; the server of a directory that they change must be sto
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from typing import Any
 
 import click
 
 from neumann.cli import output
-from neumann.cli.place import find_source, give_to_owner, with_source
+from neumann.cli.place import Place, find_place, find_source, give_to_owner, with_place, with_source
 from neumann.cli.verb import Call, verb
+from neumann.env import real_env
 from neumann.env.clock import RealClock
 from neumann.env.disk import RealDisk
+from neumann.errors import BadInput
 from neumann.format.times import time_text
+from neumann.recovery import init_cluster as engine
 from neumann.recovery import swap
 from neumann.recovery.catalog import Catalog, restore_points, runs
 
@@ -61,6 +66,73 @@ def _wal_list_text(body: dict[str, Any]) -> str:
     lines += [f"WRONG {what}" for what in body["wrong"]]
     lines += [f"not a file of the archive: {name}" for name in body["unknown_files"]]
     return "\n".join(lines) or "the archive is empty"
+
+
+@verb("init-cluster")
+@with_place
+@click.option("--bootstrap", is_flag=True, help="Needed: a person says that a cluster begins here.")
+@click.option(
+    "--new-timeline", is_flag=True, help="Also on a member's state, whose majority is lost for good."
+)
+@click.option(
+    "--snapshot", "snapshot_id", default="", metavar="ID", help="Adopt this one and not the newest."
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def init_cluster(
+    call: Call,
+    data_dir: str | None,
+    node_id: str | None,
+    advertise: str | None,
+    bootstrap: bool,
+    new_timeline: bool,
+    snapshot_id: str,
+    yes: bool,
+) -> None:
+    """Begin a cluster with this node: adopt the data that lie here, or create an empty one."""
+    if not bootstrap:
+        raise BadInput("init-cluster begins a cluster with this node alone", remedy="say so with --bootstrap")
+    place = find_place(call, data_dir, node_id, advertise)
+    if new_timeline and sys.stdin.isatty():
+        call.confirm("Writes that only the other members have will be lost. Go on?", yes)
+    request = engine.InitRequest(
+        place.data_dir,
+        place.node_id,
+        place.address,
+        place.peers,
+        place.config.store.block_bytes,
+        place.config.wal.segment_bytes_max,
+        snapshot_id,
+        new_timeline,
+    )
+    report = asyncio.run(_init(request))
+    give_to_owner(place.data_dir)
+    body = {
+        "did": report.begun.value,
+        "text": report.text,
+        "cluster_id": report.base.history.cluster_id.hex(),
+        "timeline": str(report.base.history.timeline),
+        "index": report.base.point.index,
+        "rows": report.adopted.content.rows if report.adopted else None,
+        "content_digest": report.adopted.content.digest.hex() if report.adopted else None,
+        "aside": report.adopted.aside_id if report.adopted else "",
+    }
+    call.show(body, lambda: "\n".join([report.text, *_next_steps(place)]))
+
+
+async def _init(request: engine.InitRequest) -> engine.InitReport:
+    env = real_env()
+    try:
+        return await engine.init_cluster(env, request)
+    finally:
+        await env.net.close()
+        await env.jobs.close()
+
+
+def _next_steps(place: Place) -> list[str]:
+    lines = [f"next  start this node ({place.node_id})"]
+    if place.peers:
+        lines.append(f"next  start {', '.join(sorted(place.peers))}: they set aside what they have, and join")
+    return [*lines, "next  neumann-admin cluster-status"]
 
 
 @verb("rejoin")
