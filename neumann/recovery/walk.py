@@ -150,7 +150,7 @@ def _take_part(catalog: Catalog, head: Head, last_index: int, stop: Stop, way: W
 def _end(catalog: Catalog, line: Sequence[Stretch], stop: Stop, way: Way) -> None:
     """There is no segment that goes on: is that the target, a gap, or the archive's end?"""
     stretch, wanted = line[way.number], way.cursor.index + 1
-    if stop.time_ns is not None and way.time_ns == stop.time_ns:
+    if stop.time_ns == way.time_ns:
         way.reached = True
         return
     problem = catalog.problem_at(stretch.timeline, wanted)
@@ -173,12 +173,12 @@ def _end(catalog: Catalog, line: Sequence[Stretch], stop: Stop, way: Way) -> Non
 
 def _end_damaged(found: Scan, stop: Stop, way: Way) -> None:
     """The segment can't be read further. What is before the damage is good, and may be all that is asked."""
-    if stop.time_ns is not None and way.time_ns == stop.time_ns:
+    if stop.time_ns == way.time_ns or stop.position == (way.number, way.cursor.index):
         way.reached = True
         return
     good = f"what is before it can be reached: --until-index {found.last.index}"
     if found.last_time_ns:
-        good += f", {time_text(found.last_time_ns)}"
+        good += f" or --until {time_text(found.last_time_ns, 9)}"
     way.error = Corrupt(found.damage, remedy=f"copy that file again; {good}")
 
 

@@ -1,0 +1,228 @@
+"""Archives that are not what they should be: each file's fault is named, and nothing short is restored."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from neumann.env.disk import RealDisk
+from neumann.errors import ArchiveGap, BadInput, BeyondArchive, Corrupt, NeumannError, NotFound, WrongHistory
+from neumann.format import history as history_format
+from neumann.format import names
+from neumann.recovery.catalog import Catalog, runs
+from neumann.recovery.restore import Planned, Request, plan_restore, restore
+from neumann.recovery.targets import Kind, Target, parse_target
+from tests.recovery.world import SEGMENT_BYTES, Cluster, make_env, rows_in, segment_files
+
+DISK = RealDisk()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    """Four archived segments, of two puts each."""
+    made = Cluster.fresh(DISK, str(tmp_path), 1)
+    for number in range(4):
+        made.put(f"a{number}", number)
+        made.put(f"b{number}", number)
+        made.seal()
+    return made
+
+
+def plan(cluster: Cluster, target: Target | None = None, **more: object) -> Planned:
+    wanted = Request(
+        target or parse_target(until="latest"),
+        data_dir=f"{cluster.archive}-none",
+        node_id="n1",
+        address="h:1",
+        wal_dir=cluster.archive,
+        segment_bytes=SEGMENT_BYTES,
+        **more,  # type: ignore[arg-type]
+    )
+    return plan_restore(make_env(DISK), wanted)
+
+
+def at(time_ns: int) -> Target:
+    return Target(Kind.TIME, "then", time_ns)
+
+
+def refusal(cluster: Cluster, kind: type[NeumannError], code: int, target: Target | None = None) -> str:
+    with pytest.raises(kind) as refused:
+        plan(cluster, target)
+    assert refused.value.exit_code == code
+    return str(refused.value)
+
+
+def test_a_missing_segment_is_a_gap_for_all_that_lies_behind_it(cluster: Cluster) -> None:
+    segments = segment_files(cluster.archive)
+    segments[1].unlink()
+    assert "entries 4..6 are missing" in refusal(cluster, ArchiveGap, 4)
+    assert "4..6" in refusal(cluster, ArchiveGap, 4, at(cluster.frames[7].time_ns))
+    assert "4..6" in refusal(cluster, ArchiveGap, 4, at(cluster.frames[2].time_ns + 1))
+    assert plan(cluster, at(cluster.frames[1].time_ns)).plan.cut.index == 2
+    assert plan(cluster, at(cluster.frames[2].time_ns)).plan.cut.index == 3
+    assert any("4..6" in line for line in runs(Catalog(DISK, cluster.archive), bodies=False)[1])
+
+
+def test_every_second_segment_missing(cluster: Cluster) -> None:
+    """A cp that drops every second file and exits 0."""
+    for path in segment_files(cluster.archive)[1::2]:
+        path.unlink()
+    assert "entries 4..6" in refusal(cluster, ArchiveGap, 4, at(cluster.frames[7].time_ns))
+
+
+def test_the_first_segment_missing_and_no_snapshot(cluster: Cluster) -> None:
+    segment_files(cluster.archive)[0].unlink()
+    assert "entries 1..3 are missing" in refusal(cluster, ArchiveGap, 4)
+
+
+def test_the_last_segment_missing_is_the_archives_end(cluster: Cluster) -> None:
+    segment_files(cluster.archive)[-1].unlink()
+    text = refusal(cluster, BeyondArchive, 3, at(cluster.frames[10].time_ns))
+    assert "recoverable: the beginning .. " in text and "index 0 .. 9" in text
+    assert plan(cluster).plan.cut.index == 9
+
+
+@pytest.mark.parametrize("kept", [0, 1, 63, 64, 100, -1])
+def test_a_short_segment_in_the_middle(cluster: Cluster, kept: int) -> None:
+    """A copy that was cut, or came out empty, is never taken for the end of the archive."""
+    path = segment_files(cluster.archive)[1]
+    path.write_bytes(path.read_bytes()[:kept])
+    assert path.name in refusal(cluster, Corrupt, 5)
+    assert path.name in refusal(cluster, Corrupt, 5, at(cluster.frames[-1].time_ns))
+    assert plan(cluster, at(cluster.frames[1].time_ns)).plan.cut.index == 2
+
+
+@pytest.mark.parametrize("kept", [0, 64, 100, -1])
+def test_a_short_last_segment(cluster: Cluster, kept: int) -> None:
+    path = segment_files(cluster.archive)[-1]
+    path.write_bytes(path.read_bytes()[:kept])
+    text = refusal(cluster, Corrupt, 5)
+    assert path.name in text
+
+
+def test_frames_before_the_cut_of_a_short_file_can_be_reached(cluster: Cluster) -> None:
+    path = segment_files(cluster.archive)[-1]
+    path.write_bytes(path.read_bytes()[:-1])
+    text = refusal(cluster, Corrupt, 5)
+    assert "--until-index 11" in text
+    assert plan(cluster, parse_target(until_index=11)).plan.cut.index == 11
+    assert plan(cluster, at(cluster.frames[10].time_ns)).plan.cut.index == 11
+    assert plan(cluster, parse_target(until=text.rpartition(" ")[2])).plan.cut.index == 11
+    refusal(cluster, Corrupt, 5, at(cluster.frames[10].time_ns + 1))
+
+
+def test_every_flipped_byte_of_a_needed_segment_is_noticed(cluster: Cluster, tmp_path: Path) -> None:
+    path = segment_files(cluster.archive)[1]
+    good = path.read_bytes()
+    for offset in range(len(good)):
+        damaged = bytearray(good)
+        damaged[offset] ^= 0x10
+        path.write_bytes(damaged)
+        with pytest.raises(NeumannError) as refused:
+            plan(cluster)
+        assert refused.value.exit_code in (5, 6) and path.name in str(refused.value), offset
+    path.write_bytes(good)
+    assert plan(cluster).plan.cut.index == 12
+
+
+def test_an_open_segment_is_not_taken_for_archived(cluster: Cluster) -> None:
+    cluster.put("uncommitted", 1)
+    open_one = cluster.log.segments()[-1]
+    shutil.copy(open_one.path, cluster.archive)
+    assert plan(cluster).plan.cut.index == 12
+    text = refusal(cluster, BeyondArchive, 3, parse_target(until_index=13))
+    assert "was copied while it was open" in text
+
+
+def test_files_of_two_clusters(cluster: Cluster, tmp_path: Path) -> None:
+    other = Cluster.fresh(DISK, str(tmp_path / "other"), 2)
+    other.put("x", 1)
+    other.seal()
+    for path in Path(other.archive).iterdir():
+        shutil.copy(path, cluster.archive)
+    text = refusal(cluster, WrongHistory, 6)
+    assert cluster.manifest.history.cluster_id.hex() in text and "2 clusters" in text
+
+
+def test_a_snapshot_of_another_cluster(cluster: Cluster, tmp_path: Path) -> None:
+    other = Cluster.fresh(DISK, str(tmp_path / "other"), 2)
+    other.put("x", 1)
+    other.snapshot(str(tmp_path / "snapshots"))
+    with pytest.raises(WrongHistory):
+        plan(cluster, snapshot_dir=str(tmp_path / "snapshots"))
+
+
+def test_a_segment_under_another_name(cluster: Cluster) -> None:
+    first, second, *_ = segment_files(cluster.archive)
+    shutil.copy(first, second)
+    assert "under another name" in refusal(cluster, Corrupt, 5)
+
+
+def test_a_segment_of_a_sibling_under_the_right_name(cluster: Cluster, tmp_path: Path) -> None:
+    """Two leaders' logs that differ from one index on: the chain tells, not the name."""
+    twin = Cluster.fresh(DISK, str(tmp_path / "twin"), 1)
+    for number in range(4):
+        twin.put(f"other{number}", number)
+        twin.put(f"b{number}", number)
+        twin.seal()
+    shutil.copy(segment_files(twin.archive)[1], cluster.archive)
+    text = refusal(cluster, WrongHistory, 6)
+    assert "does not continue" in text
+
+
+def test_without_the_history_file_nothing_is_guessed(cluster: Cluster) -> None:
+    history = Path(cluster.archive, names.history_name(cluster.manifest.history.timeline))
+    data = history.read_bytes()
+    history.unlink()
+    assert "history file is missing" in refusal(cluster, WrongHistory, 6)
+    history.write_bytes(data[:-1])
+    assert history.name in refusal(cluster, Corrupt, 5)
+    history.write_bytes(b"")
+    assert history.name in refusal(cluster, Corrupt, 5)
+    assert history_format.decode(data, "x") == cluster.manifest.history
+
+
+def test_unknown_files_are_named_and_harmless(cluster: Cluster) -> None:
+    Path(cluster.archive, "README").write_text("mine")
+    Path(cluster.archive, "x.wal.part").write_text("")
+    assert Catalog(DISK, cluster.archive).unknown == ["README", "x.wal.part"]
+    assert plan(cluster).plan.cut.index == 12
+
+
+def test_sources_that_are_none(cluster: Cluster, tmp_path: Path) -> None:
+    Path(cluster.archive).rename(tmp_path / "gone")
+    with pytest.raises(NotFound):
+        plan(cluster)
+    for place in ("backup:/backups/neumann/wal", "s3://backups/neumann/wal"):
+        with pytest.raises(BadInput, match="copy it to a directory first"):
+            plan_restore(
+                make_env(DISK),
+                Request(parse_target(until="latest"), str(tmp_path / "d"), "n1", "h:1", wal_dir=place),
+            )
+
+
+def test_a_refused_restore_changes_nothing(cluster: Cluster) -> None:
+    """The damage is found by the real run too, before anything in place is touched."""
+    wanted = Request(
+        parse_target(until_index=12),
+        data_dir=cluster.root,
+        node_id="n1",
+        address="h:1",
+        wal_dir=cluster.archive,
+        segment_bytes=SEGMENT_BYTES,
+    )
+    env = make_env(DISK)
+    planned = plan_restore(env, wanted)
+    path = segment_files(cluster.archive)[2]
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    before = sorted(str(p) for p in Path(cluster.root, "raft").rglob("*"))
+    rows = rows_in(DISK, cluster.root)
+    with pytest.raises(Corrupt):
+        asyncio.run(restore(env, planned))
+    assert rows_in(DISK, cluster.root) == rows
+    assert sorted(str(p) for p in Path(cluster.root, "raft").rglob("*")) == before
