@@ -194,7 +194,7 @@ def _cut(disk: Disk, found: _Found, aside_directory: str) -> Cut:
     kept = []
     if found.torn:
         disk.make_dirs(aside_directory)
-        copy = posixpath.join(aside_directory, f"{posixpath.basename(tail.path)}.{tail.end_bytes}.torn")
+        copy = _free(disk, aside_directory, f"{posixpath.basename(tail.path)}.{tail.end_bytes}.torn")
         write_durable(disk, copy, found.torn)
         kept.append(copy)
     sizes = [disk.stat(path).size_bytes for path in found.files_behind]
@@ -210,11 +210,20 @@ def _cut(disk: Disk, found: _Found, aside_directory: str) -> Cut:
 
 def _set_aside(disk: Disk, path: str, aside_directory: str) -> str:
     disk.make_dirs(aside_directory)
-    target = posixpath.join(aside_directory, posixpath.basename(path))
+    target = _free(disk, aside_directory, posixpath.basename(path))
     disk.rename(path, target)
     disk.sync_dir(aside_directory)
     disk.sync_dir(posixpath.dirname(path))
     return target
+
+
+def _free(disk: Disk, directory: str, name: str) -> str:
+    """A path that is not taken: what was set aside before is never replaced (R12)."""
+    path, number = posixpath.join(directory, name), 1
+    while disk.exists(path):
+        number += 1
+        path = posixpath.join(directory, f"{name}.{number}")
+    return path
 
 
 def _make_durable(disk: Disk, directory: str, found: _Found, mark: SyncMark) -> None:

@@ -175,6 +175,26 @@ def test_segments_behind_a_torn_one_are_set_aside(bench: Bench) -> None:
     assert set(kept) == set(bench.disk.list(bench.aside))
 
 
+def test_what_was_set_aside_before_is_never_replaced(bench: Bench) -> None:
+    """Two starts that cut at the same place, or meet the same stray, into one directory (R12)."""
+    stray = posixpath.join(bench.wal, names.segment_name(Timeline(7, 7), 1))
+    path, offset, _ = bench.log.locate(9, 10)[0]
+    for round_ in (b"first", b"second"):
+        overwrite(bench.disk, path, round_, offset)
+        write_new(bench.disk, stray, round_)
+        bench.recover()
+        bench.log.close()
+    kept = {
+        name: read_file(bench.disk, posixpath.join(bench.aside, name))
+        for name in bench.disk.list(bench.aside)
+    }
+    torn = f"{posixpath.basename(path)}.{offset}.torn"
+    name = posixpath.basename(stray)
+    assert kept.keys() == {name, f"{name}.2", torn, f"{torn}.2"}
+    assert (kept[name], kept[f"{name}.2"]) == (b"first", b"second")
+    assert kept[torn].startswith(b"first") and kept[f"{torn}.2"] == b"second"
+
+
 def test_segments_after_a_gap_above_the_mark_are_set_aside(bench: Bench) -> None:
     bench.recover()
     bench.append(".S.S.", term=2)
