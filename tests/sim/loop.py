@@ -8,6 +8,7 @@ A `Process` is what a crash kills. Everything that code started inside a process
 timers, callbacks) belongs to it, because asyncio carries the context along. A killed process never runs
 another line: its callbacks are dropped, and its suspended coroutines are kept, unfinalised, until the
 loop is closed, since finalising one would run its `finally` blocks: code of a machine that lost power.
+A callback that ends in the disk's `SimCrash` kills its process.
 
 Used by tests/sim/world.py and by tests of single parts. Not for threads.
 """
@@ -25,6 +26,8 @@ from contextvars import Context, ContextVar, copy_context
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 from weakref import WeakSet
+
+from tests.sim.disk import SimCrash
 
 START_S = 1000.0
 """What loop.time() shows at first: no machine's monotonic clock is 0."""
@@ -117,7 +120,7 @@ class Process:
         finally:
             with contextlib.suppress(ValueError):
                 self._at_death.remove(end)
-        if not task.done():
+        if not self.is_alive or not task.done():
             raise ProcessDied(self.name)
         return task.result()
 
@@ -223,6 +226,8 @@ class SimLoop:
         if self._is_closed or buried in self._graveyard:
             return
         error = context.get("exception")
+        if isinstance(error, SimCrash):
+            return
         self._fail(error if error is not None else RuntimeError(context["message"]))
 
     def get_debug(self) -> bool:
@@ -284,6 +289,9 @@ class SimLoop:
                     process.observer()
             except (KeyboardInterrupt, SystemExit):
                 raise
+            except SimCrash:
+                assert process is not None, "only a node's own code touches its disk"
+                process.kill()
             except BaseException as error:
                 if process is None or process.is_alive:
                     self._fail(error)

@@ -35,7 +35,7 @@ STALLED_SHARE = 0.5
 Serve = Callable[[str, tuple[Any, ...]], Coroutine[Any, Any, Any]]
 """What answers calls at an address: (method, params) -> result, or a NeumannError raised."""
 Sniffer = Callable[[str, str, bytes], None]
-"""(source host, target host, payload) of every peer message sent, also of those lost."""
+"""(source host, target host, payload) of every answer to a peer message, also of those lost."""
 
 
 @dataclass(slots=True)
@@ -163,8 +163,6 @@ class Network:
     def send(self, door: SimNet, address: str, payload: bytes) -> None:
         """A peer message, with a way back for the answer."""
         source, target = door.host, host_of(address)
-        for sniffer in self.sniffers:
-            sniffer(source, target, payload)
 
         def reply(answer: bytes) -> None:
             for sniffer in self.sniffers:

@@ -1,0 +1,106 @@
+"""What clients were told, against the one committed log: R1 and R2.
+
+The log is the witness: it orders all writes, so linearizability needs no search. Each operation gets a
+*floor* when it begins: the highest log position that an operation which had ended by then proves. An
+acknowledged write lies above its floor; a read must fit somewhere between its floor and the end of what
+was committed when it was answered. Also: the log holds no command twice, none that nobody sent, and
+none that its client was told was not done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.sim.checkers.committed import Committed
+from tests.sim.checkers.violation import require
+from tests.sim.model import Row
+
+
+@dataclass(slots=True, eq=False)
+class Operation:
+    """One request of a client, from its beginning. `text` names it in messages."""
+
+    text: str
+    floor: int
+    command: bytes = b""
+
+
+class Clients:
+    """Fed by each client as its operations begin and end."""
+
+    def __init__(self, committed: Committed) -> None:
+        self.acknowledged = 0
+        self.unknown = 0
+        self.refused = 0
+        self.reads = 0
+        self._committed = committed
+        self._floor = 0
+        self._sent: dict[bytes, Operation] = {}
+        self._not_done: dict[bytes, str] = {}
+        self._indexes: dict[int, Operation] = {}
+
+    def begin_write(self, text: str, command: bytes) -> Operation:
+        """A write is about to be sent; its bytes are like no other's."""
+        assert command not in self._sent, "every command is unique, so that the log can be searched for it"
+        operation = self._sent[command] = Operation(text, self._floor, command)
+        return operation
+
+    def begin_read(self, text: str) -> Operation:
+        """A linearizable read is about to be sent."""
+        return Operation(text, self._floor)
+
+    def end_write(self, operation: Operation, index: int, outcome: int) -> None:
+        """It was acknowledged at `index` with an Outcome."""
+        model, text = self._committed.model, operation.text
+        require(index <= self._committed.last.index, f"{text}: acknowledged at {index}, not committed")
+        require(model.commands[index] == operation.command, f"{text}: {index} holds another command")
+        told, is_ = outcome, model.outcomes[index]
+        require(told == is_, f"{text}: told outcome {told} of entry {index}, the log says {is_}")
+        require(index > operation.floor, f"{text}: at {index}, below {operation.floor}, seen before it began")
+        require(index not in self._indexes, f"{text}: {index} was acknowledged before, to another write")
+        self._indexes[index] = operation
+        self._floor = max(self._floor, index)
+        self.acknowledged += 1
+
+    def end_unknown(self, operation: Operation) -> None:
+        """It may or may not take effect, now or later."""
+        assert operation.command
+        self.unknown += 1
+
+    def end_refused(self, operation: Operation, why: str) -> None:
+        """The client was told: not done."""
+        self._not_done[operation.command] = f"{operation.text}: {why}"
+        self.refused += 1
+
+    def end_read(self, operation: Operation, row: Row, found: tuple[bytes, int] | None) -> None:
+        """It was answered with (value, revision), or None for no row."""
+        committed, text = self._committed, operation.text
+        revision = found[1] if found is not None else None
+        if found is not None:
+            wrote = committed.model.value_at(row, found[1])
+            require(wrote == found[0], f"{text}: read a value that entry {revision} did not write")
+        end = committed.last.index
+        fits = [
+            max(start, operation.floor)
+            for start, stop in committed.model.span(row, revision, end)
+            if max(start, operation.floor) < stop
+        ]
+        require(
+            bool(fits),
+            f"{text}: read revision {revision}, which the row does not have anywhere "
+            f"between {operation.floor} (seen before it began) and {end} (committed)",
+        )
+        self._floor = max(self._floor, fits[0])
+        self.reads += 1
+
+    def finish(self) -> None:
+        """At the end: the log has nothing that it should not have, and all that was acknowledged."""
+        places: dict[bytes, int] = {}
+        for index, command in self._committed.model.commands.items():
+            require(command in self._sent, f"entry {index} was sent by nobody")
+            other = places.setdefault(command, index)
+            require(other == index, f"{self._sent[command].text} is in the log twice: {other} and {index}")
+            why = self._not_done.get(command)
+            require(why is None, f"entry {index} was done, and its client was told it was not: {why}")
+        for index, operation in self._indexes.items():
+            require(places.get(operation.command) == index, f"{operation.text}: {index} was lost")

@@ -1,0 +1,67 @@
+"""State machine safety and leader completeness: what is committed stays, and is the same everywhere.
+
+The first node that commits a frame defines it; all others, and every later leader, must have that very
+frame. The model applies the committed frames, so it knows what every answer must have been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from neumann.format.frame import Frame
+from neumann.format.ids import LogPoint
+from neumann.raft.log import FrameLog
+from tests.sim.checkers.violation import require
+from tests.sim.model import Model
+
+ReadFrames = Callable[[int, int], Sequence[Frame]]
+"""(after index, last index) -> the whole frames between."""
+
+
+class Committed:
+    """The one log of the cluster, as far as any node has committed it."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.model = Model()
+        self._ends: dict[int, LogPoint] = {}
+        self._seen: dict[str, int] = {}
+
+    @property
+    def last(self) -> LogPoint:
+        """The newest committed frame end; (0, 0, 0) for none."""
+        return self.frames[-1].header.end if self.frames else LogPoint(0, 0, 0)
+
+    def started(self, node_id: str) -> None:
+        """The node begins again: its commit index may start lower, its log may not miss anything."""
+        self._seen.pop(node_id, None)
+
+    def saw(self, node_id: str, commit_index: int, log: FrameLog, read_frames: ReadFrames) -> None:
+        """A node's commit index, after a step in which it changed."""
+        before = self._seen.get(node_id, 0)
+        require(commit_index >= before, f"{node_id}: commit index fell from {before} to {commit_index}")
+        require(commit_index <= log.last.index, f"{node_id}: commits {commit_index} behind its log's end")
+        self._seen[node_id] = commit_index
+        if commit_index > self.last.index:
+            self._extend(node_id, max(self.last.index, log.base.index), commit_index, read_frames)
+        self._compare(node_id, log.end_at(commit_index))
+
+    def leads(self, node_id: str, log: FrameLog) -> None:
+        """Leader completeness: who becomes leader has everything that was committed."""
+        if self.last.index > log.base.index:
+            own = log.end_at(self.last.index)
+            require(own == self.last, f"{node_id} leads with {own} where {self.last} is committed")
+
+    def _extend(self, node_id: str, after: int, last: int, read_frames: ReadFrames) -> None:
+        require(after == self.last.index, f"{node_id} commits {last}; {self.last.index + 1}..{after} unseen")
+        for frame in read_frames(after, last):
+            self.frames.append(frame)
+            self._ends[frame.header.last_index] = frame.header.end
+            self.model.apply(frame)
+        require(self.last.index == last, f"{node_id} commits {last}, which is inside a frame")
+
+    def _compare(self, node_id: str, own: LogPoint | None) -> None:
+        if own is None or own.index == 0:
+            return
+        known = self._ends.get(own.index)
+        require(known == own, f"{node_id} committed {own} where {known} was committed before")

@@ -1,0 +1,135 @@
+"""Clients of the simulated cluster: unlike writes, conditions, batches and reads, through any node.
+
+Every command carries a serial that no other has, so the log can be searched for it. A client asks one
+node at a time, waits for the answer, and goes elsewhere after a failure; it never sends a command
+twice. What it was told goes to checkers/clients.py at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from neumann.errors import NeumannError, OutcomeUnknown, Paused, StorageFailed, Unavailable
+from neumann.format import command
+from tests.sim.checkers.clients import Clients, Operation
+from tests.sim.loop import SimLoop
+from tests.sim.net import SimNet
+from tests.sim.trace import Trace
+
+TABLE = "registers"
+JOURNAL = "journal"
+KEY_COUNT = 24
+TIMEOUT_S = 3.0
+THINK_S = 0.02
+AFTER_FAILURE_S = 0.05
+
+_Row = tuple[int, str, str, tuple[object, ...] | None, bytes | None]
+
+_NOT_DONE = (Unavailable, Paused)
+_UNKNOWN = (OutcomeUnknown, StorageFailed)
+
+
+class Client:
+    """One client. Registers are shared by all clients; a journal row is written once, for ever."""
+
+    def __init__(
+        self,
+        loop: SimLoop,
+        name: str,
+        net: SimNet,
+        addresses: list[str],
+        random: Random,
+        checker: Clients,
+        trace: Trace,
+    ) -> None:
+        self._loop = loop
+        self._name = name
+        self._net = net
+        self._addresses = addresses
+        self._random = random
+        self._checker = checker
+        self._trace = trace
+        self._serial = 0
+        self._address = random.choice(addresses)
+        self._revisions: dict[str, int] = {}
+
+    async def run(self, is_over: Callable[[], bool]) -> None:
+        """Send one request after the other until then."""
+        random = self._random
+        while not is_over():
+            is_read = random.random() < 0.3
+            succeeded = await (self._read() if is_read else self._write())
+            if not succeeded:
+                self._address = random.choice(self._addresses)
+                await asyncio.sleep(AFTER_FAILURE_S)
+            await asyncio.sleep(random.expovariate(1 / THINK_S))
+
+    async def _write(self) -> bool:
+        self._serial += 1
+        text = f"write {self._name}/{self._serial} through {self._address}"
+        key = f"k{self._random.randrange(KEY_COUNT)}"
+        operation = self._checker.begin_write(text, self._command(key))
+        try:
+            index, outcome = await self._call("write", [operation.command])
+        except _UNKNOWN as error:
+            return self._failed(operation, error, unknown=True)
+        except _NOT_DONE as error:
+            return self._failed(operation, error, unknown=False)
+        self._note(text, index, outcome)
+        self._checker.end_write(operation, index, outcome)
+        self._revisions[key] = index
+        return True
+
+    def _command(self, key: str) -> bytes:
+        """One of the kinds of writes, with this serial in it."""
+        random, name = self._random, f"{self._name}-{self._serial}"
+        value = command.pack_value([self._name, self._serial, "x" * random.randrange(200)])
+        condition: tuple[object, ...] | None
+        condition = random.choice(((1,), (2, self._revisions.get(key, 0)), (3, value)))
+        match random.randrange(10):
+            case 0 | 1:
+                return command.encode_put(JOURNAL, name, value)
+            case 2 | 3:
+                return command.encode_put(TABLE, key, value, condition)
+            case 4:
+                deletes: _Row = (command.DELETE, TABLE, key, None, None)
+                return command.encode_batch([deletes, (command.PUT, JOURNAL, name, None, value)])
+            case 5:
+                other = f"k{random.randrange(KEY_COUNT)}"
+                rows: list[_Row] = [(command.CHECK, TABLE, key, condition, None)]
+                rows += [(command.PUT, TABLE, row, None, value) for row in (other, key)]
+                return command.encode_batch(rows)
+        return command.encode_put(TABLE, key, value)
+
+    async def _read(self) -> bool:
+        key = f"k{self._random.randrange(KEY_COUNT)}"
+        text = f"read of {key} by {self._name} through {self._address}"
+        operation = self._checker.begin_read(text)
+        try:
+            found = await self._call("get", [TABLE, key, False])
+        except _UNKNOWN + _NOT_DONE as error:
+            self._note(text, type(error).__name__)
+            return False
+        row = (bytes(found[0]), int(found[1])) if found is not None else None
+        self._note(text, row and row[1])
+        self._checker.end_read(operation, (TABLE, key), row)
+        if row is not None:
+            self._revisions[key] = row[1]
+        return True
+
+    async def _call(self, method: str, params: list[object]) -> Any:
+        return await self._net.call(self._address, method, params, TIMEOUT_S)
+
+    def _failed(self, operation: Operation, error: NeumannError, unknown: bool) -> bool:
+        self._note(operation.text, type(error).__name__, error)
+        if unknown:
+            self._checker.end_unknown(operation)
+        else:
+            self._checker.end_refused(operation, str(error))
+        return False
+
+    def _note(self, text: str, *fields: object) -> None:
+        self._trace.note(self._loop.time(), "client", text, *fields)

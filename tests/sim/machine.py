@@ -1,0 +1,131 @@
+"""One computer of the world: its disk, clock and pace outlive the processes that run on it.
+
+A process is one run of a node, with its own doors. A crash kills it and leaves the disk as a power
+failure, or only the death of the process, would leave it.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from neumann.config import Config
+from neumann.env.doors import Env
+from neumann.format.command import row_key
+from neumann.format.names import Paths
+from neumann.runtime.node import Node
+from neumann.runtime.sinks import FutureSink
+from tests.sim.disk import SimCrash, SimDisk
+from tests.sim.doors import EPOCH_NS, Pace, SimClock, SimCommands, SimEntropy, SimJobs, SimLane
+from tests.sim.loop import Process, SimLoop
+from tests.sim.net import Network, SimNet
+
+SHARED_ROOT = "/shared"
+"""Where every machine sees the one shared disk, as a mounted archive."""
+
+
+class Machine:
+    """`node` is what runs on it now, if anything does. `deaths` counts its crashes."""
+
+    def __init__(
+        self, loop: SimLoop, network: Network, random: Random, config: Config, shared: SimDisk
+    ) -> None:
+        self.config = config
+        self.name = config.node.id
+        self.address = config.node.advertise
+        self.paths = Paths(config.node.data_dir)
+        self.pace = Pace()
+        self.clock = SimClock(loop)
+        self.disk = SimDisk(clock_ns=lambda: EPOCH_NS)
+        self.process: Process | None = None
+        self.node: Node | None = None
+        self.starts = 0
+        self.deaths = 0
+        self._loop = loop
+        self._network = network
+        self._random = random
+        self._shared = shared
+        self._net: SimNet | None = None
+        self.disk.make_dirs(self.paths.root)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a process runs on it."""
+        return self.process is not None and self.process.is_alive
+
+    def power_on(self) -> Process:
+        """A fresh process, with nothing in it yet."""
+        assert not self.is_up
+        try:
+            self.disk.check_alive()
+        except SimCrash:
+            self.disk = self.disk.crash(self._random)
+        self.starts += 1
+        self.process = process = self._loop.process(f"{self.name}.{self.starts}")
+        process.at_death(self._died)
+        return process
+
+    async def start(self) -> Node:
+        """Start a node in the process that is on, and listen. ProcessDied if a crash comes first."""
+        process = self.process
+        assert process is not None and self.node is None
+        env = self._env(process)
+        node = await process.call(Node.start(self.config, env, bootstrap=True))
+        assert self._net is not None
+        self.node = node
+        self._network.listen(self.address, process, self._serve, self._net.handler)
+        return node
+
+    async def stop(self) -> None:
+        """An orderly end: SIGTERM."""
+        process, node = self.process, self.node
+        assert process is not None and node is not None
+        await process.call(node.stop())
+        self._network.hang_up(self.address)
+        process.observer = None
+        process.kill()
+        self.disk = self.disk.kill()
+
+    def crash(self, loses_power: bool) -> None:
+        """Kill what runs; without power the disk forgets what was not synced."""
+        assert self.process is not None
+        self.process.kill()
+        self.disk = self.disk.crash(self._random) if loses_power else self.disk.kill()
+
+    def crash_at_operation(self, count: int) -> None:
+        """Lose power at the count-th change of the disk from now on."""
+        self.disk.crash_at = self.disk.operations + count
+
+    def _died(self) -> None:
+        self.node = None
+        self.deaths += 1
+
+    def _env(self, process: Process) -> Env:
+        def random() -> Random:
+            return Random(self._random.getrandbits(64))
+
+        self._net = self._network.door(process, self.name)
+        return Env(
+            clock=self.clock,
+            entropy=SimEntropy(random()),
+            disk=self.disk,
+            net=self._net,
+            jobs=SimJobs(self._loop, self.disk, self.pace, random()),
+            lane=lambda _: SimLane(process, self.pace, random()),
+            run_command=SimCommands(self._loop, self.disk, self._shared, SHARED_ROOT, self.pace, random()),
+        )
+
+    async def _serve(self, method: str, params: tuple[Any, ...]) -> Any:
+        """What server/rpc.py does with a request."""
+        node = self.node
+        assert node is not None
+        sink = FutureSink()
+        match method, params:
+            case "write", (bytes() as command,):
+                node.submit_writes(sink, (0,), (command,))
+                return await sink.future
+            case "get", (str() as table, str() as key, bool() as stale):
+                node.submit_gets(sink, (0,), (row_key(table, key),), stale=stale)
+                found = await sink.future
+                return found if found is not None and found[0] is not None else None
+        return await node.call(method, params)

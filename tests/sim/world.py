@@ -1,0 +1,314 @@
+"""The simulated world: machines that run whole nodes, a network between them, clients, and the rules.
+
+One seed decides everything: delays, faults, what clients do and which unsynced bytes a crash leaves.
+After every step of a node its core is looked at and compared with all the others (checkers/); files
+are compared from time to time and at the end. A broken rule, an error that nobody handled, or a node
+that refuses to start fails the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import NamedTuple, Self
+
+from neumann.config import (
+    Config,
+    NodeConfig,
+    RaftConfig,
+    SecurityConfig,
+    SnapshotConfig,
+    StoreConfig,
+    WalConfig,
+)
+from neumann.config import check as check_config
+from neumann.format import message
+from neumann.format.frame import Frame
+from neumann.format.ids import LogPoint
+from neumann.runtime.member import Member
+from tests.sim.checkers.clients import Clients
+from tests.sim.checkers.committed import Committed
+from tests.sim.checkers.election import ElectionSafety
+from tests.sim.checkers.layout import Layout
+from tests.sim.checkers.log_matching import LogMatching
+from tests.sim.checkers.promises import Promises
+from tests.sim.checkers.replicas import compare_rows
+from tests.sim.checkers.segments import SealedSegments
+from tests.sim.checkers.violation import Violation, require
+from tests.sim.clients import Client
+from tests.sim.disk import SimCrash, SimDisk
+from tests.sim.loop import ProcessDied, SimLoop, current_process
+from tests.sim.machine import SHARED_ROOT, Machine
+from tests.sim.net import Network
+from tests.sim.trace import Trace
+
+FILES_CHECK_S = 0.5
+
+
+def make_config(node_id: str, peers: dict[str, str]) -> Config:
+    """A node's settings: small limits, so that snapshots, seals and installs happen in seconds."""
+    config = Config(
+        node=NodeConfig(
+            id=node_id,
+            data_dir="/data",
+            listen=peers[node_id],
+            admin_listen=f"{node_id}:9090",
+            peers=peers,
+        ),
+        raft=RaftConfig(heartbeat_ms=50, election_timeout_ms=300),
+        wal=WalConfig(segment_bytes_max=48 * 1024, retain_entries=150),
+        snapshot=SnapshotConfig(
+            interval_entries=120, publish_interval_s=1.0, keep_newest=2, keep_age_min_s=5
+        ),
+        store=StoreConfig(cache_bytes_max=64 * 1024, block_bytes=1024, disk_free_bytes_min=0),
+        security=SecurityConfig(insecure=True),
+    )
+    check_config(config)
+    return config
+
+
+class _TraceHandler(logging.Handler):
+    """Puts what the nodes log into the trace."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.INFO)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        process = current_process()
+        where = process.name if process is not None else "-"
+        self._world.note("log", where, record.levelname, record.getMessage())
+
+
+class _Seen(NamedTuple):
+    """What was last seen of a node; it is looked at closely only when something changed."""
+
+    role: str
+    term: int
+    leader: str
+    commit_index: int
+    last: LogPoint
+    member: Member
+
+
+class World:
+    """Machines n1..nN. Use it as a context manager inside of which `loop.run` is called."""
+
+    def __init__(self, seed: str, node_count: int = 3, keep_trace: bool = False) -> None:
+        self.seed = seed
+        self.loop = SimLoop()
+        self.trace = Trace(keep_trace)
+        self.network = Network(self.loop, self.random("network"), self.trace)
+        self.shared = SimDisk()
+        self.shared.make_dirs(SHARED_ROOT)
+        peers = {f"n{i}": f"n{i}:7878" for i in range(1, node_count + 1)}
+        self.machines = [
+            Machine(self.loop, self.network, self.random(name), make_config(name, peers), self.shared)
+            for name in peers
+        ]
+        self.election = ElectionSafety()
+        self.promises = Promises()
+        self.network.sniffers.append(self._hear)
+        self.log_matching = LogMatching()
+        self.committed = Committed()
+        self.clients = Clients(self.committed)
+        self.segments = SealedSegments()
+        self.layout = Layout()
+        self.counts: Counter[str] = Counter()
+        self._seen: dict[str, _Seen] = {}
+        self._logger = logging.getLogger("neumann")
+        self._handler = _TraceHandler(self)
+
+    def __enter__(self) -> Self:
+        self._logger.addHandler(self._handler)
+        self._logger.setLevel(logging.INFO)
+        self._logger.propagate = False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.loop.close()
+        self._logger.removeHandler(self._handler)
+        self._logger.setLevel(logging.NOTSET)
+        self._logger.propagate = True
+
+    def random(self, purpose: str) -> Random:
+        """An own stream of numbers for each purpose, so that one more draw here changes nothing there."""
+        return Random(f"{self.seed}/{purpose}")
+
+    def note(self, kind: str, *fields: object) -> None:
+        """An event of the world itself, into the trace."""
+        self.counts[kind] += 1
+        self.trace.note(self.loop.time(), kind, *fields)
+
+    # --- machines --------------------------------------------------------------------------------
+
+    async def start(self, machine: Machine, crash_at: int | None = None) -> bool:
+        """Start a node there; False if it crashed on the way, at the latest at that change of its disk.
+
+        A refusal to start fails the run.
+        """
+        self.note("start", machine.name)
+        process = machine.power_on()
+        if crash_at is not None:
+            machine.crash_at_operation(crash_at)
+        self._seen.pop(machine.name, None)
+        process.observer = lambda: self._observe(machine)
+        try:
+            await machine.start()
+        except ProcessDied:
+            return False
+        self.note("started", machine.name)
+        return True
+
+    async def start_until_up(self, machine: Machine) -> None:
+        """Start it again as long as it crashes on the way."""
+        while not machine.is_up:
+            await self.start(machine)
+
+    def crash(self, machine: Machine, loses_power: bool = True) -> None:
+        """Kill a machine, or only its process, now."""
+        self.note("crash", machine.name, loses_power)
+        machine.crash(loses_power)
+
+    async def stop(self, machine: Machine) -> None:
+        """An orderly stop."""
+        self.note("stop", machine.name)
+        await machine.stop()
+
+    # --- watching --------------------------------------------------------------------------------
+
+    def _observe(self, machine: Machine) -> None:
+        """After each callback of that machine's process."""
+        try:
+            machine.disk.check_alive()
+        except SimCrash:
+            self.note("power loss", machine.name)
+            assert machine.process is not None
+            machine.process.kill()
+            return
+        node = machine.node
+        if node is None:
+            return
+        if node.failed.done():
+            raise node.failed.result()
+        member = node.member
+        if member is None:
+            return
+        raft = member.raft
+        seen = _Seen(raft.role, raft.term, raft.leader, raft.commit_index, raft.last, member)
+        if seen != self._seen.get(machine.name):
+            before, self._seen[machine.name] = self._seen.get(machine.name), seen
+            self._check(machine.name, member, before)
+
+    def _check(self, name: str, member: Member, before: _Seen | None) -> None:
+        raft = member.raft
+        if before is None or before.member is not member:
+            self.committed.started(name)
+            self.election.started(name)
+            self.promises.started(name, raft.term, raft.log)
+            if before is not None:
+                self.note("installed", name, raft.last.index)
+        elif raft.log.base.index < before.last.index and raft.log.end_at(before.last.index) != before.last:
+            self.promises.truncated(name, raft.log)
+            self.note("truncated", name, before.last.index, raft.last.index)
+        self.election.saw(name, raft.term, raft.leader)
+        self.log_matching.saw(name, raft.log)
+        self.committed.saw(name, raft.commit_index, raft.log, lambda a, b: _read(member, a, b))
+        if raft.role == "leader":
+            self.committed.leads(name, raft.log)
+        self.note("raft", name, raft.role, raft.term, raft.leader, raft.commit_index, *raft.last)
+
+    def _hear(self, source: str, target: str, answer: bytes) -> None:
+        self.promises.answered(source, target, message.decode(answer).message)
+
+    def check_files(self, full: bool = False) -> None:
+        """R4 and R5 on every machine that serves; `full` reads again what was read before."""
+        for machine in self.machines:
+            member = self.member(machine)
+            if member is not None:
+                index = member.raft.commit_index
+                self.segments.look(machine.name, machine.disk, machine.paths.wal, index, full)
+                self.layout.look(machine.name, machine.disk, machine.paths.store, full)
+
+    async def watch_files(self) -> None:
+        """Check files again and again."""
+        while True:
+            await asyncio.sleep(FILES_CHECK_S)
+            self.check_files()
+
+    def member(self, machine: Machine) -> Member | None:
+        """The running member there."""
+        return machine.node.member if machine.node is not None else None
+
+    def leader(self) -> Member | None:
+        """The member that leads the highest term, if it can take writes."""
+        leading = [m for m in map(self.member, self.machines) if m is not None and m.leads]
+        return max(leading, key=lambda m: m.raft.term, default=None)
+
+    # --- waiting ---------------------------------------------------------------------------------
+
+    async def until(self, holds: Callable[[], bool], limit_s: float, what: str) -> None:
+        """Wait for something; Violation if it does not happen in time."""
+        deadline_s = self.loop.time() + limit_s
+        while not holds():
+            if self.loop.time() >= deadline_s:
+                raise Violation(f"not within {limit_s:g} s: {what}; {self.describe()}")
+            await asyncio.sleep(0.01)
+
+    def is_formed(self) -> bool:
+        """Every machine is a voter, and one leads."""
+        leader = self.leader()
+        return leader is not None and len(leader.raft.configuration.voters) == len(self.machines)
+
+    def is_converged(self) -> bool:
+        """Every machine has applied everything that is committed, and one leads."""
+        last = self.committed.last.index
+        members = [self.member(machine) for machine in self.machines]
+        return self.leader() is not None and all(
+            m is not None and m.raft.commit_index == last == m.applier.applied_index for m in members
+        )
+
+    def describe(self) -> str:
+        """Where everybody is, for a person."""
+        said = []
+        for machine in self.machines:
+            member, node = self.member(machine), machine.node
+            if member is not None:
+                raft = member.raft
+                said.append(
+                    f"{machine.name} {raft.role} term {raft.term} leader {raft.leader or '-'} last"
+                    f" {raft.last.index} commit {raft.commit_index} applied {member.applier.applied_index}"
+                )
+            else:
+                said.append(f"{machine.name} {node.serving()[1] if node is not None else 'down'}")
+        return "; ".join(said)
+
+    # --- clients ---------------------------------------------------------------------------------
+
+    def client(self, number: int) -> Client:
+        """A client outside of all machines."""
+        name = f"c{number}"
+        addresses = [machine.address for machine in self.machines]
+        net = self.network.door(None, name)
+        return Client(self.loop, name, net, addresses, self.random(name), self.clients, self.trace)
+
+    def finish_checks(self) -> None:
+        """When everybody has converged: replicas equal the model, files are equal, nothing was lost."""
+        require(self.is_converged(), f"not converged; {self.describe()}")
+        for machine in self.machines:
+            member = self.member(machine)
+            assert member is not None
+            compare_rows(machine.name, member.store.view(), self.committed.model)
+        self.check_files(full=True)
+        self.clients.finish()
+
+
+def _read(member: Member, after: int, last: int) -> Sequence[Frame]:
+    frames: list[Frame] = []
+    while after < last:
+        frames += member.wal.read_frames(after, last)
+        after = frames[-1].header.last_index
+    return frames
