@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 
 from tests.procedures.cluster import must
 from tests.procedures.drill.stage import Backup, Row, Stage, Wrong
+
+_WRITES_BEFORE_S = 0.5
 
 
 def make(stage: Stage) -> Backup:
     """Ask any node for a snapshot and copy what is published to the backup host."""
     node = stage.follower()
     with stage.users.trickle():
+        time.sleep(_WRITES_BEFORE_S)
         answer = must(["curl", "-sS", "--fail-with-body", "-X", "POST", f"{node.admin_url}/admin/snapshot"])
         index = int(json.loads(answer)["index"])
         seen = must(["sh", "-c", f"curl -s {node.admin_url}/metrics | grep snapshot"])
