@@ -104,12 +104,18 @@ def _aside_moves(disk: Disk, paths: Paths, now_ns: int) -> tuple[str, tuple[tupl
     present = [part for part in (names.RAFT, names.STORE) if disk.exists(f"{paths.root}/{part}")]
     if not present:
         return "", ()
+    aside_id = new_aside_id(disk, paths, now_ns)
+    return aside_id, tuple((part, f"{names.ASIDE}/{aside_id}/{part}") for part in present)
+
+
+def new_aside_id(disk: Disk, paths: Paths, now_ns: int) -> str:
+    """`<utc>`, a name in aside/ that is not taken."""
     stem = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H%M%SZ")
     aside_id, number = stem, 1
     while disk.exists(f"{paths.aside}/{aside_id}"):
         number += 1
         aside_id = f"{stem}-{number}"
-    return aside_id, tuple((part, f"{names.ASIDE}/{aside_id}/{part}") for part in present)
+    return aside_id
 
 
 def tree_bytes(disk: Disk, path: str, seen: set[int] | None = None) -> int:

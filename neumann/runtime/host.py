@@ -158,7 +158,8 @@ class Host:
     async def _run(self) -> None:
         """Open the member. State that somebody put here keeps the node up, serving nothing."""
         try:
-            opened = await self.lane.run(lambda: open_member(self.env.disk, self.paths, self.config))
+            now_ns = self.env.clock.wall_ns()
+            opened = await self.lane.run(lambda: open_member(self.env.disk, self.paths, self.config, now_ns))
         except (RefusedByState, NotFound) as error:
             self.decision = Decision(Action.WAIT, error.message, error.remedy)
             log.error("%s", error)

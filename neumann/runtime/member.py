@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Hashable
-from typing import Any
 
 from neumann.config import Config
 from neumann.env import Env
@@ -51,6 +50,7 @@ from neumann.runtime.peers import Peers
 from neumann.runtime.proposer import Proposer
 from neumann.runtime.reader import Reader
 from neumann.runtime.snapshots import Snapshots
+from neumann.runtime.space import SpaceWatch
 from neumann.snapshot import prune
 from neumann.store.checkpoint import Checkpointer
 from neumann.wal import Synced
@@ -59,7 +59,6 @@ from neumann.wal.retention import retain
 log = logging.getLogger(__name__)
 
 TICK_MS = 10
-_SPACE_LOOK_S = 1.0
 
 
 class Member:
@@ -85,8 +84,6 @@ class Member:
         self.wal = opened.wal
         self.store = opened.store
         self.manifest = opened.manifest
-        self.free_bytes = env.disk.free_bytes(paths.root)
-        self.writes_refused: NeumannError | None = None
         self._on_change = on_change
         self._on_need_snapshot = on_need_snapshot
         self._vote_file = opened.vote_file
@@ -95,17 +92,18 @@ class Member:
         self._io_lane = env.lane("io")
         self._read_lane = env.lane("read")
         self._mark_lane = env.lane("mark")
-        self._vote_staged: tuple[int, str] | None = None
-        self._after_sync: list[tuple[str, Message]] = []
+        self.space = SpaceWatch(env, paths.root, config.store.disk_free_bytes_min, self._io_lane, on_change)
         self._pumping = False
         self._was_leader = False
         self._leader_seen = ""
         self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
-        self._space_timer: asyncio.TimerHandle | None = None
-        self._build(opened)
+        self._join_consensus(opened)
+        self._join_state(opened)
+        self._join_snapshots(opened)
 
-    def _build(self, opened: Opened) -> None:
+    def _join_consensus(self, opened: Opened) -> None:
+        """Core, log, peers: how entries come to be committed."""
         env, config = self.env, self.config
         self.raft = Raft(
             RaftConfig(
@@ -130,6 +128,35 @@ class Member:
             pump=self.pump,
         )
         self.proposer.log_time_at_least(opened.last_time_ns)
+        self.peers = Peers(
+            self.identity,
+            self.raft,
+            self.wal,
+            env.net,
+            self._read_lane,
+            env.clock,
+            self.metrics,
+            own_status=self._status,
+            step=self._step,
+        )
+        self.marks = MarkKeeper(self._mark_file, opened.mark, self._mark_lane, self.fail)
+        self.durability = Durability(
+            self._lane,
+            self.wal,
+            opened.vote,
+            self._vote_file,
+            self.marks,
+            env.clock,
+            self.metrics,
+            send=self.peers.send,
+            on_durable=self._durable,
+            on_full=self._disk_full,
+            on_failure=self.fail,
+        )
+
+    def _join_state(self, opened: Opened) -> None:
+        """Machine and store: what committed entries do, and what reads see."""
+        env = self.env
         self.lag = opened.lag
         self.archived_time_ns = 0
         self.applier = Applier(
@@ -156,7 +183,10 @@ class Member:
             lambda: self.applier.applied_index,
             self.pump,
         )
-        self.marks = MarkKeeper(self._mark_file, opened.mark, self._mark_lane, self.fail)
+
+    def _join_snapshots(self, opened: Opened) -> None:
+        """Snapshots, and what a leader does unasked."""
+        env, config = self.env, self.config
         self.checkpointer = Checkpointer(
             env.disk,
             env.jobs,
@@ -176,36 +206,12 @@ class Member:
             self.metrics,
             opened.manifest,
             opened.manifest_digest,
-            keep=self._prune_policy,
+            keep=lambda: _prune_policy(config),
             on_done=self._snapshot_done,
             on_diverged=self._diverged,
             on_failure=self.fail,
         )
         self.snapshots.published_index = opened.published_index
-        self.peers = Peers(
-            self.identity,
-            self.raft,
-            self.wal,
-            env.net,
-            self._read_lane,
-            env.clock,
-            self.metrics,
-            own_status=self._status,
-            step=self._step,
-        )
-        self.durability = Durability(
-            self._lane,
-            self.wal,
-            opened.vote,
-            self._vote_file,
-            self.marks,
-            env.clock,
-            self.metrics,
-            send=self.peers.send,
-            on_durable=self._durable,
-            on_full=self._disk_full,
-            on_failure=self.fail,
-        )
         self.duties = Duties(
             config,
             env.clock,
@@ -226,7 +232,7 @@ class Member:
         await self.checkpointer.start()
         self.snapshots.durable(self.wal.last.index)
         self._tick()
-        self._look_at_space()
+        self.space.start()
 
     async def hand_over(self) -> None:
         """A leader lets the voter that has most of the log take over, for an election timeout."""
@@ -271,9 +277,9 @@ class Member:
 
     def _halt(self, error: NeumannError) -> None:
         self._stopped = True
-        for timer in (self._timer, self._space_timer):
-            if timer is not None:
-                timer.cancel()
+        self.space.stop()
+        if self._timer is not None:
+            self._timer.cancel()
         self.applier.stop()
         self.proposer.lost_leadership(error)
         self.reader.fail_all(error)
@@ -311,7 +317,7 @@ class Member:
 
     def _disk_full(self, error: DiskFull) -> None:
         """A leader steps down: it created frames that it can't write (R15)."""
-        self.writes_refused = error
+        self.space.refusal = error
         if self.raft.role == "leader":
             log.error("%s", error)
             self.raft.step_down("its disk is full")
@@ -430,7 +436,7 @@ class Member:
         if pause is not None:
             text = f"writes are paused by {pause.owner}: {pause.reason or 'no reason given'}"
             return Paused(text, remedy="neumann-admin resume-writes", detail={"until_ns": pause.until_ns})
-        return self.writes_refused
+        return self.space.refusal
 
     def on_request(self, payload: bytes, reply: Callable[[bytes], None]) -> None:
         """A peer's message, from the network."""
@@ -447,7 +453,7 @@ class Member:
         return Status(
             self.durability.vote.start_number,
             self.env.clock.wall_ns(),
-            self.free_bytes,
+            self.space.free_bytes,
             FEATURE_LEVEL,
             index,
             digest,
@@ -461,32 +467,10 @@ class Member:
     def _archiving_wanted(self) -> bool:
         return self.applier.state.archiving.on
 
-    def _prune_policy(self) -> prune.Policy:
-        own = self.config.snapshot
-        return prune.Policy(own.keep_newest, own.keep_hourly_days, own.keep_age_min_s)
 
-    def _note_space(self, free_bytes: int) -> None:
-        """Refuse client writes before the disk is full (design section 5, Space)."""
-        self.free_bytes = free_bytes
-        least = self.config.store.disk_free_bytes_min
-        self.writes_refused = None
-        if free_bytes < least:
-            text = f"{free_bytes} bytes are free under {self.paths.root}, and {least} are kept free"
-            self.writes_refused = DiskFull(text, remedy="make room; writes go on by themselves")
-        self._on_change()
-
-    def _look_at_space(self) -> None:
-        if self._stopped:
-            return
-        self._space_timer = asyncio.get_running_loop().call_later(_SPACE_LOOK_S, self._look_at_space)
-
-        def done(free: Any, error: BaseException | None) -> None:
-            if error is not None:
-                self.fail(error)
-            else:
-                self._note_space(free)
-
-        self._io_lane.submit(lambda: self.env.disk.free_bytes(self.paths.root), done)
+def _prune_policy(config: Config) -> prune.Policy:
+    own = config.snapshot
+    return prune.Policy(own.keep_newest, own.keep_hourly_days, own.keep_age_min_s)
 
 
 class _Jitter:

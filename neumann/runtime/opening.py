@@ -22,6 +22,7 @@ from neumann.format.manifest import Manifest, layout_digest
 from neumann.format.names import Paths
 from neumann.format.state import Identity, SyncMark, Vote
 from neumann.raft import FrameLog, Restored
+from neumann.recovery import swap
 from neumann.runtime.lag import LagSamples
 from neumann.snapshot import publish
 from neumann.store.manifests import load_newest, write_manifest
@@ -50,7 +51,7 @@ class Opened(NamedTuple):
     published_index: int
 
 
-def open_member(disk: Disk, paths: Paths, config: Config) -> Opened:
+def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened:
     """Open a data directory that has a vote. Corrupt, RefusedByState: it stays as it is."""
     identity = state.decode_identity(_needed(disk, paths.identity), paths.identity)
     if identity.node_id != config.node.id:
@@ -68,7 +69,7 @@ def open_member(disk: Disk, paths: Paths, config: Config) -> Opened:
     remove_temporaries(disk, paths.store)
     manifest = _newest_manifest(disk, paths)
     _check_lineage(identity, manifest, mark, paths)
-    wal, headers = _open_log(disk, paths, config, identity, manifest, mark)
+    wal, headers = _open_log(disk, paths, config, identity, manifest, mark, now_ns)
     store = Store.open(disk, paths.store, manifest, config.store.cache_bytes_max)
     published = publish.newest_complete(disk, paths.snapshots)
     return Opened(
@@ -139,7 +140,13 @@ _PUT_THERE = (
 
 
 def _open_log(
-    disk: Disk, paths: Paths, config: Config, identity: Identity, manifest: Manifest, mark: SyncMark
+    disk: Disk,
+    paths: Paths,
+    config: Config,
+    identity: Identity,
+    manifest: Manifest,
+    mark: SyncMark,
+    now_ns: int,
 ) -> tuple[Log, list[FrameHeader]]:
     point = manifest.point
     wal, recovery = Log.recover(
@@ -150,7 +157,7 @@ def _open_log(
         mark,
         point,
         config.wal.segment_bytes_max,
-        paths.aside,
+        f"{paths.aside}/{swap.new_aside_id(disk, paths, now_ns)}",
     )
     if recovery.cut is not None:
         log.warning("cut a torn batch off the log: %s", recovery.cut)

@@ -77,7 +77,7 @@ def members(member: Member) -> list[dict[str, Any]]:
         progress = raft.progress.get(m.node_id)
         state = member.peers.states.get(m.node_id)
         match = raft.durable_index if m.node_id == own else progress.match_index if progress else None
-        free = member.free_bytes if m.node_id == own else state.status.free_bytes if state else None
+        free = member.space.free_bytes if m.node_id == own else state.status.free_bytes if state else None
         heard = 0.0 if m.node_id == own else (now - state.heard_ns) / 1e9 if state else None
         lines.append(
             {
