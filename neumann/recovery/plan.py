@@ -224,7 +224,8 @@ def _on_line(starts: Sequence[Start], line: list[Stretch]) -> list[Start]:
 def _is_before(start: Start, stop: Stop) -> bool:
     if stop.position is not None:
         return start.position <= stop.position
-    return stop.time_ns is None or start.manifest.time_ns <= stop.time_ns
+    began_ns = start.manifest.time_ns or start.manifest.history.records[0].time_ns
+    return stop.time_ns is None or began_ns <= stop.time_ns
 
 
 def _stop(catalog: Catalog, line: list[Stretch], target: Target) -> Stop:
