@@ -70,7 +70,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(NeumannError.exit_code)
     except OSError as error:
-        _end(StorageFailed(f"{error.filename or 'this machine'}: {error.strerror}"))
+        _end(StorageFailed(f"{error.filename or 'this machine'}: {error.strerror or error}"))
 
 
 def _end(error: NeumannError) -> None:

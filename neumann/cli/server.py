@@ -23,7 +23,7 @@ from neumann import __version__
 from neumann.cli import logs, settings
 from neumann.config import Config, split_address
 from neumann.env import real_env
-from neumann.errors import BadInput, ConfigError, InUse, NeumannError
+from neumann.errors import BadInput, ConfigError, InUse, NeumannError, StorageFailed
 from neumann.format.names import Paths
 from neumann.runtime import startup
 from neumann.runtime.formation import Formation
@@ -47,8 +47,14 @@ def main() -> None:
             else _serve(config, arguments.bootstrap)
         )
     except NeumannError as error:
-        sys.stderr.write(f"neumann: {error}\n")
-        sys.exit(error.exit_code)
+        _end(error)
+    except OSError as error:
+        _end(StorageFailed(f"{error.filename or 'this machine'}: {error.strerror or error}"))
+
+
+def _end(error: NeumannError) -> NoReturn:
+    sys.stderr.write(f"neumann: {error}\n")
+    sys.exit(error.exit_code)
 
 
 class _Parser(argparse.ArgumentParser):

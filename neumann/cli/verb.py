@@ -20,7 +20,7 @@ import click
 from neumann.cli import output, settings
 from neumann.cli.http import Endpoint
 from neumann.config import Config, split_address
-from neumann.errors import ConfigError
+from neumann.errors import BadInput, ConfigError
 
 DEFAULT_TIMEOUT_S = 60.0
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
@@ -80,8 +80,11 @@ class Call:
 
     def confirm(self, question: str, yes: bool) -> None:
         """Ask a person before something that is hard to undo; --yes answers. click.Abort for a no."""
-        if not yes:
-            click.confirm(question, abort=True, err=True)
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise BadInput(f"nobody is here to answer: {question}", remedy="say --yes")
+        click.confirm(question, abort=True, err=True)
 
 
 def _read_token(path: str) -> str:
@@ -107,8 +110,8 @@ _COMMON: tuple[Callable[[Any], Any], ...] = (
 )
 
 
-def verb(*names: str) -> Callable[[Callable[..., None]], list[click.Command]]:
-    """Make a function of (Call, own options) the commands of these names, with the common options."""
+def verb(name: str, *aliases: str) -> Callable[[Callable[..., None]], list[click.Command]]:
+    """Make a function of (Call, own options) a command, with the common options, under one or more names."""
 
     def make(function: Callable[..., None]) -> list[click.Command]:
         @functools.wraps(function)
@@ -126,6 +129,10 @@ def verb(*names: str) -> Callable[[Callable[..., None]], list[click.Command]]:
 
         for option in reversed(_COMMON):
             run = option(run)
-        return [click.command(name)(run) for name in names]
+        command = click.command(name)(run)
+        others = [
+            click.Command(alias, callback=run, params=command.params, help=command.help) for alias in aliases
+        ]
+        return [command, *others]
 
     return make

@@ -1,0 +1,357 @@
+"""The verbs that work on files: what they read, what they refuse, and what they change."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Admin, Server, run_admin
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that took ten rows, two snapshots and a restore point, archived them and stopped."""
+    root = tmp_path_factory.mktemp("stopped")
+    server = Server(root)
+    server.start("--bootstrap")
+    with pytest.MonkeyPatch.context() as patch:
+        environ = {"NEUMANN_ADMIN": server.url}
+        for number in range(10):
+            assert run_admin(("put", "t", f"k{number}", number), environ, patch).code == 0
+            if number == 4:
+                assert run_admin(("restore-point", "half"), environ, patch).code == 0
+            if number in (2, 6):
+                assert run_admin(("snapshot",), environ, patch).code == 0
+        assert run_admin(("archive-flush",), environ, patch).code == 0
+    assert server.stop() == 0
+    yield server
+
+
+@pytest.fixture
+def data(stopped: Server, tmp_path: Path) -> Path:
+    """A copy of its data directory, hard links kept apart."""
+    return Path(shutil.copytree(stopped.data_dir, tmp_path / "data", symlinks=True))
+
+
+@pytest.fixture
+def archive(stopped: Server, tmp_path: Path) -> Path:
+    """A copy of its archive."""
+    return Path(shutil.copytree(stopped.archive, tmp_path / "archive"))
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """Every file below a directory."""
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*.*")}
+
+
+def flip(path: Path, offset: int) -> None:
+    """Damage one bit."""
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 1
+    path.write_bytes(content)
+
+
+def find(data: Path, pattern: str) -> Path:
+    """The first file of that pattern, by name."""
+    return sorted(data.glob(pattern))[0]
+
+
+# --- verify-checksums ---------------------------------------------------------------------------------
+
+
+def test_sound_files_verify(admin: Admin, data: Path) -> None:
+    ended = admin("verify-checksums", "--data-dir", data, "--format", "json")
+    assert ended.code == 0
+    report = ended.json
+    assert report["damage"] == []
+    assert report["scope"]["state"]["files"] == 3
+    assert report["scope"]["log"]["files"] == len(list((data / "raft/wal").glob("*.wal")))
+    assert report["scope"]["log"]["entries"] > 10
+    assert report["scope"]["snapshots"]["files"] >= 2
+
+
+@pytest.mark.parametrize(
+    ("pattern", "offset"),
+    [
+        ("raft/identity", 20),
+        ("raft/vote", 20),
+        ("raft/vote", 4096 + 20),
+        ("raft/sync-mark", 4096 + 20),
+        ("raft/wal/*.wal", 30),
+        ("raft/wal/*.wal", 90),
+        ("raft/wal/*.wal", 200),
+        ("store/*.manifest", 30),
+        ("store/*.table", 30),
+        ("raft/snapshots/*-*/manifest", 30),
+        ("raft/snapshots/*-*/*.table", 30),
+    ],
+)
+def test_one_flipped_bit_is_found(admin: Admin, data: Path, pattern: str, offset: int) -> None:
+    path = find(data, pattern)
+    flip(path, offset)
+    before = files(data)
+    ended = admin("verify-checksums", "--data-dir", data, "--format", "json")
+    assert ended.code == 5
+    named = {damage["path"] for damage in ended.json["damage"]}
+    assert named & {str(path), str(path.parent)}
+    assert all(damage["remedy"] for damage in ended.json["damage"])
+    assert "DAMAGE" in admin("verify-checksums", "--data-dir", data).out
+    assert files(data) == before
+
+
+def test_damage_in_the_log_names_offset_and_entries(admin: Admin, data: Path) -> None:
+    path = find(data, "raft/wal/*.wal")
+    flip(path, path.stat().st_size - 1)
+    damage = admin("verify-checksums", "--data-dir", data, "--format", "json").json["damage"]
+    assert damage[0]["path"] == str(path)
+    assert damage[0]["offset"] > 64
+    assert damage[0]["first_index"] > 1
+
+
+def test_missing_and_short_files_are_found(admin: Admin, data: Path) -> None:
+    segments = sorted((data / "raft/wal").glob("*.wal"))
+    segments[1].unlink()
+    damage = admin("verify-checksums", "--data-dir", data, "--format", "json").json["damage"]
+    assert [one["path"] for one in damage] == [str(segments[2])]
+    assert "continues entry" in damage[0]["message"]
+    segments[2].write_bytes(segments[2].read_bytes()[:-10])
+    assert admin("verify-checksums", "--data-dir", data).code == 5
+
+
+def test_a_log_that_ends_below_the_sync_mark_is_damage(admin: Admin, data: Path) -> None:
+    """The open segment just missing looks like a shorter log, which no checksum tells."""
+    sorted((data / "raft/wal").glob("*.wal"))[-1].unlink()
+    ended = admin("verify-checksums", "--data-dir", data)
+    assert ended.code == 5
+    assert "the sync mark says" in ended.out
+
+
+def test_a_table_that_is_missing(admin: Admin, data: Path) -> None:
+    find(data, "store/*.table").unlink()
+    ended = admin("verify-checksums", "--data-dir", data)
+    assert ended.code == 5
+    assert "is missing" in ended.out
+
+
+def test_a_snapshot_somewhere_else(admin: Admin, data: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree((data / "raft/snapshots/latest").resolve(), tmp_path / "copy"))
+    assert admin("verify-checksums", "--snapshot", copy).code == 0
+    flip(find(copy, "*.table"), 30)
+    assert admin("verify-checksums", "--snapshot", copy).code == 5
+    assert admin("verify-checksums", "--snapshot", tmp_path / "nowhere").code == 10
+
+
+def test_a_directory_without_state(admin: Admin, tmp_path: Path) -> None:
+    assert admin("verify-checksums", "--data-dir", tmp_path).code == 10
+    assert admin("verify-checksums", "--data-dir", tmp_path / "nowhere").code == 10
+
+
+# --- inspect ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kind"),
+    [
+        ("raft/identity", "identity"),
+        ("raft/vote", "vote"),
+        ("raft/sync-mark", "sync mark"),
+        ("raft/wal/*.wal", "segment"),
+        ("store/*.manifest", "manifest"),
+        ("store/*.table", "table"),
+        ("raft/snapshots/latest/manifest", "manifest"),
+    ],
+)
+def test_every_kind_of_file_can_be_looked_into(admin: Admin, data: Path, pattern: str, kind: str) -> None:
+    path = find(data, pattern)
+    told = admin("inspect", path, "--entries", "--format", "json")
+    assert told.code == 0
+    assert told.json["kind"] == kind
+    assert admin("inspect", path).out.startswith(kind + "\n")
+
+
+def test_history_files_can_be_looked_into(admin: Admin, archive: Path) -> None:
+    assert admin("inspect", find(archive, "*.history"), "--format", "json").json["kind"] == "history"
+
+
+def test_entries_of_a_segment(admin: Admin, data: Path) -> None:
+    path = find(data, "raft/wal/*.wal")
+    items = admin("inspect", path, "--entries", "--format", "json").json["items"]
+    put = next(item for item in items if item["op"] == "put")
+    assert (put["table"], put["key"], put["value_bytes"]) == ("t", "k0", 1)
+    assert [item["index"] for item in items] == list(range(1, len(items) + 1))
+    assert len(admin("inspect", path, "--limit", "2", "--format", "json").json["items"]) == 2
+
+
+def test_rows_of_a_table(admin: Admin, data: Path) -> None:
+    items = admin("inspect", find(data, "store/*.table"), "--entries", "--format", "json").json["items"]
+    assert {(item["table"], item["value_bytes"]) for item in items} == {("t", 1)}
+
+
+def test_damage_ends_an_inspection(admin: Admin, data: Path) -> None:
+    path = find(data, "raft/wal/*.wal")
+    flip(path, 200)
+    assert admin("inspect", path).code == 5
+
+
+def test_what_is_no_file_of_ours(admin: Admin, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("hello")
+    assert admin("inspect", tmp_path / "x").code == 2
+    assert admin("inspect", tmp_path / "y").code == 10
+    (tmp_path / "empty").write_bytes(b"")
+    assert admin("inspect", tmp_path / "empty").code == 2
+
+
+# --- wal-list -----------------------------------------------------------------------------------------
+
+
+def test_wal_list_names_a_gap(admin: Admin, archive: Path) -> None:
+    whole = admin("wal-list", "--wal-dir", archive, "--format", "json").json
+    assert (len(whole["windows"]), whole["wrong"]) == (1, [])
+    sorted(archive.glob("*.wal"))[1].unlink()
+    holed = admin("wal-list", "--wal-dir", archive, "--format", "json").json
+    assert len(holed["windows"]) == 2
+    assert "missing from the archive" in holed["wrong"][0]
+    assert "WRONG" in admin("wal-list", "--wal-dir", archive).out
+
+
+def test_wal_list_of_a_repository(admin: Admin, archive: Path, tmp_path: Path) -> None:
+    archive.rename(tmp_path / "wal")
+    assert admin("wal-list", "--repo", tmp_path).code == 0
+    assert admin("wal-list", "--repo", tmp_path / "nowhere").code == 10
+
+
+# --- wal-replay, init-cluster, rejoin -----------------------------------------------------------------
+
+
+def replay(admin: Admin, archive: Path, target: Path, *words: object) -> object:
+    """A restore into a directory; what it says as JSON."""
+    ended = admin(
+        "wal-replay",
+        "--wal-dir",
+        archive,
+        "--data-dir",
+        target,
+        "--node-id",
+        "n1",
+        *words,
+        "--format",
+        "json",
+    )
+    assert ended.code == 0, ended.err
+    return ended.json
+
+
+def test_a_restore_to_a_point_and_again(admin: Admin, archive: Path, tmp_path: Path) -> None:
+    target = tmp_path / "restored"
+    words = ("wal-replay", "--wal-dir", archive, "--until-name", "half")
+    place = ("--data-dir", target, "--node-id", "n1")
+    plan = admin(*words, "--dry-run")
+    assert plan.code == 0
+    assert plan.out.splitlines()[0].startswith("snapshot ")
+    assert not target.exists()
+    done = admin(*words, *place, "--format", "json").json["restored"]
+    assert (done["rows"], done["already"], done["aside"]) == (5, False, "")
+    assert admin("verify-checksums", "--data-dir", target).code == 0
+    again = admin(*words, *place)
+    assert again.out.startswith("already restored")
+    assert admin("aside-list", "--data-dir", target).out == "nothing is set aside\n"
+
+
+def test_a_restore_sets_aside_what_was_there(admin: Admin, archive: Path, data: Path) -> None:
+    before = files(data / "raft")
+    done = admin(
+        "wal-replay",
+        "--wal-dir",
+        archive,
+        "--data-dir",
+        data,
+        "--until",
+        "latest",
+        "--yes",
+        "--format",
+        "json",
+    ).json["restored"]
+    assert done["rows"] == 10
+    listed = admin("aside-list", "--data-dir", data, "--format", "json").json["aside"]
+    assert [one["id"] for one in listed] == [done["aside"]]
+    assert files(Path(listed[0]["path"]) / "raft") == before
+
+
+@pytest.mark.parametrize(
+    ("until", "code"), [("2124-01-15T10:30:00Z", 3), ("2024-01-15T10:30:00Z", 3), ("2024-01-15T10:30:00", 2)]
+)
+def test_targets_that_are_not_in_the_archive(
+    admin: Admin, archive: Path, tmp_path: Path, until: str, code: int
+) -> None:
+    target = tmp_path / "restored"
+    words = ("wal-replay", "--wal-dir", archive, "--until", until, "--data-dir", target, "--node-id", "n1")
+    for flags in ((), ("--dry-run",)):
+        ended = admin(*words, *flags)
+        assert ended.code == code, ended.out
+        assert ended.err.count("\n") == 1
+        assert not target.exists()
+
+
+def test_a_gap_and_damage_are_told_apart(admin: Admin, archive: Path, tmp_path: Path) -> None:
+    words = ("wal-replay", "--wal-dir", archive, "--until", "latest", "--dry-run")
+    second = sorted(archive.glob("*.wal"))[1]
+    content = second.read_bytes()
+    second.unlink()
+    assert admin(*words).code == 4
+    second.write_bytes(content)
+    flip(second, 100)
+    assert admin(*words).code == 5
+
+
+def test_init_cluster_adopts_what_a_backup_left(admin: Admin, data: Path) -> None:
+    shutil.rmtree(data / "raft/wal")
+    for name in ("vote", "identity", "sync-mark"):
+        (data / "raft" / name).unlink()
+    words = ("init-cluster", "--bootstrap", "--data-dir", data, "--node-id", "n1")
+    adopted = admin(*words)
+    assert adopted.code == 0, adopted.err
+    assert adopted.out.startswith("adopted snapshot ")
+    assert "neumann-admin cluster-status" in adopted.out
+    assert admin("verify-checksums", "--data-dir", data).code == 0
+    assert admin(*words).out.startswith("already initialised")
+
+
+def test_init_cluster_on_nothing_says_so_loudly(admin: Admin, tmp_path: Path) -> None:
+    words = ("init-cluster", "--bootstrap", "--data-dir", tmp_path / "new", "--node-id", "n1")
+    assert "NEW, EMPTY" in admin(*words).out
+
+
+def test_init_cluster_needs_a_person_s_word(admin: Admin, tmp_path: Path) -> None:
+    words = ("init-cluster", "--data-dir", tmp_path / "new", "--node-id", "n1")
+    assert admin(*words).code == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_init_cluster_refuses_what_is_not_ours(admin: Admin, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    assert admin("init-cluster", "--bootstrap", "--data-dir", tmp_path, "--node-id", "n1").code == 9
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_rejoin_sets_the_state_aside(admin: Admin, data: Path) -> None:
+    unsure = admin("rejoin", "--data-dir", data)
+    assert unsure.code == 2
+    assert "--yes" in unsure.err
+    assert (data / "raft/vote").exists()
+    ended = admin("rejoin", "--data-dir", data, "--yes", "--format", "json")
+    assert ended.code == 0
+    assert not (data / "raft").exists()
+    assert (Path(ended.json["path"]) / "raft/vote").exists()
+    assert admin("rejoin", "--data-dir", data, "--yes").code == 10
+
+
+def test_json_of_a_plan(admin: Admin, archive: Path) -> None:
+    ended = admin("wal-replay", "--wal-dir", archive, "--until-index", "3", "--dry-run", "--format", "json")
+    plan = json.loads(ended.out)["plan"]
+    assert plan["cut"]["index"] == 3
+    assert plan["taken"]["index"] == 3
+    assert plan["not_taken"]["index"] == 4
