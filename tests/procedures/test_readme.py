@@ -13,7 +13,7 @@ from tests.procedures.cluster import BIN, must
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
     "scripts/drill": ("--only", "snapshot", "--rows", "300"),
-    "scripts/test": ("tests/test_tidy.py",),
+    "scripts/test": ("tests/bench",),
     "scripts/bench": ("--help",),
 }
 
