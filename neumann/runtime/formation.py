@@ -82,6 +82,7 @@ class Formation:
             "node_id": own.id,
             "start": self._start_number,
             "vote": member is not None or found.vote,
+            "cluster_id": history.cluster_id if history is not None else b"",
             "history": history_format.encode(history) if history is not None else b"",
             "leader": leader,
             "leader_address": self._leader_address(member),
