@@ -81,12 +81,15 @@ def _condition(wanted: str) -> Any:
 
 
 def _status_text(status: dict[str, Any]) -> str:
-    lines = [f"{status['verdict']:<8} {status['reason']}"]
+    archive = status.get("archive") or {}
+    until = archive.get("recoverable_until")
+    lost = f"; if all are lost: recoverable to {until}" if until else ""
+    lines = [f"{status['verdict']:<8} {status['reason']}{lost}"]
     if status.get("paused"):
         paused = status["paused"]
         lines.append(f"writes are paused until {paused['until']} by {paused['owner']}: {paused['reason']}")
     lines += [_member_line(member) for member in status.get("members", ())]
-    lines += _archive_lines(status.get("archive") or {})
+    lines += _archive_lines(archive)
     if status.get("remedy"):
         lines.append(f"remedy: {status['remedy']}")
     return "\n".join(lines)

@@ -20,7 +20,7 @@ from typing import NoReturn
 import uvloop
 
 from neumann import __version__
-from neumann.cli import logs, settings
+from neumann.cli import extras, logs, settings
 from neumann.config import Config, split_address
 from neumann.env import real_env
 from neumann.errors import BadInput, ConfigError, InUse, NeumannError, StorageFailed
@@ -95,8 +95,8 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
 
 async def _serve(config: Config, bootstrap: bool) -> None:
     """Run until a signal, or until the node fails."""
-    from neumann.server import admin, rpc
-
+    with extras.needed("neumann", "server"):
+        from neumann.server import admin, rpc
     _check_ports(config)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

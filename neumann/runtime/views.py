@@ -163,6 +163,7 @@ def archive(member: Member, archiver: Archiver) -> dict[str, Any]:
         "lag_entries": max(0, member.raft.commit_index - archiving.through) if lag.seconds else 0,
         "files_total": status.files_total,
         "failures": dict(status.failures),
+        "recoverable_until": time_text(member.archived_time_ns) if member.archived_time_ns else None,
         "last_file": status.last_file,
         "last_error": status.last_error,
         "last_success": time_text(status.last_success_ns) if status.last_success_ns else None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from neumann import __version__
-from neumann.cli.admin import group
+from neumann.cli.group import group
 from tests.cli.conftest import Admin
 
 NOBODY = "http://127.0.0.1:1"
@@ -71,6 +73,24 @@ def test_usage(admin: Admin, words: tuple[str, ...]) -> None:
         assert ended.out == ""
         assert ended.err.startswith("neumann-admin: ")
         assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "extra"),
+    [
+        ("click", "neumann.cli.admin", "cli"),
+        ("aiohttp", "neumann.cli.server", "server"),
+        ("prometheus_client", "neumann.cli.server", "server"),
+    ],
+)
+def test_a_missing_extra_is_one_line(tmp_path: Path, module: str, words: str, extra: str) -> None:
+    program = f"import sys; sys.modules[{module!r}] = None; import {words}; {words}.main()"
+    environ = {"NEUMANN_NODE__ID": "n1", "NEUMANN_NODE__DATA_DIR": str(tmp_path / "data")}
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environ)
+    assert ended.returncode == 1
+    assert ended.stderr.endswith(f"{module} is not installed; pip install 'neumann[{extra}]'\n")
+    assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / "data").exists()
 
 
 def test_errors_as_json(admin: Admin) -> None:
