@@ -7,11 +7,13 @@ goes to aside/.
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
 from neumann.env.doors import Clock, Disk, Entropy
 from neumann.env.files import write_new
 from neumann.errors import Corrupt, NotFound, WrongHistory
+from neumann.format import names
 from neumann.format import restored as restored_format
 from neumann.format.ids import ID_BYTES, VOTER, Member
 from neumann.format.manifest import Manifest, layout_digest
@@ -53,31 +55,38 @@ class Adopted(NamedTuple):
 def find_data(disk: Disk, paths: Paths) -> list[Data]:
     """Every complete snapshot in store/ and raft/snapshots/, newest first.
 
-    Corrupt: there are snapshots and none is complete. WrongHistory: they are of different histories.
+    WrongHistory: they are of different histories.
     """
     found: list[Data] = []
-    damage = ""
-    try:
+    with contextlib.suppress(Corrupt):
         stored = load_newest(disk, paths.store)
         if stored is not None:
             found.append(Data(stored, paths.store))
-    except Corrupt as error:
-        damage = str(error)
     for published in list_published(disk, paths.snapshots):
         if published.complete and published.manifest is not None:
             found.append(Data(published.manifest, published.path))
-        else:
-            damage = damage or f"{published.path}: {published.damage}"
-    if damage and not found:
-        raise Corrupt(damage, remedy="bring back what is missing from a backup, or move this data away")
     if found:
         _check_one_history(found)
     return sorted(found, key=lambda data: _age(data.manifest), reverse=True)
 
 
 def newest_data(disk: Disk, paths: Paths) -> Manifest | None:
-    """The manifest that `adopt` would take, or None where there are no data."""
+    """The manifest that `adopt` would take, or None where there are no data.
+
+    Corrupt where a newer one than it lies there and is not whole: nobody goes back unasked.
+    """
     found = find_data(disk, paths)
+    index = found[0].manifest.point.index if found else -1
+    newer = [
+        f"{paths.store}/{n}" for n in disk.list(paths.store) if (names.parse_manifest(n) or (-1,))[0] > index
+    ]
+    newer += [p.path for p in list_published(disk, paths.snapshots) if not p.complete and p.index > index]
+    if newer:
+        older = f"init-cluster --snapshot {found[0].manifest.snapshot_id} goes back; or " if found else ""
+        raise Corrupt(
+            f"{newer[-1]} is damaged, or files of it are missing",
+            remedy=f"{older}bring back what is missing from a backup",
+        )
     return found[0].manifest if found else None
 
 
@@ -95,13 +104,15 @@ def adopt(
 ) -> Adopted:
     """Adopt the newest data, or the named snapshot, and make this directory a member.
 
-    NotFound: there are no such data. Nothing in place changes before the new state is complete and
-    durable. The caller holds the directory's lock and has found no vote in it.
+    NotFound: there are no such data. Corrupt: see newest_data. Nothing in place changes before the new
+    state is complete and durable. The caller holds the directory's lock and has found no vote in it.
     """
     assert not disk.exists(paths.vote), "there is a member's state here"
-    found = [d for d in find_data(disk, paths) if snapshot_id in ("", d.manifest.snapshot_id)]
+    newest = newest_data(disk, paths) if not snapshot_id else None
+    wanted = newest.snapshot_id if newest is not None else snapshot_id
+    found = [data for data in find_data(disk, paths) if data.manifest.snapshot_id == wanted]
     if not found:
-        raise NotFound(f"{paths.root} holds no {'data' if not snapshot_id else f'snapshot {snapshot_id}'}")
+        raise NotFound(f"{paths.root} holds no complete snapshot {snapshot_id}")
     data = found[0]
     fresh = swap.new_state(paths)
     disk.remove_tree(fresh.root)

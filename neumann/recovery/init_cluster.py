@@ -25,7 +25,7 @@ from neumann.format.manifest import Manifest, layout_digest
 from neumann.format.names import Paths
 from neumann.format.times import time_text
 from neumann.recovery import lineage, swap, tables
-from neumann.recovery.adopt import Adopted, adopt, find_data, install_base
+from neumann.recovery.adopt import Adopted, adopt, find_data, install_base, newest_data
 from neumann.recovery.catalog import Catalog
 from neumann.recovery.formation import empty_base, write_member
 from neumann.recovery.replay import Piece, Replay
@@ -84,8 +84,7 @@ async def init_cluster(env: Env, request: InitRequest) -> InitReport:
             raise RefusedByState(
                 f"{paths.root} is no member of a cluster", remedy="leave --new-timeline away"
             )
-        found = find_data(disk, paths)
-        if found or request.snapshot_id:
+        if request.snapshot_id or newest_data(disk, paths) is not None:
             return await _adopt(env, paths, request)
         return await _create(env, paths, request)
     finally:

@@ -178,10 +178,8 @@ def _link_target(disk: Disk, path: str) -> str | None:
 
 
 def _places(disk: Disk, directory: str) -> Iterator[str]:
-    """Directories that may hold a snapshot: this one, and those in it that no link names."""
+    """Directories that may hold a snapshot: those in this one that are no links, then itself."""
     listed = disk.list(directory)
-    if names.MANIFEST in listed:
-        yield directory
     for name in listed:
         path = f"{directory}/{name}"
         if name.endswith(names.TEMPORARY) or _link_target(disk, path) is not None:
@@ -190,6 +188,8 @@ def _places(disk: Disk, directory: str) -> Iterator[str]:
             disk.stat(path).is_directory and disk.exists(f"{path}/{names.MANIFEST}")
         ):
             yield path
+    if names.MANIFEST in listed:
+        yield directory
 
 
 def _look_at(disk: Disk, path: str) -> Published:

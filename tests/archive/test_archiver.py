@@ -1,0 +1,247 @@
+"""The archiver with real commands and files: order, retries, time limits, stepping down, truth in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from neumann.archive import archiver as archiver_module
+from neumann.archive.archiver import Archiver, Settings, substitute
+from neumann.env import Env, real_env
+from neumann.errors import Unavailable
+from neumann.format import history as history_format
+from neumann.format import names
+from neumann.format.history import History
+from neumann.format.manifest import Archiving
+from neumann.format.names import Paths
+from neumann.format.special import Archived
+from neumann.recovery.formation import empty_base
+from neumann.wal.segment import SegmentInfo
+
+HISTORY = empty_base("n1", "h:1", b"s" * 16, 1, b"c" * 16, 7, 1024).history
+HISTORY_NAME = names.history_name(HISTORY.timeline)
+
+
+class Log:
+    """archiver.ArchivedLog over a few files: what is proposed is applied at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.state = Archiving()
+        self.proposed: list[int] = []
+        self.segments: list[SegmentInfo] = []
+        self.first = 1
+        self.refuse = 0
+
+    def add(self, count: int = 1) -> None:
+        for _ in range(count):
+            first = self.segments[-1].last_index + 1 if self.segments else self.first
+            name = names.segment_name(HISTORY.timeline, first)
+            path = self.root / "raft" / name
+            path.write_bytes(f"entries {first}".encode())
+            info = SegmentInfo(name, str(path), first, first + 9, first, first + 9, path.stat().st_size, True)
+            self.segments.append(info)
+
+    def archiving(self) -> Archiving:
+        return self.state
+
+    def history(self) -> History:
+        return HISTORY
+
+    def first_retained_index(self) -> int:
+        return self.first
+
+    def sealed_segments(self, after_index: int) -> list[SegmentInfo]:
+        return [s for s in self.segments if s.last_index > after_index]
+
+    def oldest_client_time_ns(self, after_index: int) -> int:
+        return min((s.first_time_ns for s in self.sealed_segments(after_index)), default=0)
+
+    def propose(self, special: Archived) -> Awaitable[int]:
+        return self._propose(special)
+
+    async def _propose(self, special: Archived) -> int:
+        await asyncio.sleep(0)
+        if self.refuse:
+            self.refuse -= 1
+            raise Unavailable("no leader")
+        self.proposed.append(special.through)
+        self.state = Archiving(True, max(special.through, self.state.through))
+        return len(self.proposed)
+
+
+class World:
+    """A node's directory, an archive, and an archiver over both."""
+
+    def __init__(self, root: Path, env: Env) -> None:
+        self.archive = root / "archive"
+        self.archive.mkdir()
+        (root / "raft").mkdir()
+        self.root = root
+        self.log = Log(root)
+        self.settings = Settings(f"cp %p {self.archive}/%f", 20.0)
+        self.archiver = Archiver(env, Paths(str(root)), self.log, lambda: self.settings)
+
+    def archived(self) -> list[str]:
+        return sorted(path.name for path in self.archive.iterdir())
+
+    def names(self) -> list[str]:
+        return [HISTORY_NAME, *(s.name for s in self.log.segments)]
+
+    @contextlib.asynccontextmanager
+    async def leading(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.archiver.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr(archiver_module, "_QUICK_RETRY_S", 0.01)
+    monkeypatch.setattr(archiver_module, "_RETRY_S_MAX", 0.05)
+    monkeypatch.setattr(archiver_module, "_PROPOSE_RETRY_S", 0.01)
+    env = real_env()
+    yield World(tmp_path, env)
+    await env.net.close()
+    await env.jobs.close()
+
+
+async def test_switched_on_then_history_then_segments_oldest_first(world: World) -> None:
+    order = world.root / "order"
+    world.settings = Settings(f"cp %p {world.archive}/%f && echo %f >> {order}", 20.0)
+    world.log.add(3)
+    async with world.leading():
+        await world.until(lambda: world.log.state.through == 30)
+        world.log.add()
+        world.archiver.wake()
+        await world.until(lambda: world.log.state.through == 40)
+    assert world.log.proposed == [0, 10, 20, 30, 40]
+    assert order.read_text().split() == world.names()
+    assert history_format.decode((world.archive / HISTORY_NAME).read_bytes(), "archived") == HISTORY
+    assert world.archiver.status.files_total == 5 and not world.archiver.status.failures
+    assert world.archiver.lag() == (0, 0, 0.0)
+
+
+async def test_a_log_that_begins_later_is_archived_from_there(world: World) -> None:
+    world.log.first = 101
+    world.log.add(1)
+    async with world.leading():
+        await world.until(lambda: world.log.state.through == 110)
+    assert world.log.proposed == [100, 110]
+
+
+async def test_failures_are_counted_by_reason_and_repeated_without_skipping(world: World) -> None:
+    world.log.add(2)
+    stop = world.root / "stop"
+    stop.touch()
+    world.settings = Settings(
+        f"test ! -e {stop} || {{ echo no room >&2; exit 3; }}; cp %p {world.archive}/%f", 20
+    )
+    async with world.leading():
+        await world.until(lambda: world.archiver.status.failures["exit"] >= 5)
+        assert world.log.proposed == [0] and world.archived() == []
+        assert world.archiver.status.last_error == f"{HISTORY_NAME}: exit: no room"
+        assert world.archiver.lag().segments == 2 and world.archiver.lag().seconds > 0
+        stop.unlink()
+        await world.until(lambda: world.log.state.through == 20)
+    assert world.archiver.status.last_error == ""
+    assert world.archived() == sorted(world.names())
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [("exit 1 # %p", "exit"), ("no-such-command %p", "not_found"), ("kill -9 $$ # %p", "signal")],
+)
+async def test_every_end_but_zero_is_a_failure(world: World, command: str, reason: str) -> None:
+    world.log.add()
+    world.settings = Settings(command, 20.0)
+    async with world.leading():
+        await world.until(lambda: world.archiver.status.failures[reason] >= 2)
+    assert world.log.proposed == [0]
+
+
+async def test_a_command_that_hangs_is_killed_with_all_it_started(world: World) -> None:
+    world.log.add()
+    alive = world.root / "alive"
+    world.settings = Settings(f"(while :; do echo . >> {alive}; sleep 0.02; done) & wait # %p", 0.2)
+    async with world.leading():
+        await world.until(lambda: world.archiver.status.failures["timeout"] >= 1)
+    size = alive.stat().st_size
+    await asyncio.sleep(0.1)
+    assert alive.stat().st_size == size
+
+
+async def test_stepping_down_kills_the_command_and_the_next_leadership_goes_on(world: World) -> None:
+    world.log.add(2)
+    started = world.root / "started"
+    world.settings = Settings(f"touch {started}; sleep 30; cp %p {world.archive}/%f", 60.0)
+    async with world.leading():
+        await world.until(started.exists)
+    assert world.archived() == []
+    world.settings = Settings(f"cp %p {world.archive}/%f", 20.0)
+    async with world.leading():
+        await world.until(lambda: world.log.state.through == 20)
+    assert world.log.proposed == [0, 10, 20]
+
+
+async def test_a_segment_is_not_pushed_twice_because_the_log_refused_to_say_so(world: World) -> None:
+    """`test ! -f` refuses a second copy for ever; a lost proposal alone must not cause one."""
+    world.log.add(2)
+    world.settings = Settings(f"test ! -f {world.archive}/%f && cp %p {world.archive}/%f", 20.0)
+    async with world.leading():
+        await world.until(lambda: world.log.state.through >= 10)
+        world.log.refuse = 3
+        world.log.add(2)
+        world.archiver.wake()
+        await world.until(lambda: world.log.state.through == 40)
+    assert not world.archiver.status.failures
+
+
+async def test_an_empty_command_pauses_and_a_reload_goes_on(world: World) -> None:
+    world.log.add()
+    world.settings = Settings("", 20.0)
+    async with world.leading():
+        await asyncio.sleep(0.05)
+        assert world.log.proposed == [] and not world.log.state.on
+        world.settings = Settings(f"cp %p {world.archive}/%f", 20.0)
+        world.archiver.wake()
+        await world.until(lambda: world.log.state.through == 10)
+        world.settings = Settings("", 20.0)
+        world.log.add()
+        world.archiver.wake()
+        await asyncio.sleep(0.05)
+    assert world.log.state == Archiving(True, 10)
+
+
+async def test_a_hole_in_the_own_log_is_never_jumped_over(world: World) -> None:
+    world.log.add(3)
+    del world.log.segments[1]
+    async with world.leading():
+        await world.until(lambda: world.archiver.status.failures["missing"] >= 2)
+    assert world.log.state.through == 10
+    assert "entries 11..20" in world.archiver.status.last_error
+
+
+async def test_an_old_timelines_history_is_not_pushed_again(world: World) -> None:
+    world.log.add(2)
+    world.log.state = Archiving(True, 10)
+    async with world.leading():
+        await world.until(lambda: world.log.state.through == 20)
+    assert world.archived() == [world.log.segments[1].name]
+
+
+def test_placeholders() -> None:
+    assert substitute("x %p '%f' 100%% %%p", "/a/b", "b") == "x /a/b 'b' 100% %p"
