@@ -26,6 +26,7 @@ TIMEOUT_S = 3.0
 THINK_S = 0.02
 AFTER_FAILURE_S = 0.05
 
+_READ_SHARE = 0.2
 _Row = tuple[int, str, str, tuple[object, ...] | None, bytes | None]
 
 _NOT_DONE = (Unavailable, Paused)
@@ -33,7 +34,11 @@ _UNKNOWN = (OutcomeUnknown, StorageFailed)
 
 
 class Client:
-    """One client. Registers are shared by all clients; a journal row is written once, for ever."""
+    """One client. Registers are shared by all clients; a journal row is written once, for ever.
+
+    A reader only reads, each time through another node: a write that waits for a leader which nobody
+    follows any more would keep it from asking that leader for a stale row.
+    """
 
     def __init__(
         self,
@@ -44,6 +49,7 @@ class Client:
         random: Random,
         checker: Clients,
         trace: Trace,
+        is_reader: bool,
     ) -> None:
         self._loop = loop
         self._name = name
@@ -52,6 +58,7 @@ class Client:
         self._random = random
         self._checker = checker
         self._trace = trace
+        self._is_reader = is_reader
         self._serial = 0
         self._address = random.choice(addresses)
         self._revisions: dict[str, int] = {}
@@ -60,10 +67,11 @@ class Client:
         """Send one request after the other until then."""
         random = self._random
         while not is_over():
-            is_read = random.random() < 0.3
+            is_read = self._is_reader or random.random() < _READ_SHARE
             succeeded = await (self._read() if is_read else self._write())
-            if not succeeded:
+            if self._is_reader or not succeeded:
                 self._address = random.choice(self._addresses)
+            if not succeeded:
                 await asyncio.sleep(AFTER_FAILURE_S)
             await asyncio.sleep(random.expovariate(1 / THINK_S))
 

@@ -106,10 +106,39 @@ async def slow_disk(world: World, random: Random, until_s: float) -> None:
         machine.pace.slowness = 1
 
 
+async def stalled_process(world: World, random: Random, until_s: float) -> None:
+    """Processes that stand still for a while and go on as if nothing had happened, a leader first.
+
+    Half of them come back to their clients earlier than to their peers: then only a confirmed read
+    tells them that somebody else leads.
+    """
+    while world.loop.time() < until_s:
+        await asyncio.sleep(random.uniform(0.05, 0.8))
+        leader = world.leader()
+        leading = leader.identity.node_id if leader is not None else ""
+        victim = random.choice(world.machines)
+        if random.random() < 0.6:
+            victim = next((m for m in world.machines if m.name == leading), victim)
+        process = victim.process
+        assert process is not None
+        world.note("stall", victim.name)
+        process.stall()
+        is_cut = random.random() < 0.5
+        for machine in world.machines if is_cut else ():
+            world.network.cut(victim.name, machine.name)
+            world.network.cut(machine.name, victim.name)
+        await asyncio.sleep(random.uniform(0.1, 2.0))
+        process.resume()
+        world.note("resume", victim.name)
+        await asyncio.sleep(random.uniform(0.0, 0.5))
+        world.network.heal()
+
+
 KINDS: dict[str, Fault] = {
     "crash": crash_restart,
     "partition": partition_two_way,
     "one-way": partition_one_way,
     "weather": bad_weather,
     "slow-disk": slow_disk,
+    "stall": stalled_process,
 }

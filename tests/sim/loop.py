@@ -89,6 +89,7 @@ class Process:
         self.is_alive = True
         self.observer: Callable[[], None] | None = None
         self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self.stalled: list[Handle] | None = None
         self._at_death: list[Callable[[], None]] = []
         self._context = copy_context()
         self._context.run(_process.set, self)
@@ -135,6 +136,16 @@ class Process:
     def at_death(self, callback: Callable[[], None]) -> None:
         """Call it when the process is killed; whoever registers keeps it short."""
         self._at_death.append(callback)
+
+    def stall(self) -> None:
+        """Run nothing of it for a while, as SIGSTOP or a long pause of a virtual machine does."""
+        if self.stalled is None:
+            self.stalled = []
+
+    def resume(self) -> None:
+        """Run now, late, what came due meanwhile."""
+        handles, self.stalled = self.stalled or [], None
+        self.loop.run_soon(handles)
 
     def kill(self) -> None:
         """From now on none of its code runs."""
@@ -280,6 +291,9 @@ class SimLoop:
             process = handle.process
             if handle.is_cancelled or (process is not None and not process.is_alive):
                 continue
+            if process is not None and process.stalled is not None:
+                process.stalled.append(handle)
+                continue
             steps += 1
             if steps > STEPS_WITHOUT_TIME_MAX:
                 raise SimulationStuck(f"busy loop at {self._now_s:.6f}: {handle.callback} {handle.args}")
@@ -313,6 +327,10 @@ class SimLoop:
 
     # --- the end ---------------------------------------------------------------------------------
 
+    def run_soon(self, handles: list[Handle]) -> None:
+        """Make these ready, in this order. Called by Process.resume."""
+        self._ready.extend(handles)
+
     def bury(self, process: Process) -> None:
         """Keep a killed process's coroutines from being finalised. Called by Process.kill."""
         self._graveyard += process.tasks
@@ -322,8 +340,6 @@ class SimLoop:
         if self._is_closed:
             return
         self._is_closed = True
-        self._ready.clear()
-        self._timers.clear()
         for process in self._processes:
             if process.is_alive:
                 process.is_alive = False
@@ -331,6 +347,8 @@ class SimLoop:
         for task in [*self._graveyard, *self._tasks]:
             _dispose(task)
         self._graveyard.clear()
+        self._ready.clear()
+        self._timers.clear()
 
     def __enter__(self) -> Self:
         return self

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from tests.sim.faults import KINDS
 from tests.sim.world import World
 
-CLIENT_COUNT = 5
+CLIENT_COUNT = 7
+READER_COUNT = 3
 CALM_S = 1.0
 TROUBLE_S = 8.0
 RECOVERY_LIMIT_S = 20.0
@@ -57,14 +58,16 @@ def kind_of(seed: int) -> str:
     return kinds[seed % len(kinds)]
 
 
-def run(seed: int, kind: str | None = None, keep_trace: bool = False) -> Report:
+def run(
+    seed: int, kind: str | None = None, *, trouble_s: float = TROUBLE_S, keep_trace: bool = False
+) -> Report:
     """One seed. Raises what broke, with the way to repeat it as a note."""
     kind = kind or kind_of(seed)
     world = World(f"{seed}/{kind}", keep_trace=keep_trace)
     began_s = world.loop.time()
     with world:
         try:
-            world.loop.run(_script(world, kind))
+            world.loop.run(_script(world, kind, trouble_s))
         except BaseException as caught:
             error = _innermost(caught)
             error.add_note(f"repeat it with: scripts/sim --seeds {seed} --kind {kind}")
@@ -98,19 +101,19 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
-async def _script(world: World, kind: str) -> None:
+async def _script(world: World, kind: str, trouble_s: float) -> None:
     for machine in world.machines:
         await world.start(machine)
     await world.until(world.is_formed, RECOVERY_LIMIT_S, "three voters and a leader")
     world.note("formed")
     watching = asyncio.create_task(world.watch_files())
     mended = asyncio.Event()
-    clients = [world.client(number) for number in range(1, CLIENT_COUNT + 1)]
+    clients = [world.client(number, number <= READER_COUNT) for number in range(1, CLIENT_COUNT + 1)]
     async with asyncio.TaskGroup() as group:
         for client in clients:
             group.create_task(client.run(mended.is_set))
         await asyncio.sleep(CALM_S)
-        await KINDS[kind](world, world.random("faults"), world.loop.time() + TROUBLE_S)
+        await KINDS[kind](world, world.random("faults"), world.loop.time() + trouble_s)
         world.note("mended")
         mended.set()
     before = world.clients.acknowledged
@@ -146,7 +149,7 @@ def main() -> int:
             break
         runs += 1
         try:
-            report = run(seed, arguments.kind, arguments.trace)
+            report = run(seed, arguments.kind, keep_trace=arguments.trace)
         except Exception as error:
             failed += 1
             print(f"FAILED seed {seed}: {type(error).__name__}: {error}")

@@ -135,6 +135,29 @@ def test_a_killed_process_runs_no_more(loop: SimLoop) -> None:
     assert seen == ["alive"]
 
 
+def test_a_stalled_process_goes_on_late_and_in_order(loop: SimLoop) -> None:
+    process = loop.process("n1")
+    seen: list[float] = []
+
+    async def node() -> None:
+        for number in range(3):
+            asyncio.get_running_loop().call_later(number, seen.append, number)
+        await asyncio.sleep(4)
+        seen.append(loop.time() - START_S)
+
+    async def main() -> None:
+        call = asyncio.create_task(process.call(node()))
+        await asyncio.sleep(0.5)
+        process.stall()
+        await asyncio.sleep(9.5)
+        assert seen == [0]
+        process.resume()
+        await call
+
+    loop.run(main())
+    assert seen == [0, 1, 2, 10]
+
+
 def test_callbacks_know_their_process(loop: SimLoop) -> None:
     seen: list[object] = []
     first, second = loop.process("n1"), loop.process("n2")

@@ -46,6 +46,7 @@ from tests.sim.net import Network
 from tests.sim.trace import Trace
 
 FILES_CHECK_S = 0.5
+SKEW_NS = 400_000_000
 
 
 def make_config(node_id: str, peers: dict[str, str]) -> Config:
@@ -109,6 +110,8 @@ class World:
             Machine(self.loop, self.network, self.random(name), make_config(name, peers), self.shared)
             for name in peers
         ]
+        for machine in self.machines:
+            machine.clock.skew_ns = self.random("clocks/" + machine.name).randrange(-SKEW_NS, SKEW_NS)
         self.election = ElectionSafety()
         self.promises = Promises()
         self.network.sniffers.append(self._hear)
@@ -217,7 +220,7 @@ class World:
         self.election.saw(name, raft.term, raft.leader)
         self.log_matching.saw(name, raft.log)
         self.committed.saw(name, raft.commit_index, raft.log, lambda a, b: _read(member, a, b))
-        if raft.role == "leader":
+        if raft.role == "leader" and (before is None or (before.role, before.term) != (raft.role, raft.term)):
             self.committed.leads(name, raft.log)
         self.note("raft", name, raft.role, raft.term, raft.leader, raft.commit_index, *raft.last)
 
@@ -288,12 +291,12 @@ class World:
 
     # --- clients ---------------------------------------------------------------------------------
 
-    def client(self, number: int) -> Client:
+    def client(self, number: int, is_reader: bool) -> Client:
         """A client outside of all machines."""
         name = f"c{number}"
         addresses = [machine.address for machine in self.machines]
         net = self.network.door(None, name)
-        return Client(self.loop, name, net, addresses, self.random(name), self.clients, self.trace)
+        return Client(self.loop, name, net, addresses, self.random(name), self.clients, self.trace, is_reader)
 
     def finish_checks(self) -> None:
         """When everybody has converged: replicas equal the model, files are equal, nothing was lost."""

@@ -1,14 +1,15 @@
 """State machine safety and leader completeness: what is committed stays, and is the same everywhere.
 
 The first node that commits a frame defines it; all others, and every later leader, must have that very
-frame. The model applies the committed frames, so it knows what every answer must have been.
+frame. Each follows the one before, in time too. The model applies the committed frames, so it knows what
+every answer must have been.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from neumann.format.frame import Frame
+from neumann.format.frame import Frame, check_follows
 from neumann.format.ids import LogPoint
 from neumann.raft.log import FrameLog
 from tests.sim.checkers.violation import require
@@ -55,6 +56,8 @@ class Committed:
     def _extend(self, node_id: str, after: int, last: int, read_frames: ReadFrames) -> None:
         require(after == self.last.index, f"{node_id} commits {last}; {self.last.index + 1}..{after} unseen")
         for frame in read_frames(after, last):
+            if self.frames:
+                check_follows(self.frames[-1].header, frame.header)
             self.frames.append(frame)
             self._ends[frame.header.last_index] = frame.header.end
             self.model.apply(frame)
