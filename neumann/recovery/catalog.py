@@ -97,8 +97,7 @@ class Catalog:
 
     def headers(self, head: Head) -> list[FrameHeader]:
         """The headers of a segment's good frames."""
-        good_bytes = self.scan(head, bodies=False).good_bytes
-        return list(headers_of(self.read(head), good_bytes))
+        return headers_of(self.read(head), head.path)
 
     def problem_at(self, timeline: Timeline, index: int) -> Problem | None:
         """A file of that timeline which, by its name, begins at `index` and can't be used."""

@@ -87,6 +87,8 @@ class Window(NamedTuple):
 
     def __str__(self) -> str:
         begin, end = time_text(_rounded_up(self.first_time_ns)), time_text(self.last_time_ns)
+        if begin > end:
+            begin, end = time_text(self.first_time_ns, 9), time_text(self.last_time_ns, 9)
         if not self.first_time_ns:
             begin = "the beginning"
         return f"{begin} .. {end} (index {self.first_index} .. {self.last_index}, timeline {self.timeline})"

@@ -29,9 +29,9 @@ from neumann.recovery.adopt import RESTORED, Adopted, install_base
 from neumann.recovery.catalog import Catalog
 from neumann.recovery.plan import Plan, empty_start, make_plan
 from neumann.recovery.replay import Piece, Progress, Replay
+from neumann.recovery.survey import snapshots_in
 from neumann.recovery.targets import Target
 from neumann.recovery.walk import Start
-from neumann.snapshot.publish import list_published
 from neumann.snapshot.verify import verify_tables
 from neumann.store.manifests import load_newest
 
@@ -118,7 +118,8 @@ def plan_restore(env: Env, request: Request) -> Planned:
     )
     catalog = Catalog(disk, source.wal_directory)
     notes: list[str] = [f"{problem.error}" for problem in catalog.problems]
-    starts = _snapshots(env, source.snapshot_directory, notes)
+    starts, unused = snapshots_in(disk, source.snapshot_directory)
+    notes += unused
     clusters = catalog.cluster_ids() | {start.manifest.history.cluster_id for start in starts}
     starts += _local_snapshots(env, Paths(request.data_dir), clusters, notes)
     for start in starts:
@@ -251,19 +252,10 @@ def _restore_into(env: Env, paths: Paths, planned: Planned, progress: Progress |
     return adopted, replay.entries
 
 
-def _snapshots(env: Env, directory: str, notes: list[str]) -> list[Start]:
-    found = []
-    for published in list_published(env.disk, directory) if directory else ():
-        if published.complete and published.manifest is not None:
-            found.append(Start(published.manifest, published.path, "snapshot"))
-        else:
-            notes.append(f"{published.path} is not used: {published.damage}")
-    return found
-
-
 def _local_snapshots(env: Env, paths: Paths, clusters: set[bytes], notes: list[str]) -> list[Start]:
     """Published ones and the store's, in the data directory, as far as they are of the source's cluster."""
-    found = _snapshots(env, paths.snapshots, notes)
+    found, unused = snapshots_in(env.disk, paths.snapshots)
+    notes += unused
     try:
         stored = load_newest(env.disk, paths.store)
     except NeumannError as error:

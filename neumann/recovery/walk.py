@@ -186,7 +186,7 @@ def _broken_at(catalog: Catalog, stretch: Stretch, index: int) -> Scan | None:
     """The damaged segment, begun before it, in which the entry may have been."""
     before = [h for h in catalog.segments(stretch.timeline) if h.first_index < index]
     found = catalog.scan(before[-1], bodies=False) if before else None
-    return found if found is not None and found.end in (End.SHORT, End.DAMAGED) else None
+    return found if found is not None and found.end is End.BROKEN else None
 
 
 def _discontinuity(head: Head, cursor: LogPoint) -> WrongHistory:

@@ -1,34 +1,35 @@
-"""A segment file that came from elsewhere, an archive or a peer: what is in it, byte by byte.
+"""A segment file that came from elsewhere, an archive or a peer: what is in it, and how it ends.
 
-A node reads its own log in wal/; here nothing may be assumed of the file: it may be a copy that was cut
-short, an open segment with its zeros, or damaged. What is wrong is told as a value, because frames
-before the damage may still be what somebody needs.
+Nothing may be assumed of such a file: it may be a copy that was cut short, an open segment with its
+zeros, or damaged. What is wrong is told as a value, because frames before the damage may still be all
+that somebody needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
 from neumann.errors import Corrupt
-from neumann.format import frame as frame_format
 from neumann.format import segment as segment_format
 from neumann.format import special as special_format
-from neumann.format.checksum import crc32c
-from neumann.format.frame import HEADER_BYTES, Frame, FrameDamaged, FrameHeader, Kind
+from neumann.format.frame import Frame, FrameHeader, Kind
 from neumann.format.ids import LogPoint
 from neumann.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from neumann.format.special import Marker
+from neumann.wal.scan import scan as scan_frames
+from neumann.wal.segment import Segment
+
+_ALL_BODIES, _NO_BODIES = 0, (1 << 64) - 1
 
 
 class End(Enum):
-    """How a segment file ends."""
+    """How a segment file ends. OPEN: preallocated zeros follow, as in a living log's newest segment.
+    BROKEN: it is cut short or damaged."""
 
     SEALED = "sealed"
-    OPEN = "open"  # preallocated zeros follow: a living log's newest segment, or a copy of it
-    SHORT = "short"  # it just ends: a copy that was cut
-    DAMAGED = "damaged"
+    OPEN = "open"
+    BROKEN = "broken"
 
 
 class RestorePoint(NamedTuple):
@@ -51,99 +52,57 @@ class Scan(NamedTuple):
     last: LogPoint
     first_time_ns: int
     last_time_ns: int
-    frames: int
     entries: int
-    good_bytes: int
     end: End
     damage: str
     points: tuple[RestorePoint, ...]
 
 
-class _Wrong(Exception):
-    """The frame at this offset can't be taken."""
-
-    def __init__(self, end: End, text: str) -> None:
-        super().__init__(text)
-        self.end = end
-
-
 def scan(data: bytes, where: str, *, bodies: bool) -> Scan:
-    """Read a segment file's bytes; `bodies`: check the checksums of bodies too, not of headers alone.
+    """Read a segment file's bytes; `bodies`: check the checksums of all bodies, not of headers alone.
 
     Corrupt or FormatTooNew if not even its header can be read.
     """
     if not data:
         raise Corrupt(f"{where}: the file is empty")
     header = segment_format.decode_header(data, where)
-    last, first_time, last_time = header.previous, 0, 0
-    frames = entries = 0
-    offset = SEGMENT_HEADER_BYTES
-    points: list[RestorePoint] = []
-    end, damage, sealed = End.SHORT, "", False
-    while offset < len(data):
-        try:
-            found = _frame_at(data, offset, last, last_time, sealed, bodies)
-        except _Wrong as wrong:
-            end = wrong.end
-            damage = f"{where}, offset {offset}, index {last.index + 1}: {wrong}"
-            break
-        frames += 1
-        last, last_time = found.end, found.time_ns
-        first_time = first_time or found.time_ns
-        if found.kind is Kind.DATA:
-            entries += found.last_index - found.first_index + 1
-        elif found.kind is Kind.MARKER:
-            marker = _marker(data, offset, found)
-            sealed = marker.seal
-            if marker.name:
-                points.append(RestorePoint(marker.name, found.last_index, found.time_ns))
-        offset += found.frame_bytes
-    if sealed and end is not End.DAMAGED:
+    found = scan_frames(data, Segment(where, header.previous), 0, _ALL_BODIES if bodies else _NO_BODIES)
+    segment, frames = found.segment, found.headers
+    last = segment.point(len(frames))
+    place = f"{where}, offset {segment.end_bytes}, index {last.index + 1}"
+    if found.bytes_behind:
+        end, damage = End.BROKEN, f"{place}: {found.why}"
+    elif segment.closed:
         end, damage = End.SEALED, ""
-    elif not damage:
-        damage = f"{where}: ends at offset {offset}, index {last.index}, and is not sealed: a part of a file"
-    return Scan(header, last, first_time, last_time, frames, entries, offset, end, damage, tuple(points))
+    elif len(data) > segment.end_bytes:
+        end, damage = End.OPEN, f"{place}: zeros to the end, the segment is still open"
+    else:
+        end, damage = End.BROKEN, f"{place}: it ends here and is not sealed, so it is a part of a file"
+    return Scan(
+        header,
+        last,
+        frames[0].time_ns if frames else 0,
+        frames[-1].time_ns if frames else 0,
+        sum(f.last_index - f.first_index + 1 for f in frames if f.kind is Kind.DATA),
+        end,
+        damage,
+        tuple(_restore_points(data, frames)),
+    )
 
 
-def _frame_at(
-    data: bytes, offset: int, last: LogPoint, last_time_ns: int, sealed: bool, bodies: bool
-) -> FrameHeader:
-    """The header of the frame there, checked against what is before it; _Wrong if it can't be taken."""
-    try:
-        found = frame_format.decode_header(data, offset)
-    except FrameDamaged as error:
-        if data.count(0, offset) == len(data) - offset:
-            raise _Wrong(End.OPEN, "zeros to the end: the segment is still open") from error
-        end = End.SHORT if error.what == "short" else End.DAMAGED
-        raise _Wrong(end, error.message) from error
-    if offset + found.frame_bytes > len(data):
-        raise _Wrong(End.SHORT, f"entries {found.first_index}..{found.last_index} are cut short")
-    if sealed:
-        raise _Wrong(End.DAMAGED, "a frame behind the marker that seals the segment")
-    if (
-        found.parent != last.chain
-        or found.first_index != last.index + 1
-        or found.term < last.term
-        or found.time_ns <= last_time_ns
-    ):
-        raise _Wrong(End.DAMAGED, f"the frame does not follow the one that ends at {last.index}")
-    if bodies:
-        body = data[offset + HEADER_BYTES : offset + found.frame_bytes]
-        if crc32c(body) != found.body_crc:
-            first, final = found.first_index, found.last_index
-            raise _Wrong(End.DAMAGED, f"entries {first}..{final} fail their checksum")
-    return found
+def headers_of(data: bytes, where: str) -> list[FrameHeader]:
+    """The headers of a segment file's good frames; bodies are not checked."""
+    header = segment_format.decode_header(data, where)
+    return scan_frames(data, Segment(where, header.previous), 0, _NO_BODIES).headers
 
 
-def headers_of(data: bytes, good_bytes: int) -> Iterator[FrameHeader]:
-    """The headers of the frames up to there, which `scan` has found good."""
+def _restore_points(data: bytes, frames: list[FrameHeader]) -> list[RestorePoint]:
+    points = []
     offset = SEGMENT_HEADER_BYTES
-    while offset < good_bytes:
-        found = frame_format.decode_header(data, offset)
-        yield found
-        offset += found.frame_bytes
-
-
-def _marker(data: bytes, offset: int, header: FrameHeader) -> Marker:
-    found = special_format.decode(Frame(header, data[offset : offset + header.frame_bytes]))
-    return found if isinstance(found, Marker) else Marker()
+    for header in frames:
+        if header.kind is Kind.MARKER:
+            marker = special_format.decode(Frame(header, data[offset : offset + header.frame_bytes]))
+            if isinstance(marker, Marker) and marker.name:
+                points.append(RestorePoint(marker.name, header.last_index, header.time_ns))
+        offset += header.frame_bytes
+    return points

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from neumann.archive.sources import Source
 from neumann.env.disk import RealDisk
 from neumann.errors import BadInput, BeyondArchive, InUse, NeumannError, RefusedByState, WrongHistory
 from neumann.format.names import Paths
 from neumann.recovery import describe
 from neumann.recovery.restore import Report, Request, plan_restore, restore
+from neumann.recovery.survey import survey
 from neumann.recovery.targets import Target, parse_target
 from neumann.store.manifests import load_newest
-from tests.recovery.world import SEGMENT_BYTES, T0, Cluster, Peers, Rows, make_env, rows_in
+from tests.recovery.world import SEGMENT_BYTES, T0, Cluster, Peers, Rows, make_env, rows_in, segment_files
 
 DISK = RealDisk()
 
@@ -185,6 +187,45 @@ def test_targets_outside_the_archive_print_what_is_recoverable_and_it_is_true(tm
         )
     latest = plan_restore(make_env(DISK), request(parse_target(until="latest"), cluster, f"{tmp_path}/x"))
     assert latest.plan.cut.index == end.last > first.last
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_window_that_is_printed_is_accepted(tmp_path: Path, seed: int) -> None:
+    cluster = Cluster.fresh(DISK, str(tmp_path), seed)
+    backup = f"{cluster.archive}-snapshots"
+    DISK.make_dirs(backup)
+    cluster.work(80, backup)
+    cluster.seal()
+    rng = random.Random(seed)
+    for path in rng.sample(segment_files(cluster.archive), 2):
+        path.unlink()
+    (found,) = survey(DISK, Source(cluster.archive, backup)).recoverable.values()
+    assert found
+    for window in found:
+        for index in {window.first_index, window.last_index}:
+            wanted = request(parse_target(until_index=index), cluster, f"{tmp_path}/x")
+            assert plan_restore(make_env(DISK), wanted).plan.cut.index == index
+        begin, _, end = str(window).partition(" (")[0].partition(" .. ")
+        for text in {begin, end} - {"the beginning"}:
+            plan_restore(make_env(DISK), request(parse_target(until=text), cluster, f"{tmp_path}/x"))
+        with pytest.raises(NeumannError) as refused:
+            wanted = request(parse_target(until_index=window.last_index + 1), cluster, f"{tmp_path}/x")
+            plan_restore(make_env(DISK), wanted)
+        assert refused.value.exit_code in (3, 4)
+
+
+def test_a_snapshot_alone_is_a_window_of_one_moment(tmp_path: Path) -> None:
+    cluster = Cluster.fresh(DISK, str(tmp_path), 1)
+    cluster.put("a", 1)
+    manifest = cluster.snapshot(f"{cluster.archive}-snapshots")
+    for path in segment_files(cluster.archive):
+        path.unlink()
+    with pytest.raises(BeyondArchive) as refused:
+        plan_restore(make_env(DISK), request(by_time(manifest.time_ns + 1), cluster, f"{tmp_path}/x"))
+    begin, _, end = refused.value.remedy.removeprefix("recoverable: ").partition(" (")[0].partition(" .. ")
+    assert begin == end
+    planned = plan_restore(make_env(DISK), request(parse_target(until=begin), cluster, f"{tmp_path}/x"))
+    assert planned.plan.cut.index == manifest.point.index
 
 
 def test_restore_points_by_name(tmp_path: Path) -> None:
