@@ -81,14 +81,14 @@ def plan_lines(facts: dict[str, object]) -> list[str]:
     """The plan as a person reads it."""
     snapshot, log = _part(facts, "snapshot"), _part(facts, "log")
     begin = f"{snapshot['index']:,}  {snapshot['time']}  timeline {snapshot['timeline']}"
-    if not snapshot["directory"]:
-        begin = str(snapshot["kind"])
+    if not snapshot["index"]:
+        begin = "none is needed: the log begins with the first entry"
     lines = [f"snapshot   {begin}"]
     files = log["files"]
     assert isinstance(files, list)
     if files:
         lines.append(
-            f"log        {log['first_index']:,}..{log['last_index']:,}  {len(files)} files, "
+            f"log        {log['first_index']:,}..{log['last_index']:,}  {len(files)} file{'s' * (len(files) > 1)}, "
             f"{_bytes(log['bytes'])}, every byte checked, no gap"
         )
     else:
