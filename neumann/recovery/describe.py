@@ -87,8 +87,9 @@ def plan_lines(facts: dict[str, object]) -> list[str]:
     files = log["files"]
     assert isinstance(files, list)
     if files:
+        count = f"{len(files)} file{'s' if len(files) > 1 else ''}"
         lines.append(
-            f"log        {log['first_index']:,}..{log['last_index']:,}  {len(files)} file{'s' * (len(files) > 1)}, "
+            f"log        {log['first_index']:,}..{log['last_index']:,}  {count}, "
             f"{_bytes(log['bytes'])}, every byte checked, no gap"
         )
     else:
