@@ -199,14 +199,13 @@ def _broken_relations(config: Config) -> Iterator[tuple[str, str, str, str]]:
             continue
         if key == "advertise" and host in _WILDCARD:
             yield "node", key, f"{node.advertise} is no address that a peer can dial", "set node.advertise"
-        if key != "advertise" and not (_LOOPBACK.fullmatch(host) or security.insecure or security.token_file):
-            what = f"{getattr(node, key)} is reachable from outside and nothing protects it"
-            yield (
-                "node",
-                key,
-                what,
-                "set security.token_file, or security.insecure = true in a private network",
-            )
+        is_open = key != "advertise" and not _LOOPBACK.fullmatch(host) and not security.insecure
+        what = f"{getattr(node, key)} is reachable from outside and nothing protects it"
+        if is_open and key == "listen":
+            yield "node", key, what, "set security.insecure = true, in a private network"
+        elif is_open and not security.token_file:
+            remedy = "set security.token_file, or security.insecure = true in a private network"
+            yield "node", key, what, remedy
     if node.listen == node.admin_listen:
         yield "node", "admin_listen", f"is the same as listen: {node.listen}", "choose another port"
     if node.peers.get(node.id, node.advertise) != node.advertise:

@@ -67,10 +67,7 @@ class Duties:
         self._snapshot_ns = self._clock.monotonic_ns()
 
     def look(self, *, ticked: bool = False) -> None:
-        """Do what is due; what depends on time only at a tick. Leader, own term committed."""
-        raft = self._raft
-        if raft.role != "leader" or not raft.own_term_committed or raft.transferring:
-            return
+        """Do what is due; what depends on time only at a tick. Called while the member leads."""
         if ticked:
             self._end_pause()
             self._promote()

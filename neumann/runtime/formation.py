@@ -13,7 +13,7 @@ from typing import Any
 
 from neumann.config import Config
 from neumann.env import Env
-from neumann.errors import NeumannError, RefusedByState, Unavailable
+from neumann.errors import NeumannError, Unavailable
 from neumann.format import history as history_format
 from neumann.format import names
 from neumann.format.history import History
@@ -153,7 +153,7 @@ class Formation:
             _ANNOUNCE_TIMEOUT_S,
         )
         if not said["accepted"]:
-            raise RefusedByState(f"{leader.leader} does not take this node in: {said['text']}")
+            raise Unavailable(f"{leader.leader} does not take this node in: {said['text']}")
         reuse = await self._lane.run(self._set_data_aside) if found.data is not None else []
         fetched = await install.fetch(
             self._env.net,

@@ -59,6 +59,8 @@ class Host:
         self._release: Callable[[], None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._installing = False
+        self._guarded = False
+        self._guarding = False
         self._stopped = False
 
     # --- life ------------------------------------------------------------------------------------
@@ -92,7 +94,12 @@ class Host:
         """The first look: run at once where nobody needs to be asked, else ask in the background."""
         peers = self.formation.peers
         answers = await self.formation.ask() if peers else {}
-        if await self._act(answers):
+        try:
+            again = await self._act(answers)
+        except (Unavailable, OutcomeUnknown) as error:
+            log.info("not a member yet: %s", error)
+            again = True
+        if again:
             self.spawn(self._ask_until_member())
 
     async def _ask_until_member(self) -> None:
@@ -101,7 +108,7 @@ class Host:
             await asyncio.sleep(_ASK_AGAIN_S)
             try:
                 again = await self._act(await self.formation.ask())
-            except (Unavailable, OutcomeUnknown, RefusedByState) as error:
+            except (Unavailable, OutcomeUnknown) as error:
                 self.decision = self.decision._replace(reason=str(error))
                 log.info("not a member yet: %s", error)
                 self.found = await self.lane.run(lambda: look(self.env.disk, self.paths))
@@ -112,13 +119,7 @@ class Host:
     async def _act(self, answers: dict[str, Answer]) -> bool:
         """Do what the table says; True if the peers are to be asked again."""
         found = self.found
-        decision = decide(
-            found,
-            self.config.node.id,
-            frozenset(self.formation.peers),
-            answers,
-            bootstrap=self._bootstrap,
-        )
+        decision = self._decide(answers, found)
         if decision != self.decision:
             log.info("%s: %s", decision.action, decision.reason)
         self.decision = decision
@@ -150,9 +151,7 @@ class Host:
         """Ask again immediately before forming: the answers must be the same."""
         if not self.formation.peers:
             return True
-        answers = await self.formation.ask()
-        peers = frozenset(self.formation.peers)
-        again = decide(self.found, self.config.node.id, peers, answers, bootstrap=self._bootstrap)
+        again = self._decide(await self.formation.ask(), self.found)
         return again.action is decision.action
 
     async def _run(self) -> None:
@@ -164,12 +163,14 @@ class Host:
             self.decision = Decision(Action.WAIT, error.message, error.remedy)
             log.error("%s", error)
             return
+        self._guarded = self._guarded or not self.formation.peers
         member = Member(
             self.env,
             self.config,
             self.paths,
             opened,
             self.metrics,
+            serves=lambda: self._guarded,
             on_change=self._on_change,
             on_need_snapshot=self._on_need_snapshot,
         )
@@ -227,6 +228,38 @@ class Host:
             self._fail(self.member.failure)
         if self.archiving is not None:
             self.archiving.look()
+        if self.member is not None and not self._guarded and not self._guarding:
+            if self.member.raft.role == "leader":
+                self._guarding = True
+                self.spawn(self._guard(self.member))
+            elif self.member.raft.leader:
+                self._guarded = True
+
+    async def _guard(self, member: Member) -> None:
+        """The formation guard (design section 6), once a start: whoever leads first asks its peers
+        whether another history of this cluster is served already, and serves nothing until they answered.
+        If one is, the member is closed, and this node asks until it may run again."""
+        try:
+            decision = self._decide(await self.formation.ask(), self._found_of(member))
+            if decision.action is Action.RUN:
+                self._guarded = True
+                self._on_change()
+            elif self.member is member:
+                log.warning("not serving: %s; %s", decision.reason, decision.remedy)
+                self.decision = decision
+                await self._close_member(hand_over=False)
+                self.spawn(self._ask_until_member())
+        finally:
+            self._guarding = False
+
+    def _found_of(self, member: Member) -> Found:
+        voters = member.raft.configuration.voters
+        history = member.manifest.history
+        return self.found._replace(vote=True, sole_voter=len(voters) == 1, history=history)
+
+    def _decide(self, answers: dict[str, Answer], found: Found) -> Decision:
+        peers = frozenset(self.formation.peers)
+        return decide(found, self.config.node.id, peers, answers, bootstrap=self._bootstrap)
 
     async def _audit(self, member: Member) -> None:
         """Link again what users deleted from the newest published snapshot (design section 5)."""

@@ -62,7 +62,8 @@ TICK_MS = 10
 
 
 class Member:
-    """See the module. `on_change` is called when role, leader or failure changed."""
+    """See the module. `serves()` is False until the formation guard has passed; `on_change` is called
+    when role, leader or failure changed."""
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Member:
         opened: Opened,
         metrics: Metrics,
         *,
+        serves: Callable[[], bool],
         on_change: Callable[[], None],
         on_need_snapshot: Callable[[str, SnapshotOffer], None],
     ) -> None:
@@ -84,6 +86,7 @@ class Member:
         self.wal = opened.wal
         self.store = opened.store
         self.manifest = opened.manifest
+        self.serves = serves
         self._on_change = on_change
         self._on_need_snapshot = on_need_snapshot
         self._vote_file = opened.vote_file
@@ -289,7 +292,8 @@ class Member:
             return
         self._timer = asyncio.get_running_loop().call_later(TICK_MS / 1000, self._tick)
         self.raft.tick()
-        self.duties.look(ticked=True)
+        if self.leads:
+            self.duties.look(ticked=True)
         self.pump()
 
     # --- the order of durability -----------------------------------------------------------------
@@ -388,7 +392,8 @@ class Member:
     def _on_applied(self, index: int) -> None:
         self.raft.applied(index)
         self.reader.applied(index)
-        self.duties.look()
+        if self.leads:
+            self.duties.look()
 
     def _snapshot_made(self, manifest: Manifest, digest: bytes, marker: Marker) -> None:
         self.snapshots.made(manifest, digest, marker)
@@ -428,10 +433,12 @@ class Member:
         """True for a leader that has committed an entry of its own term."""
         raft = self.raft
         leads = not self._stopped and raft.role == "leader" and raft.own_term_committed
-        return leads and not raft.transferring
+        return leads and not raft.transferring and self.serves()
 
     def write_gate(self) -> NeumannError | None:
         """Why client writes are refused right now, or None."""
+        if not self.serves():
+            return Unavailable("the peers are being asked for other timelines", remedy="try again")
         pause = self.applier.state.pause
         if pause is not None:
             text = f"writes are paused by {pause.owner}: {pause.reason or 'no reason given'}"

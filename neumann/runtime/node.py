@@ -133,7 +133,7 @@ class Node:
             sink.flush()
         elif stale:
             member.reader.submit_stale(sink, ids, rows)
-        elif member.raft.role == "leader":
+        elif member.raft.role == "leader" and member.serves():
             member.reader.submit(sink, ids, rows)
         else:
             for call_id, row in zip(ids, rows, strict=True):
@@ -237,13 +237,21 @@ class Node:
 
     async def snapshot(self, timeout_s: float = 60.0) -> dict[str, Any]:
         """A snapshot published on a majority and on this node."""
+        deadline_s = asyncio.get_running_loop().time() + timeout_s
         made = await self._administer_anywhere("snapshot", {"timeout_s": timeout_s}, timeout_s)
-        member = self._leading.member()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while member.snapshots.newest[0] < made["index"] and self.member is member:
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                while self._leading.member().snapshots.newest[0] < made["index"]:
                     await asyncio.sleep(0.01)
-        if self.config.node.id not in made["durable_on"]:
+        except TimeoutError:
+            raise OutcomeUnknown(
+                f"snapshot {made['id']} is on {', '.join(made['durable_on'])} and not here after "
+                f"{timeout_s:g} s; it goes on",
+                remedy=f"look for {made['id']} in neumann-admin snapshot-list",
+                detail={"id": made["id"]},
+            ) from None
+        is_here = self._leading.member().snapshots.digest_at(made["index"]) is not None
+        if is_here and self.config.node.id not in made["durable_on"]:
             made["durable_on"] = sorted([*made["durable_on"], self.config.node.id])
         return made
 

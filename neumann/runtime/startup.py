@@ -98,7 +98,7 @@ def decide(
             "give the node an empty directory, or move that away",
         )
     if found.vote:
-        return _as_member(found, answers)
+        return _as_member(found, node_id, answers)
     leading = [a for a in answers.values() if a.leader and a.history is not None]
     if len({a.history.cluster_id for a in leading if a.history}) > 1:
         both = " and ".join(f"{a.node_id} ({_name(a.history)})" for a in leading)
@@ -112,21 +112,25 @@ def decide(
     return Decision(Action.WAIT, "no data, and no peer leads a cluster that lists this node", _INIT)
 
 
-def _as_member(found: Found, answers: Mapping[str, Answer]) -> Decision:
+def _as_member(found: Found, node_id: str, answers: Mapping[str, Answer]) -> Decision:
     """A vote is never given up for what the network says (R12). A sole voter is also held back by the
-    formation guard (design section 6)."""
+    formation guard (design section 6). A leader that peers of the own timeline know settles it."""
     assert found.history is not None
+    own = found.history
+    for answer in answers.values():
+        if answer.history == own and answer.leader not in ("", node_id):
+            return Decision(Action.RUN, f"{answer.leader} leads this timeline")
     for answer in answers.values():
         if answer.history is None or not (answer.leader or answer.sole_voter):
             continue
-        kin = history_format.relation(found.history, answer.history)
+        kin = history_format.relation(own, answer.history)
         if kin == "same":
-            return Decision(Action.RUN, f"{answer.node_id} is of the same timeline")
+            continue
         if found.sole_voter or (kin in ("ancestor", "descendant") and answer.leader):
             return Decision(
                 Action.WAIT,
                 f"{answer.node_id} serves {_name(answer.history)}, and this node is of "
-                f"{_name(found.history)}{_fork(found.history, answer.history, kin)}",
+                f"{_name(own)}{_fork(own, answer.history, kin)}",
                 _REJOIN,
             )
     return Decision(Action.RUN, "this node has a vote")

@@ -1,0 +1,37 @@
+"""Two timelines of one cluster on machines that reach each other: only one of them serves."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.procedures.cluster import Cluster
+
+
+def test_old_members_that_start_beside_a_restored_node_do_not_serve(tmp_path: Path) -> None:
+    """Bug: node 1 was restored and all three were started at once; nodes 2 and 3, with their old state,
+    were not leading yet when node 1 asked, so both timelines elected a leader and both took writes."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    wal = {"archive_command": f"cp %p {archive}/%f", "archive_timeout": 1}
+    with Cluster(tmp_path / "cluster", sections={"wal": wal}) as cluster:
+        cluster.start("--bootstrap")
+        cluster.wait_voters(3)
+        for number in range(5):
+            assert cluster["n1"].request("PUT", f"/kv/t/k{number}", number).status == 200
+        cluster["n1"].must_admin("archive-flush")
+        cluster.stop()
+        restored = cluster["n1"].admin("wal-replay", "--wal-dir", archive, "--until", "latest", "--yes")
+        assert restored.code == 0, restored
+        for node_id in ("n2", "n3", "n1"):
+            cluster[node_id].start("--bootstrap")
+        deadline = time.monotonic() + 6
+        serving: set[str] = set()
+        while time.monotonic() < deadline:
+            taken = {
+                node_id
+                for node_id in ("n1", "n2", "n3")
+                if cluster[node_id].request("PUT", f"/kv/t/from-{node_id}", 1, timeout_s=15).status == 200
+            }
+            serving |= taken
+        assert serving in ({"n1"}, {"n2", "n3"}), f"two timelines took writes: {serving}"
