@@ -7,7 +7,6 @@ here, or over the network (runtime/leading.py finds it). Errors are the classes 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
