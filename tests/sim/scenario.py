@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from tests.sim.faults import KINDS
 from tests.sim.world import World
@@ -38,18 +38,17 @@ class Report:
     reads: int
     snapshots: int
     segments: int
+    archived: int
+    operations: int
     leaders: int
     crashes: int
     installs: int
     truncations: int
 
     def __str__(self) -> str:
-        return (
-            f"seed {self.seed} {self.kind}: {self.acknowledged} acknowledged, {self.unknown} unknown, "
-            f"{self.refused} refused, {self.reads} reads, {self.leaders} leaders, {self.segments} segments, "
-            f"{self.snapshots} snapshots, {self.crashes} crashes, {self.installs} installs, "
-            f"{self.truncations} truncations, {self.steps} steps, {self.virtual_s:.1f} s, {self.digest}"
-        )
+        numbers = {field.name: getattr(self, field.name) for field in fields(self)[3:]}
+        told = ", ".join(f"{value:g} {name}" for name, value in numbers.items())
+        return f"seed {self.seed} {self.kind}: {told}, {self.digest}"
 
 
 def kind_of(seed: int) -> str:
@@ -87,6 +86,8 @@ def run(
         world.clients.reads,
         len(world.layout.digests),
         len(world.segments.digests),
+        world.archive.segments,
+        world.counts["operated"],
         len(world.election.leaders),
         world.counts["crash"] + world.counts["power loss"],
         world.counts["installed"],
@@ -109,9 +110,11 @@ async def _script(world: World, kind: str, trouble_s: float) -> None:
     watching = asyncio.create_task(world.watch_files())
     mended = asyncio.Event()
     clients = [world.client(number, number <= READER_COUNT) for number in range(1, CLIENT_COUNT + 1)]
+    operator = world.operator()
     async with asyncio.TaskGroup() as group:
         for client in clients:
             group.create_task(client.run(mended.is_set))
+        group.create_task(operator.run(mended.is_set))
         await asyncio.sleep(CALM_S)
         await KINDS[kind](world, world.random("faults"), world.loop.time() + trouble_s)
         world.note("mended")
@@ -123,11 +126,19 @@ async def _script(world: World, kind: str, trouble_s: float) -> None:
         )
         for client in clients:
             group.create_task(client.run(served.done))
+    if world.is_archived:
+        process, node = world.machines[0].process, world.machines[0].node
+        assert process is not None and node is not None
+        await process.call(node.archive_flush(RECOVERY_LIMIT_S))
     await world.until(world.is_converged, RECOVERY_LIMIT_S, "all replicas equal")
     watching.cancel()
     world.finish_checks()
     for machine in world.machines:
         await world.stop(machine)
+    for machine in world.machines:
+        await world.start(machine)
+    await world.until(world.is_converged, RECOVERY_LIMIT_S, "all replicas equal after an orderly stop")
+    world.finish_checks()
 
 
 def main() -> int:

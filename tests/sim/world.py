@@ -29,6 +29,7 @@ from neumann.format import message
 from neumann.format.frame import Frame
 from neumann.format.ids import LogPoint
 from neumann.runtime.member import Member
+from tests.sim.checkers.archive import Archive
 from tests.sim.checkers.clients import Clients
 from tests.sim.checkers.committed import Committed
 from tests.sim.checkers.election import ElectionSafety
@@ -43,13 +44,16 @@ from tests.sim.disk import SimCrash, SimDisk
 from tests.sim.loop import ProcessDied, SimLoop, current_process
 from tests.sim.machine import SHARED_ROOT, Machine
 from tests.sim.net import Network
+from tests.sim.operator import Operator
 from tests.sim.trace import Trace
 
 FILES_CHECK_S = 0.5
 SKEW_NS = 400_000_000
+ARCHIVE = f"{SHARED_ROOT}/wal"
+ARCHIVED_SHARE = 0.5
 
 
-def make_config(node_id: str, peers: dict[str, str]) -> Config:
+def make_config(node_id: str, peers: dict[str, str], is_archived: bool) -> Config:
     """A node's settings: small limits, so that snapshots, seals and installs happen in seconds."""
     config = Config(
         node=NodeConfig(
@@ -60,7 +64,12 @@ def make_config(node_id: str, peers: dict[str, str]) -> Config:
             peers=peers,
         ),
         raft=RaftConfig(heartbeat_ms=50, election_timeout_ms=300),
-        wal=WalConfig(segment_bytes_max=48 * 1024, retain_entries=150),
+        wal=WalConfig(
+            segment_bytes_max=48 * 1024,
+            retain_entries=150,
+            archive_command=f"cp %p {ARCHIVE}/%f" if is_archived else "",
+            archive_timeout=2.0,
+        ),
         snapshot=SnapshotConfig(
             interval_entries=120, publish_interval_s=1.0, keep_newest=2, keep_age_min_s=5
         ),
@@ -104,10 +113,17 @@ class World:
         self.trace = Trace(keep_trace)
         self.network = Network(self.loop, self.random("network"), self.trace)
         self.shared = SimDisk()
-        self.shared.make_dirs(SHARED_ROOT)
+        self.shared.make_dirs(ARCHIVE)
+        self.is_archived = self.random("archive").random() < ARCHIVED_SHARE
         peers = {f"n{i}": f"n{i}:7878" for i in range(1, node_count + 1)}
         self.machines = [
-            Machine(self.loop, self.network, self.random(name), make_config(name, peers), self.shared)
+            Machine(
+                self.loop,
+                self.network,
+                self.random(name),
+                make_config(name, peers, self.is_archived),
+                self.shared,
+            )
             for name in peers
         ]
         for machine in self.machines:
@@ -120,6 +136,7 @@ class World:
         self.clients = Clients(self.committed)
         self.segments = SealedSegments()
         self.layout = Layout()
+        self.archive = Archive(self.committed)
         self.counts: Counter[str] = Counter()
         self._seen: dict[str, _Seen] = {}
         self._logger = logging.getLogger("neumann")
@@ -228,7 +245,8 @@ class World:
         self.promises.answered(source, target, message.decode(answer).message)
 
     def check_files(self, full: bool = False) -> None:
-        """R4 and R5 on every machine that serves; `full` reads again what was read before."""
+        """R4 and R5 on every machine that serves, R6; `full` reads again what was read before."""
+        self.archive.look(self.shared, ARCHIVE)
         for machine in self.machines:
             member = self.member(machine)
             if member is not None:
@@ -297,6 +315,10 @@ class World:
         addresses = [machine.address for machine in self.machines]
         net = self.network.door(None, name)
         return Client(self.loop, name, net, addresses, self.random(name), self.clients, self.trace, is_reader)
+
+    def operator(self) -> Operator:
+        """Who administers the cluster."""
+        return Operator(self.machines, self.random("operator"), self.layout, self.note)
 
     def finish_checks(self) -> None:
         """When everybody has converged: replicas equal the model, files are equal, nothing was lost."""

@@ -33,6 +33,10 @@ class Committed:
         """The newest committed frame end; (0, 0, 0) for none."""
         return self.frames[-1].header.end if self.frames else LogPoint(0, 0, 0)
 
+    def has(self, point: LogPoint) -> bool:
+        """Whether that very frame end is committed."""
+        return self._ends.get(point.index) == point
+
     def started(self, node_id: str) -> None:
         """The node begins again: its commit index may start lower, its log may not miss anything."""
         self._seen.pop(node_id, None)
