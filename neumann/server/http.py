@@ -18,9 +18,9 @@ from typing import Any
 from aiohttp import web
 
 from neumann.errors import BadInput, NeumannError, TooLarge, Unauthorized
+from neumann.format import values
 from neumann.runtime.metrics import Histogram
 from neumann.runtime.node import Node
-from neumann.server import values
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 """One request; a command of the largest size fits in JSON unless nearly all of it needs escapes."""

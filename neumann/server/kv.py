@@ -10,7 +10,7 @@
 An op is {"put": {"table", "key", "value"}}, {"delete": {"table", "key"}} or {"check": ...}, each with at
 most one of "if_absent": true, "if_revision": n, "if_value": v. On a single row these are If-None-Match:
 * and If-Match: "n". `cursor` is null at the end, else goes into ?cursor= of the next request; the other
-parameters stay the same. Values that JSON does not have: values.py.
+parameters stay the same. Values that JSON does not have: format/values.py.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from typing import Any
 from aiohttp import web
 
 from neumann.errors import BadInput, ConditionFailed, NeumannError, NotFound, Paused
-from neumann.format import command
+from neumann.format import command, values
 from neumann.format.times import time_text
 from neumann.machine.apply import Outcome
 from neumann.runtime.node import Node
-from neumann.server import values
 from neumann.server.http import answer, flag, json_body, number, parameters, seconds
 
 _LIMIT, _LIMIT_MAX = 1000, 10_000

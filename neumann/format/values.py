@@ -1,4 +1,4 @@
-"""Values of rows between JSON (HTTP) and MessagePack (stored), without loss in either direction.
+"""Values of rows between JSON (HTTP, SQL, the command line) and MessagePack (stored), without loss.
 
 JSON's own values are themselves. What JSON lacks travels as an object of one key:
 
@@ -28,13 +28,13 @@ _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 def to_json(packed: bytes) -> Any:
     """The JSON form of a stored value."""
-    return _plain(unpack_value(packed))
+    return plain(unpack_value(packed))
 
 
 def from_json(value: Any) -> bytes:
     """The MessagePack bytes of a value as json.loads gave it; BadInput if it has none."""
     try:
-        return pack_value(_stored(value))
+        return pack_value(stored(value))
     except RecursionError as error:
         raise BadInput("this value is nested too deeply") from error
 
@@ -53,13 +53,14 @@ def _no_constant(name: str) -> None:
     raise ValueError(f'{name} is no JSON; write {{"{_FLOAT}": "nan"}}, "inf" or "-inf"')
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What json.dumps takes, of an unpacked value."""
     if isinstance(value, dict):
         if all(type(key) is str for key in value) and not _looks_tagged(value):
-            return {key: _plain(item) for key, item in value.items()}
-        return {_MAP: [[_plain(key), _plain(item)] for key, item in value.items()]}
+            return {key: plain(item) for key, item in value.items()}
+        return {_MAP: [[plain(key), plain(item)] for key, item in value.items()]}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, bytes):
         return {_BYTES: base64.b64encode(value).decode()}
     if isinstance(value, float) and not math.isfinite(value):
@@ -71,13 +72,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _stored(value: Any) -> Any:
+def stored(value: Any) -> Any:
+    """The other way round; BadInput for an object that looks like those above and is none."""
     if isinstance(value, list):
-        return [_stored(item) for item in value]
+        return [stored(item) for item in value]
     if not isinstance(value, dict):
         return value
     if not _looks_tagged(value):
-        return {key: _stored(item) for key, item in value.items()}
+        return {key: stored(item) for key, item in value.items()}
     tag, content = next(iter(value.items()))
     try:
         return _untagged(tag, content)
@@ -95,7 +97,7 @@ def _untagged(tag: str, content: Any) -> Any:
     if tag == _FLOAT:
         return _FLOATS[content]
     if tag == _MAP:
-        return {_stored(key): _stored(item) for key, item in content}
+        return {stored(key): stored(item) for key, item in content}
     code, data = content
     decoded = base64.b64decode(data, validate=True)
     return msgpack.Timestamp.from_bytes(decoded) if code == -1 else msgpack.ExtType(code, decoded)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neumann.errors import BadInput
+from neumann.format import values
 from neumann.format.command import pack_value
-from neumann.server import values
 
 _SCALARS = (
     st.none()
