@@ -69,7 +69,12 @@ def main() -> int:
 def execute(stage: Stage, names: list[str]) -> list[Row]:
     """Run them in order; what can't run because the cluster is gone says so."""
     rows = [Row(name) for name in names]
-    stage.begin()
+    try:
+        stage.begin()
+    except FAILURES as error:
+        for row in rows:
+            row.problem = f"not run: {error}"
+        return rows
     for row in rows:
         if not all(member.serves() for member in stage.cluster.members):
             row.problem = "not run: the cluster did not come back"

@@ -62,7 +62,7 @@ class Record:
     """Filled by the clients' thread, read by the procedures'."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("a", buffering=1, encoding="utf-8")  # a line leaves us at once
         self._base: Rows = {}
         self._writes: list[Write] = []
 
