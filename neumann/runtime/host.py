@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from neumann.config import Config
@@ -264,14 +265,12 @@ class Host:
     async def _audit(self, member: Member) -> None:
         """Link again what users deleted from the newest published snapshot (design section 5)."""
         while self.member is member:
-            await asyncio.sleep(_AUDIT_S)
-            manifest = member.manifest
-            if member.snapshots.published_index == manifest.point.index:
-                missing = await self.lane.run(
-                    lambda: publish.audit(self.env.disk, self.paths, manifest)  # noqa: B023
-                )
+            published = member.snapshots.published
+            if published is not None:
+                missing = await self.lane.run(partial(publish.audit, self.env.disk, self.paths, published))
                 if missing:
-                    log.warning("%d files of snapshot %s were linked again", missing, manifest.snapshot_id)
+                    log.warning("%d files of snapshot %s were linked again", missing, published.snapshot_id)
+            await asyncio.sleep(_AUDIT_S)
 
     # --- installing ------------------------------------------------------------------------------
 
@@ -289,10 +288,15 @@ class Host:
             fetched = await install.fetch(
                 self.env.net, source.address, offer, self.env.disk, self.lane, self.paths
             )
+            point = fetched.manifest.point
+            if member.holds(point):
+                return
             await self._close_member(hand_over=False)
-            segment_bytes = self.config.wal.segment_bytes_max
-            await self.lane.run(lambda: install.place(self.env.disk, self.paths, fetched, segment_bytes))
-            log.info("installed snapshot %s of %s", fetched.manifest.snapshot_id, leader)
+            # It acknowledged frames until it was closed: those behind the snapshot are kept.
+            if not member.holds(point):
+                segment_bytes = self.config.wal.segment_bytes_max
+                await self.lane.run(lambda: install.place(self.env.disk, self.paths, fetched, segment_bytes))
+                log.info("installed snapshot %s of %s", fetched.manifest.snapshot_id, leader)
             await self._run()
         except (Unavailable, OutcomeUnknown, NotFound, Corrupt) as error:
             if self.member is None:

@@ -31,7 +31,7 @@ from neumann.errors import (
 )
 from neumann.format.command import Limits
 from neumann.format.frame import FrameHeader
-from neumann.format.ids import Configuration
+from neumann.format.ids import Configuration, LogPoint
 from neumann.format.limits import FEATURE_LEVEL
 from neumann.format.manifest import Manifest
 from neumann.format.message import Message, SnapshotOffer, Status
@@ -39,8 +39,9 @@ from neumann.format.names import Paths
 from neumann.format.special import Archived, Marker, Noop, Special
 from neumann.format.state import SyncMark
 from neumann.machine.state import MachineState
-from neumann.raft import Raft, RaftConfig, Ready
+from neumann.raft import Ready
 from neumann.runtime.applier import BACKLOG_HOLDS_PROPOSALS, Applier
+from neumann.runtime.core import TICK_MS, make_core
 from neumann.runtime.durability import Durability
 from neumann.runtime.duties import Duties
 from neumann.runtime.marks import MarkKeeper
@@ -57,8 +58,6 @@ from neumann.wal import Synced
 from neumann.wal.retention import retain
 
 log = logging.getLogger(__name__)
-
-TICK_MS = 10
 
 
 class Member:
@@ -108,17 +107,7 @@ class Member:
     def _join_consensus(self, opened: Opened) -> None:
         """Core, log, peers: how entries come to be committed."""
         env, config = self.env, self.config
-        self.raft = Raft(
-            RaftConfig(
-                node_id=opened.identity.node_id,
-                tick_ms=TICK_MS,
-                heartbeat_ticks=max(1, config.raft.heartbeat_ms // TICK_MS),
-                election_ticks=max(3, config.raft.election_timeout_ms // TICK_MS),
-                bytes_in_flight_max=config.raft.inflight_bytes_max,
-            ),
-            opened.restored,
-            _Jitter(env),
-        )
+        self.raft = make_core(env, config, opened)
         self.proposer = Proposer(
             self.raft,
             env.clock,
@@ -197,6 +186,7 @@ class Member:
             self.store,
             self._snapshot_made,
             self.fail,
+            pinned=self._pinned,
         )
         self.snapshots = Snapshots(
             env.disk,
@@ -209,12 +199,14 @@ class Member:
             self.metrics,
             opened.manifest,
             opened.manifest_digest,
+            opened.published,
             keep=lambda: _prune_policy(config),
             on_done=self._snapshot_done,
             on_diverged=self._diverged,
             on_failure=self.fail,
         )
-        self.snapshots.published_index = opened.published_index
+        if opened.published is not None:
+            self.raft.snapshot_published(opened.published.point)
         self.duties = Duties(
             config,
             env.clock,
@@ -395,6 +387,9 @@ class Member:
         if self.leads:
             self.duties.look()
 
+    def _pinned(self) -> list[bytes]:
+        return self.snapshots.pinned()
+
     def _snapshot_made(self, manifest: Manifest, digest: bytes, marker: Marker) -> None:
         self.snapshots.made(manifest, digest, marker)
 
@@ -427,6 +422,11 @@ class Member:
         self.fail(Corrupt(f"this replica has diverged: {text}", remedy="neumann-admin rejoin on this node"))
 
     # --- what others ask -------------------------------------------------------------------------
+
+    def holds(self, point: LogPoint) -> bool:
+        """Whether the log reaches `point`, a snapshot's: then it goes on by itself."""
+        log = self.raft.log
+        return log.base.index >= point.index or log.end_at(point.index) == point
 
     @property
     def leads(self) -> bool:
@@ -478,13 +478,3 @@ class Member:
 def _prune_policy(config: Config) -> prune.Policy:
     own = config.snapshot
     return prune.Policy(own.keep_newest, own.keep_hourly_days, own.keep_age_min_s)
-
-
-class _Jitter:
-    """The core's source of randomness, over the door."""
-
-    def __init__(self, env: Env) -> None:
-        self._entropy = env.entropy
-
-    def randrange(self, start: int, stop: int, /) -> int:
-        return start + self._entropy.randrange(stop - start)

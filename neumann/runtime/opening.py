@@ -48,7 +48,7 @@ class Opened(NamedTuple):
     last_time_ns: int
     unsealed_entries: int
     lag: LagSamples
-    published_index: int
+    published: Manifest | None
 
 
 def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened:
@@ -71,7 +71,6 @@ def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened
     _check_lineage(identity, manifest, mark, paths)
     wal, headers = _open_log(disk, paths, config, identity, manifest, mark, now_ns)
     store = Store.open(disk, paths.store, manifest, config.store.cache_bytes_max)
-    published = publish.newest_complete(disk, paths.snapshots)
     return Opened(
         identity,
         vote,
@@ -86,8 +85,17 @@ def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened
         max([manifest.time_ns, *(h.time_ns for h in headers[-1:])]),
         _unsealed_entries(wal, headers, manifest.point.index),
         _lag(headers, manifest),
-        published.index if published is not None else 0,
+        _newest_published(disk, paths, manifest),
     )
+
+
+def _newest_published(disk: Disk, paths: Paths, manifest: Manifest) -> Manifest | None:
+    """The newest whole published snapshot of this very timeline: what an install may begin with."""
+    for published in publish.list_published(disk, paths.snapshots):
+        found = published.manifest
+        if published.complete and found is not None and found.history == manifest.history:
+            return found
+    return None
 
 
 def _needed(disk: Disk, path: str) -> bytes:

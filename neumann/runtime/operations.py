@@ -24,8 +24,9 @@ PAUSE_MAX_S = 24 * 3600.0
 async def snapshot(member: Member, timeout_s: float) -> dict[str, Any]:
     """A published snapshot on a majority; OutcomeUnknown with its id when time runs out."""
     _needs_leader(member)
+    term = member.raft.term
     index = member.duties.propose_marker(snapshot=True, asked=True)
-    snapshot_id = f"{index}-{member.raft.term}"
+    snapshot_id = f"{index}-{term}"
     member.pump()
     majority = len(member.raft.configuration.voters) // 2 + 1
     try:
@@ -37,7 +38,7 @@ async def snapshot(member: Member, timeout_s: float) -> dict[str, Any]:
                     voters = [h for h in holders if h in member.raft.configuration.voters]
                     if len(voters) + 1 >= majority:
                         break
-                _still_leads(member, f"snapshot {snapshot_id}")
+                _still_leads(member, term, f"snapshot {snapshot_id}")
                 await asyncio.sleep(_LOOK_AGAIN_S)
     except TimeoutError:
         raise OutcomeUnknown(
@@ -49,7 +50,7 @@ async def snapshot(member: Member, timeout_s: float) -> dict[str, Any]:
     return {
         "id": snapshot_id,
         "index": index,
-        "term": member.raft.term,
+        "term": term,
         "time": time_text(manifest.time_ns),
         "digest": digest.hex(),
         "durable_on": sorted([member.identity.node_id, *holders]),
@@ -95,8 +96,9 @@ async def restore_point(member: Member, name: str) -> dict[str, Any]:
         raise BadInput(f"{name!r} is no name for a restore point", remedy="1 to 128 bytes")
     if any(known == name for known, _, _ in member.snapshots.restore_points):
         raise RefusedByState(f"a restore point {name!r} is in the log already", remedy="choose another name")
+    term = member.raft.term
     index = member.duties.propose_marker(seal=True, name=name)
-    await _applied(member, index)
+    await _applied(member, index, term)
     time_ns = next(time for _, at, time in member.snapshots.restore_points if at == index)
     return {"name": name, "index": index, "time": time_text(time_ns, 9)}
 
@@ -106,12 +108,13 @@ async def archive_flush(member: Member, timeout_s: float) -> dict[str, Any]:
     _needs_leader(member)
     if not member.applier.state.archiving.on:
         raise RefusedByState("archiving is not on", remedy="set [wal] archive_command on every node")
+    term = member.raft.term
     index = member.duties.propose_marker(seal=True)
-    await _applied(member, index)
+    await _applied(member, index, term)
     try:
         async with asyncio.timeout(timeout_s):
             while member.applier.state.archiving.through < index:
-                _still_leads(member, "archive-flush")
+                _still_leads(member, term, "archive-flush")
                 await asyncio.sleep(_LOOK_AGAIN_S)
     except TimeoutError:
         through = member.applier.state.archiving.through
@@ -127,11 +130,13 @@ async def status(member: Member) -> dict[str, Any]:
     return views.status(member)
 
 
-async def _applied(member: Member, index: int) -> None:
+async def _applied(member: Member, index: int, term: int) -> None:
+    """Wait until the entry that was created at `index` in `term` is applied."""
     member.pump()
     while member.applier.applied_index < index:
-        _still_leads(member, f"entry {index}")
+        _still_leads(member, term, f"entry {index}")
         await asyncio.sleep(_LOOK_AGAIN_S)
+    _still_leads(member, term, f"entry {index}")
 
 
 async def _applied_everywhere(member: Member, index: int, timeout_s: float) -> list[str]:
@@ -156,6 +161,7 @@ def _needs_leader(member: Member) -> None:
         raise Unavailable("this node does not lead", remedy="try again: a leader is being found")
 
 
-def _still_leads(member: Member, what: str) -> None:
-    if not member.leads:
+def _still_leads(member: Member, term: int, what: str) -> None:
+    """In a later term, led by this node again, another entry may stand in that place."""
+    if not member.leads or member.raft.term != term:
         raise OutcomeUnknown(f"the leader changed while {what} was on its way", remedy="look, then try again")

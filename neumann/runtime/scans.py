@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from neumann.env import Lane
 from neumann.errors import BadInput
-from neumann.format.command import SEPARATOR, row_key, split_row_key
+from neumann.format.command import SEPARATOR, row_key, split_row_key, table_end
 from neumann.format.times import time_text
 from neumann.runtime.member import Member
 
@@ -58,17 +58,7 @@ class Scans:
     async def tables(self, stale: bool) -> list[str]:
         """Names of the tables that hold a row: one seek a table."""
         view = await self._view(stale)
-
-        def seek() -> list[str]:
-            found: list[str] = []
-            rows = view.scan("", None, 1, False)
-            while rows:
-                table = split_row_key(rows[0][0])[0]
-                found.append(table)
-                rows = view.scan(table + chr(ord(SEPARATOR) + 1), None, 1, False)
-            return found
-
-        return list(await self._lane.run(seek))
+        return list(await self._lane.run(view.tables))
 
     async def count(self) -> tuple[int, bytes]:
         """(live rows, content digest) of this node's state now; kept until something is applied."""
@@ -119,4 +109,4 @@ def _upper(table: str, stop: str, prefix: str) -> str:
     ends = [row_key(table, stop)] if stop else []
     if prefix:
         ends.append(row_key(table, prefix + _LAST))
-    return min(ends) if ends else table + chr(ord(SEPARATOR) + 1)
+    return min(ends) if ends else table_end(table)

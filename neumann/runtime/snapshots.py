@@ -53,6 +53,7 @@ class Snapshots:
         metrics: Metrics,
         manifest: Manifest,
         digest: bytes,
+        published: Manifest | None,
         *,
         keep: Callable[[], prune.Policy],
         on_done: Callable[[Manifest], None],
@@ -61,7 +62,7 @@ class Snapshots:
     ) -> None:
         self.newest: tuple[int, bytes] = (manifest.point.index, digest)
         self.manifest = manifest
-        self.published_index = 0
+        self.published = published
         self.published_ns = 0
         self.restore_points: list[tuple[str, int, int]] = []
         self._disk = disk
@@ -81,6 +82,16 @@ class Snapshots:
         self._marked: deque[_Marked] = deque()
         self._started: dict[int, int] = {}
         self._durable_index = 0
+
+    @property
+    def published_index(self) -> int:
+        """Index of the newest published snapshot: the log is kept from there on."""
+        return self.published.point.index if self.published is not None else 0
+
+    def pinned(self) -> list[bytes]:
+        """Tables that stay in store/ because the newest published snapshot names them: whatever users
+        delete in raft/snapshots/ can be linked again."""
+        return [ref.digest for ref in self.published.tables] if self.published is not None else []
 
     @property
     def in_progress(self) -> bool:
@@ -132,7 +143,7 @@ class Snapshots:
                 self._metrics.snapshot_failures += 1
                 self._on_failure(error)
                 return
-            self.published_index = index
+            self.published = manifest
             self.published_ns = self._clock.monotonic_ns()
             self._finish(manifest, digest)
 

@@ -67,6 +67,7 @@ class Checkpointer:
         store: Store,
         on_snapshot: OnSnapshot,
         on_failure: Callable[[Exception], None],
+        pinned: Callable[[], list[bytes]] = list,
     ) -> None:
         self._disk = disk
         self._jobs = jobs
@@ -74,6 +75,7 @@ class Checkpointer:
         self._store = store
         self._on_snapshot = on_snapshot
         self._on_failure = on_failure
+        self._pinned = pinned
         self._waiting: deque[_Work] = deque()
         self._pipeline: asyncio.Task[None] | None = None
         self._merge: _Merge | None = None
@@ -217,11 +219,13 @@ class Checkpointer:
         self._unlink_unneeded([])
 
     def _unlink_unneeded(self, keep: list[bytes]) -> None:
-        """Old manifests, and the tables that neither a kept manifest nor `keep` names."""
+        """Old manifests, and the tables that no kept manifest, nor `keep`, nor what is pinned, names."""
         directory = self._store.directory
         remove_old(self._disk, directory)
         kept = kept_manifests(self._disk, directory)
-        self._store.collect({ref.digest for manifest in kept for ref in manifest.tables} | set(keep))
+        self._store.collect(
+            {ref.digest for manifest in kept for ref in manifest.tables} | {*keep, *self._pinned()}
+        )
 
     def _fail(self, error: Exception) -> None:
         if not self._has_failed:

@@ -24,7 +24,13 @@ def choose(found: Found, *answers: Answer, bootstrap: bool = False, node_id: str
 
 def leader(node_id: str = "n2", history: History = OLD, *, lists_us: bool = True) -> Answer:
     return Answer(
-        node_id, vote=True, history=history, leader=node_id, leader_address="h:1", lists_us=lists_us, peers=ALL
+        node_id,
+        vote=True,
+        history=history,
+        leader=node_id,
+        leader_address="h:1",
+        lists_us=lists_us,
+        peers=ALL,
     )
 
 
