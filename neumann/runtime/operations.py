@@ -32,13 +32,13 @@ async def snapshot(member: Member, timeout_s: float) -> dict[str, Any]:
     try:
         async with asyncio.timeout(timeout_s):
             while True:
+                _still_leads(member, term, f"snapshot {snapshot_id}")
                 digest = member.snapshots.digest_at(index)
                 if member.snapshots.newest[0] >= index and digest is not None:
                     holders = member.peers.snapshot_holders(index, digest)
                     voters = [h for h in holders if h in member.raft.configuration.voters]
                     if len(voters) + 1 >= majority:
                         break
-                _still_leads(member, term, f"snapshot {snapshot_id}")
                 await asyncio.sleep(_LOOK_AGAIN_S)
     except TimeoutError:
         raise OutcomeUnknown(

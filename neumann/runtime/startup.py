@@ -212,7 +212,7 @@ def look(disk: Disk, paths: Paths) -> Found:
         history, voters = _membership(disk, paths)
         return Found(journal, foreign, True, voters == 1, history)
     manifest = adopt.newest_data(disk, paths)
-    if manifest is None:
+    if manifest is None or not manifest.point.index:  # an empty base: a formation that a crash interrupted
         return Found(journal, foreign)
     data = Data(manifest.history.timeline, manifest.point.index, layout_digest(manifest), manifest.time_ns)
     return Found(journal, foreign, history=manifest.history, data=data)
