@@ -8,13 +8,14 @@ twice. What it was told goes to checkers/clients.py at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
 from neumann.errors import NeumannError, OutcomeUnknown, Paused, StorageFailed, Unavailable
-from neumann.format import command
+from neumann.format import command, rpc
 from tests.sim.checkers.clients import Clients, Operation
+from tests.sim.checkers.violation import require
 from tests.sim.loop import SimLoop
 from tests.sim.net import SimNet
 from tests.sim.trace import Trace
@@ -26,7 +27,6 @@ TIMEOUT_S = 3.0
 THINK_S = 0.02
 AFTER_FAILURE_S = 0.05
 
-_READ_SHARE = 0.2
 _Row = tuple[int, str, str, tuple[object, ...] | None, bytes | None]
 
 _NOT_DONE = (Unavailable, Paused)
@@ -67,29 +67,55 @@ class Client:
         """Send one request after the other until then."""
         random = self._random
         while not is_over():
-            is_read = self._is_reader or random.random() < _READ_SHARE
-            succeeded = await (self._read() if is_read else self._write())
-            if self._is_reader or not succeeded:
+            if not await self._choose()():
                 self._address = random.choice(self._addresses)
-            if not succeeded:
                 await asyncio.sleep(AFTER_FAILURE_S)
+            elif self._is_reader:
+                self._address = random.choice(self._addresses)
             await asyncio.sleep(random.expovariate(1 / THINK_S))
 
+    def _choose(self) -> Callable[[], Awaitable[bool]]:
+        kind = self._random.random()
+        if self._is_reader or kind < 0.2:
+            return self._scan if self._random.random() < 0.1 else self._read
+        return self._write_many if kind < 0.25 else self._write
+
     async def _write(self) -> bool:
+        operation, key = self._begin_write()
+        try:
+            index, outcome = await self._call("write", [operation.command])
+        except NeumannError as error:
+            return self._failed(operation, error)
+        self._wrote(operation, key, index, outcome)
+        return True
+
+    async def _write_many(self) -> bool:
+        """A burst that is sent at once, as a pipelining client does."""
+        begun = [self._begin_write() for _ in range(self._random.randrange(2, 30))]
+        try:
+            answers = await self._call("writes", [[operation.command for operation, _ in begun]])
+        except NeumannError as error:
+            for operation, _ in begun:
+                self._failed(operation, error)
+            return False
+        succeeded = True
+        for (operation, key), (failure, result) in zip(begun, answers, strict=True):
+            if failure is None:
+                self._wrote(operation, key, *result)
+            else:
+                succeeded = self._failed(operation, rpc.error_from_wire(failure))
+        return succeeded
+
+    def _begin_write(self) -> tuple[Operation, str]:
         self._serial += 1
         text = f"write {self._name}/{self._serial} through {self._address}"
         key = f"k{self._random.randrange(KEY_COUNT)}"
-        operation = self._checker.begin_write(text, self._command(key))
-        try:
-            index, outcome = await self._call("write", [operation.command])
-        except _UNKNOWN as error:
-            return self._failed(operation, error, unknown=True)
-        except _NOT_DONE as error:
-            return self._failed(operation, error, unknown=False)
-        self._note(text, index, outcome)
+        return self._checker.begin_write(text, self._command(key)), key
+
+    def _wrote(self, operation: Operation, key: str, index: int, outcome: int) -> None:
+        self._note(operation.text, index, outcome)
         self._checker.end_write(operation, index, outcome)
         self._revisions[key] = index
-        return True
 
     def _command(self, key: str) -> bytes:
         """One of the kinds of writes, with this serial in it."""
@@ -113,12 +139,12 @@ class Client:
         return command.encode_put(TABLE, key, value)
 
     async def _read(self) -> bool:
-        key = f"k{self._random.randrange(KEY_COUNT)}"
-        text = f"read of {key} by {self._name} through {self._address}"
-        operation = self._checker.begin_read(text)
+        key, is_stale = f"k{self._random.randrange(KEY_COUNT)}", self._random.random() < 0.1
+        text = f"{'stale ' * is_stale}read of {key} by {self._name} through {self._address}"
+        operation = self._checker.begin_read(text, is_stale)
         try:
-            found = await self._call("get", [TABLE, key, False])
-        except _UNKNOWN + _NOT_DONE as error:
+            found = await self._call("get", [TABLE, key, is_stale])
+        except (*_UNKNOWN, *_NOT_DONE) as error:
             self._note(text, type(error).__name__)
             return False
         row = (bytes(found[0]), int(found[1])) if found is not None else None
@@ -128,15 +154,33 @@ class Client:
             self._revisions[key] = row[1]
         return True
 
+    async def _scan(self) -> bool:
+        is_reverse = self._random.random() < 0.5
+        text = f"scan by {self._name} through {self._address}"
+        operation = self._checker.begin_read(text, is_stale=False)
+        try:
+            rows, cursor = await self._call("scan", [TABLE, "", "", "", 1000, is_reverse, False])
+        except (*_UNKNOWN, *_NOT_DONE) as error:
+            self._note(text, type(error).__name__)
+            return False
+        assert cursor == "", "one page holds them all"
+        keys = [row[0] for row in rows]
+        require(keys == sorted(keys, reverse=is_reverse), f"{text}: not in order")
+        self._note(text, *(row[2] for row in rows))
+        self._checker.end_scan(operation, TABLE, {row[0]: int(row[2]) for row in rows})
+        return True
+
     async def _call(self, method: str, params: list[object]) -> Any:
         return await self._net.call(self._address, method, params, TIMEOUT_S)
 
-    def _failed(self, operation: Operation, error: NeumannError, unknown: bool) -> bool:
+    def _failed(self, operation: Operation, error: NeumannError) -> bool:
         self._note(operation.text, type(error).__name__, error)
-        if unknown:
+        if isinstance(error, _UNKNOWN):
             self._checker.end_unknown(operation)
-        else:
+        elif isinstance(error, _NOT_DONE):
             self._checker.end_refused(operation, str(error))
+        else:
+            raise error
         return False
 
     def _note(self, text: str, *fields: object) -> None:

@@ -6,15 +6,20 @@ failure, or only the death of the process, would leave it.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 from neumann.config import Config
 from neumann.env.doors import Env
+from neumann.errors import NeumannError
+from neumann.format import rpc
 from neumann.format.command import row_key
 from neumann.format.names import Paths
 from neumann.runtime.node import Node
-from neumann.runtime.sinks import FutureSink
+from neumann.runtime.sinks import FutureSink, Version
+from tests.sim.checkers.violation import require
 from tests.sim.disk import SimCrash, SimDisk
 from tests.sim.doors import EPOCH_NS, Pace, SimClock, SimCommands, SimEntropy, SimJobs, SimLane
 from tests.sim.loop import Process, SimLoop
@@ -22,6 +27,35 @@ from tests.sim.net import Network, SimNet
 
 SHARED_ROOT = "/shared"
 """Where every machine sees the one shared disk, as a mounted archive."""
+
+
+class Burst:
+    """The sink of many writes at once, as one connection's pipelined requests are."""
+
+    def __init__(self, count: int) -> None:
+        self.answers: asyncio.Future[list[object]] = asyncio.get_running_loop().create_future()
+        self._results: list[object] = [None] * count
+        self._missing = count
+
+    def wrote(self, ids: Sequence[int], first_index: int, outcomes: Sequence[int] | None) -> None:
+        for place, call_id in enumerate(ids):
+            self._put(call_id, [None, [first_index + place, outcomes[place] if outcomes else 0]])
+
+    def got(self, ids: Sequence[int], rows: Sequence[Version | None]) -> None:
+        raise AssertionError("nobody asked for rows")
+
+    def failed(self, ids: Sequence[int], error: NeumannError) -> None:
+        for call_id in ids:
+            self._put(call_id, [rpc.error_to_wire(error), None])
+
+    def flush(self) -> None:
+        if not self._missing and not self.answers.done():
+            self.answers.set_result(self._results)
+
+    def _put(self, call_id: int, answer: object) -> None:
+        require(self._results[call_id] is None, "a sink gets each id once")
+        self._results[call_id] = answer
+        self._missing -= 1
 
 
 class Machine:
@@ -124,6 +158,10 @@ class Machine:
             case "write", (bytes() as command,):
                 node.submit_writes(sink, (0,), (command,))
                 return await sink.future
+            case "writes", (tuple() as commands,):
+                burst = Burst(len(commands))
+                node.submit_writes(burst, range(len(commands)), commands)
+                return await burst.answers
             case "get", (str() as table, str() as key, bool() as stale):
                 node.submit_gets(sink, (0,), (row_key(table, key),), stale=stale)
                 found = await sink.future

@@ -69,6 +69,15 @@ class Model:
         ends = [*starts[1:], float("inf")]
         return [(a, b) for a, b, r in zip(starts, ends, shown, strict=True) if r == revision]
 
+    def revisions_at(self, table: str, index: int) -> dict[str, int]:
+        """Key -> revision of the rows that this table had behind entry `index`."""
+        found = {}
+        for (row_table, key), versions in self.versions.items():
+            place = bisect_right(versions, index, key=lambda v: v.revision) - 1
+            if row_table == table and place >= 0 and versions[place].value is not None:
+                found[key] = versions[place].revision
+        return found
+
     def value_at(self, row: Row, revision: int) -> bytes | None:
         """What the entry `revision` wrote to this row."""
         versions = self.versions.get(row, [])

@@ -49,28 +49,35 @@ class Operator:
     async def _act(self, machine: Machine) -> None:
         assert machine.node is not None and machine.process is not None
         process, node = machine.process, machine.node
+        majority = self._majority()
         verb = self._random.choice(("snapshot", "snapshot", "pause", "restore_point"))
         said: dict[str, Any]
         try:
             match verb:
                 case "snapshot":
                     said = await process.call(node.snapshot(TIMEOUT_S))
-                    self._check_snapshot(said)
+                    self._check_snapshot(said, majority)
                 case "restore_point":
                     self._points += 1
-                    said = await process.call(node.restore_point(f"point-{self._points}"))
+                    said = await process.call(node.restore_point(f"point-{self._points}", TIMEOUT_S))
                 case "pause":
                     said = await process.call(node.pause_writes(PAUSE_MAX_S, "sim", timeout_s=TIMEOUT_S))
                     await asyncio.sleep(self._random.uniform(0.0, 2 * PAUSE_MAX_S))
-                    said = await process.call(node.resume_writes())
+                    said = await process.call(node.resume_writes(TIMEOUT_S))
         except (NeumannError, ProcessDied) as error:
             self._note("operator failed", verb, machine.name, type(error).__name__, error)
         else:
             self._note("operated", verb, machine.name, said)
 
-    def _check_snapshot(self, said: dict[str, Any]) -> None:
+    def _majority(self) -> int:
+        """Of the voters, as they surely were before the request: one while the cluster is formed."""
+        members = [machine.node.member for machine in self._machines if machine.node is not None]
+        voters = [len(m.raft.configuration.voters) for m in members if m is not None]
+        return min(voters, default=1) // 2 + 1
+
+    def _check_snapshot(self, said: dict[str, Any], majority: int) -> None:
         snapshot_id, holders = said["id"], said["durable_on"]
-        require(len(holders) * 2 > len(self._machines), f"snapshot {snapshot_id} is only on {holders}")
+        require(len(holders) >= majority, f"snapshot {snapshot_id} is only on {holders}")
         for machine in self._machines:
             if machine.name in holders and machine.is_up:
                 published = publish.list_published(machine.disk, machine.paths.snapshots)

@@ -19,6 +19,8 @@ from tests.sim.world import World
 CLIENT_COUNT = 7
 READER_COUNT = 3
 CALM_S = 1.0
+EARLY_SHARE = 0.25
+"""Of the seeds, those where trouble begins before the cluster is formed."""
 TROUBLE_S = 8.0
 RECOVERY_LIMIT_S = 20.0
 
@@ -71,9 +73,10 @@ def run(
             error = _innermost(caught)
             error.add_note(f"repeat it with: scripts/sim --seeds {seed} --kind {kind}")
             error.add_note(f"at {world.loop.time() - began_s:.6f} s; {world.describe()}")
+            raise error from None
+        finally:
             if keep_trace:
                 print("\n".join(world.trace.lines))
-            raise error from None
     return Report(
         seed,
         kind,
@@ -105,8 +108,9 @@ def _innermost(error: BaseException) -> BaseException:
 async def _script(world: World, kind: str, trouble_s: float) -> None:
     for machine in world.machines:
         await world.start(machine)
-    await world.until(world.is_formed, RECOVERY_LIMIT_S, "three voters and a leader")
-    world.note("formed")
+    if world.random("early").random() >= EARLY_SHARE:
+        await world.until(world.is_formed, RECOVERY_LIMIT_S, "three voters and a leader")
+        world.note("formed")
     watching = asyncio.create_task(world.watch_files())
     mended = asyncio.Event()
     clients = [world.client(number, number <= READER_COUNT) for number in range(1, CLIENT_COUNT + 1)]
@@ -115,7 +119,7 @@ async def _script(world: World, kind: str, trouble_s: float) -> None:
         for client in clients:
             group.create_task(client.run(mended.is_set))
         group.create_task(operator.run(mended.is_set))
-        await asyncio.sleep(CALM_S)
+        await asyncio.sleep(CALM_S if world.is_formed() else 0.0)
         await KINDS[kind](world, world.random("faults"), world.loop.time() + trouble_s)
         world.note("mended")
         mended.set()
@@ -130,6 +134,7 @@ async def _script(world: World, kind: str, trouble_s: float) -> None:
         process, node = world.machines[0].process, world.machines[0].node
         assert process is not None and node is not None
         await process.call(node.archive_flush(RECOVERY_LIMIT_S))
+    await world.until(world.is_formed, RECOVERY_LIMIT_S, "three voters and a leader")
     await world.until(world.is_converged, RECOVERY_LIMIT_S, "all replicas equal")
     watching.cancel()
     world.finish_checks()
@@ -147,7 +152,7 @@ def main() -> int:
     parser.add_argument("--seeds", default="0..99", help="FROM..TO, or one number (default 0..99)")
     parser.add_argument("--minutes", type=float, help="go on with further seeds for that long")
     parser.add_argument("--kind", choices=sorted(KINDS), help="one fault kind instead of one by seed")
-    parser.add_argument("--trace", action="store_true", help="print the whole trace of a failing seed")
+    parser.add_argument("--trace", action="store_true", help="print the whole trace of each seed")
     parser.add_argument("--quiet", action="store_true", help="print failing seeds only")
     arguments = parser.parse_args()
     first, _, last = arguments.seeds.partition("..")

@@ -53,8 +53,11 @@ ARCHIVE = f"{SHARED_ROOT}/wal"
 ARCHIVED_SHARE = 0.5
 
 
-def make_config(node_id: str, peers: dict[str, str], is_archived: bool) -> Config:
-    """A node's settings: small limits, so that snapshots, seals and installs happen in seconds."""
+def make_config(node_id: str, peers: dict[str, str], random: Random, is_archived: bool) -> Config:
+    """A node's settings: small limits, so that snapshots, seals and installs happen in seconds.
+
+    They differ from node to node: what replicas share must not depend on what they were told alone.
+    """
     config = Config(
         node=NodeConfig(
             id=node_id,
@@ -65,15 +68,22 @@ def make_config(node_id: str, peers: dict[str, str], is_archived: bool) -> Confi
         ),
         raft=RaftConfig(heartbeat_ms=50, election_timeout_ms=300),
         wal=WalConfig(
-            segment_bytes_max=48 * 1024,
-            retain_entries=150,
+            segment_bytes_max=random.choice((8, 32, 128)) * 1024,
+            retain_entries=random.choice((0, 50, 150, 1000)),
             archive_command=f"cp %p {ARCHIVE}/%f" if is_archived else "",
-            archive_timeout=2.0,
+            archive_timeout=random.choice((0.5, 2.0)),
         ),
         snapshot=SnapshotConfig(
-            interval_entries=120, publish_interval_s=1.0, keep_newest=2, keep_age_min_s=5
+            interval_entries=random.choice((30, 120, 400)),
+            publish_interval_s=random.choice((0.0, 1.0)),
+            keep_newest=2,
+            keep_age_min_s=random.choice((0.0, 5.0)),
         ),
-        store=StoreConfig(cache_bytes_max=64 * 1024, block_bytes=1024, disk_free_bytes_min=0),
+        store=StoreConfig(
+            cache_bytes_max=random.choice((0, 4, 64)) * 1024,
+            block_bytes=random.choice((1, 4)) * 1024,
+            disk_free_bytes_min=0,
+        ),
         security=SecurityConfig(insecure=True),
     )
     check_config(config)
@@ -116,18 +126,12 @@ class World:
         self.shared.make_dirs(ARCHIVE)
         self.is_archived = self.random("archive").random() < ARCHIVED_SHARE
         peers = {f"n{i}": f"n{i}:7878" for i in range(1, node_count + 1)}
-        self.machines = [
-            Machine(
-                self.loop,
-                self.network,
-                self.random(name),
-                make_config(name, peers, self.is_archived),
-                self.shared,
-            )
-            for name in peers
-        ]
-        for machine in self.machines:
-            machine.clock.skew_ns = self.random("clocks/" + machine.name).randrange(-SKEW_NS, SKEW_NS)
+        self.machines = []
+        for name in peers:
+            config = make_config(name, peers, self.random(f"{name}/config"), self.is_archived)
+            machine = Machine(self.loop, self.network, self.random(name), config, self.shared)
+            machine.clock.skew_ns = self.random(f"{name}/clock").randrange(-SKEW_NS, SKEW_NS)
+            self.machines.append(machine)
         self.election = ElectionSafety()
         self.promises = Promises()
         self.network.sniffers.append(self._hear)
@@ -228,9 +232,10 @@ class World:
         if before is None or before.member is not member:
             self.committed.started(name)
             self.election.started(name)
-            self.promises.started(name, raft.term, raft.log)
             if before is not None:
-                self.note("installed", name, raft.last.index)
+                self.note("installed", name, raft.log.base.index, raft.last.index)
+                self.promises.installed(name, before.member.raft.log, raft.log)
+            self.promises.started(name, raft.term, raft.log)
         elif raft.log.base.index < before.last.index and raft.log.end_at(before.last.index) != before.last:
             self.promises.truncated(name, raft.log)
             self.note("truncated", name, before.last.index, raft.last.index)

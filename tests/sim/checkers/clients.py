@@ -23,6 +23,7 @@ class Operation:
     text: str
     floor: int
     command: bytes = b""
+    is_stale: bool = False
 
 
 class Clients:
@@ -45,9 +46,9 @@ class Clients:
         operation = self._sent[command] = Operation(text, self._floor, command)
         return operation
 
-    def begin_read(self, text: str) -> Operation:
-        """A linearizable read is about to be sent."""
-        return Operation(text, self._floor)
+    def begin_read(self, text: str, is_stale: bool) -> Operation:
+        """A read is about to be sent. A stale one may see any moment, but only one that there was."""
+        return Operation(text, 0 if is_stale else self._floor, is_stale=is_stale)
 
     def end_write(self, operation: Operation, index: int, outcome: int) -> None:
         """It was acknowledged at `index` with an Outcome."""
@@ -90,7 +91,23 @@ class Clients:
             f"{text}: read revision {revision}, which the row does not have anywhere "
             f"between {operation.floor} (seen before it began) and {end} (committed)",
         )
-        self._floor = max(self._floor, fits[0])
+        self._saw(operation, fits[0])
+
+    def end_scan(self, operation: Operation, table: str, found: dict[str, int]) -> None:
+        """It was answered with these keys and revisions: the whole table at one moment."""
+        committed = self._committed
+        end = committed.last.index
+        first = max([operation.floor, *found.values()])
+        for index in range(first, end + 1):
+            if committed.model.revisions_at(table, index) == found:
+                self._saw(operation, index)
+                return
+        require(False, f"{operation.text}: the table was never so between {first} and {end}: {found}")
+
+    def _saw(self, operation: Operation, index: int) -> None:
+        """A read proves that the log has reached `index`."""
+        if not operation.is_stale:
+            self._floor = max(self._floor, index)
         self.reads += 1
 
     def finish(self) -> None:

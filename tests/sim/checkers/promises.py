@@ -48,8 +48,19 @@ class Promises:
 
     def truncated(self, node_id: str, log: FrameLog) -> None:
         """A leader made the node cut frames: what is no more in its log is no promise any more."""
+        self._matches[node_id] = self._kept(node_id, log)
+
+    def installed(self, node_id: str, before: FrameLog, log: FrameLog) -> None:
+        """A leader's snapshot, the base of `log`, took the place of state with the log `before`.
+
+        A log that conflicts with the snapshot is superseded; one that reaches it goes on behind it.
+        """
+        if before.end_at(log.base.index) != log.base:
+            self._matches[node_id] = self._kept(node_id, log)
+
+    def _kept(self, node_id: str, log: FrameLog) -> dict[int, int]:
         matches = self._matches.get(node_id, {})
-        self._matches[node_id] = {
+        return {
             index: match_term
             for index, match_term in matches.items()
             if (end := log.end_at(index)) is not None and end.term == match_term
