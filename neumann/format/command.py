@@ -45,6 +45,11 @@ def row_key(table: str, key: str) -> str:
     return f"{table}{SEPARATOR}{key}"
 
 
+def table_end(table: str) -> str:
+    """The exclusive end of a table's rows: an address behind all of them and before any other table's."""
+    return table + chr(ord(SEPARATOR) + 1)
+
+
 def split_row_key(row: str) -> tuple[str, str]:
     """(table, key) of a row's address."""
     table, _, key = row.partition(SEPARATOR)

@@ -8,6 +8,7 @@ from neumann.env.doors import Disk
 from neumann.format import names
 from neumann.format.manifest import Manifest, layout_digest
 from neumann.snapshot.publish import open_published
+from neumann.store.cache import BlockCache
 from neumann.store.table_reader import Table
 from neumann.store.view import View
 
@@ -50,7 +51,9 @@ def verify_tables(disk: Disk, directory: str, manifest: Manifest) -> Summary:
     )
 
 
-def open_view(disk: Disk, directory: str, manifest: Manifest) -> View:
+def open_view(disk: Disk, directory: str, manifest: Manifest, cache: BlockCache | None = None) -> View:
     """The rows of a snapshot, read from its tables where they lie."""
-    tables = [Table(disk, f"{directory}/{names.table_name(ref.digest)}", ref) for ref in manifest.tables]
+    tables = [
+        Table(disk, f"{directory}/{names.table_name(ref.digest)}", ref, cache) for ref in manifest.tables
+    ]
     return View({}, (), tables)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from neumann.format.checksum import DIGEST_BYTES
+from neumann.format.command import split_row_key, table_end
 from neumann.format.table import Columns, Version, content_bytes
 from neumann.store.memtable import Frozen, sorted_columns
 from neumann.store.merge import BLOCKS_AT_ONCE, merge
@@ -60,9 +61,28 @@ class View:
             found.extend(reversed(rows) if reverse else rows)
         return found if limit is None else found[:limit]
 
-    def runs(self, start: str = "", stop: str | None = None) -> Iterator[Columns]:
-        """The live rows of [start, stop) in runs of columns, for who reads all of them."""
-        return self._runs(start, stop, False, BLOCKS_AT_ONCE)
+    def runs(
+        self,
+        start: str = "",
+        stop: str | None = None,
+        *,
+        reverse: bool = False,
+        blocks_at_once: int = BLOCKS_AT_ONCE,
+    ) -> Iterator[Columns]:
+        """The live rows of [start, stop) in runs of columns, for who reads all, or until he has enough.
+
+        Each run ascends; in reverse the runs descend. The default reads as a merge does.
+        """
+        return self._runs(start, stop, reverse, blocks_at_once)
+
+    def tables(self) -> list[str]:
+        """Names of the tables that hold a live row, in order; one seek a table."""
+        found: list[str] = []
+        rows = self.scan(limit=1)
+        while rows:
+            found.append(split_row_key(rows[0][0])[0])
+            rows = self.scan(table_end(found[-1]), limit=1)
+        return found
 
     def count(self, start: str = "", stop: str | None = None) -> int:
         """How many live rows there are, by reading them."""
