@@ -20,6 +20,7 @@ from neumann.format.frame import FrameHeader, Kind
 from neumann.format.ids import Configuration, LogPoint
 from neumann.format.manifest import Manifest, layout_digest
 from neumann.format.names import Paths
+from neumann.format.special import Marker, Publish
 from neumann.format.state import Identity, SyncMark, Vote
 from neumann.raft import FrameLog, Restored
 from neumann.recovery import swap
@@ -71,6 +72,7 @@ def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened
     _check_lineage(identity, manifest, mark, paths)
     wal, headers = _open_log(disk, paths, config, identity, manifest, mark, now_ns)
     store = Store.open(disk, paths.store, manifest, config.store.cache_bytes_max)
+    _finish_publishing(disk, paths, manifest, wal)
     return Opened(
         identity,
         vote,
@@ -87,6 +89,21 @@ def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened
         _lag(headers, manifest),
         _newest_published(disk, paths, manifest),
     )
+
+
+def _finish_publishing(disk: Disk, paths: Paths, manifest: Manifest, wal: Log) -> None:
+    """Publish what a crash, or the install that it comes from, left unpublished.
+
+    Only where a segment ends: a joiner's log begins at a segment's begin.
+    """
+    point = manifest.point
+    if point == wal.base:
+        publish.publish(disk, paths, manifest)
+        return
+    (marker,) = wal.read_frames(wal.point_before(point.index).index, point.index)
+    entry = special.decode(marker)
+    if isinstance(entry, Marker) and entry.publish:
+        publish.publish(disk, paths, manifest, asked=entry.publish is Publish.ASKED)
 
 
 def _newest_published(disk: Disk, paths: Paths, manifest: Manifest) -> Manifest | None:
