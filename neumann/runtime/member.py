@@ -200,6 +200,7 @@ class Member:
             opened.manifest,
             opened.manifest_digest,
             opened.published,
+            durable_index=lambda: self.raft.durable_index,
             keep=lambda: _prune_policy(config),
             on_done=self._snapshot_done,
             on_diverged=self._diverged,
@@ -225,7 +226,6 @@ class Member:
     async def start(self) -> None:
         """Begin to tick."""
         await self.checkpointer.start()
-        self.snapshots.durable(self.wal.last.index)
         self._tick()
         self.space.start()
 
@@ -308,7 +308,7 @@ class Member:
             self.raft.vote_persisted(*vote)
         if synced is not None:
             self.raft.persisted(synced.point.index, synced.point.term)
-            self.snapshots.durable(synced.point.index)
+            self.snapshots.durable()
         self.pump()
 
     def _disk_full(self, error: DiskFull) -> None:

@@ -55,6 +55,7 @@ class Snapshots:
         digest: bytes,
         published: Manifest | None,
         *,
+        durable_index: Callable[[], int],
         keep: Callable[[], prune.Policy],
         on_done: Callable[[Manifest], None],
         on_diverged: Callable[[str], None],
@@ -73,6 +74,7 @@ class Snapshots:
         self._io_lane = io_lane
         self._clock = clock
         self._metrics = metrics
+        self._durable_index = durable_index
         self._keep = keep
         self._on_done = on_done
         self._on_diverged = on_diverged
@@ -81,7 +83,6 @@ class Snapshots:
         self._reported: dict[int, bytes] = {}
         self._marked: deque[_Marked] = deque()
         self._started: dict[int, int] = {}
-        self._durable_index = 0
 
     @property
     def published_index(self) -> int:
@@ -111,14 +112,14 @@ class Snapshots:
             self._marked.append(_Marked(header, marker, frozen, state.copy(), now))
             self._submit_durable()
 
-    def durable(self, index: int) -> None:
-        """The own log is synced up to here."""
-        self._durable_index = index
+    def durable(self) -> None:
+        """The own log is synced further than before."""
         if self._marked:
             self._submit_durable()
 
     def _submit_durable(self) -> None:
-        while self._marked and self._marked[0].header.last_index <= self._durable_index:
+        """`durable_index` is asked each time: a truncation lowers it."""
+        while self._marked and self._marked[0].header.last_index <= self._durable_index():
             marked = self._marked.popleft()
             pieces = self._wal.locate(marked.frozen.first.index, marked.header.last_index)
             self._checkpointer.submit(marked.marker, marked.frozen, marked.state, pieces)
