@@ -119,8 +119,8 @@ class LimitsConfig:
     value_bytes_max: int = setting(MIB, "of a packed value", size=True, most=4 * MIB)
     batch_rows_max: int = setting(10_000, "rows of one batch", most=100_000)
     connections_max: int = setting(1024, "open client connections")
-    query_timeout_s: float = setting(30.0, "of a query", absent=True)
-    query_rows_max: int = setting(100_000, "rows of a query's answer", absent=True)
+    query_timeout_s: float = setting(30.0, "a query may take; then it is ended")
+    query_rows_max: int = setting(100_000, "rows of a query's answer; more is an error")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,13 @@ from neumann.config import Config
 from neumann.env import Env
 from neumann.errors import BadInput, NeumannError, OutcomeUnknown, Unavailable
 from neumann.format import command
+from neumann.query.statement import Params, QueryResult
 from neumann.runtime import gauges, operations, transfer, views
 from neumann.runtime.formation import take_in
 from neumann.runtime.host import Host
 from neumann.runtime.leading import Leading
 from neumann.runtime.member import Member
+from neumann.runtime.queries import Queries
 from neumann.runtime.scans import ScanPage, Scans
 from neumann.runtime.sinks import FutureSink, Sink, Version
 
@@ -38,6 +40,9 @@ class Node:
         self.failed = host.failed
         self._leading = Leading(host)
         self.scans = Scans(host.env.lane("scan"), self._leading.member, self.barrier)
+        self._queries = Queries(
+            host.config.limits, host.env.clock, host.env.lane("query"), self._leading.member, self.barrier
+        )
 
     @classmethod
     async def start(cls, config: Config, env: Env, *, bootstrap: bool = False) -> Node:
@@ -48,8 +53,10 @@ class Node:
 
     async def stop(self) -> None:
         """An orderly end; a leader hands over first."""
+        self._queries.give_up()
         await self.host.stop()
         self.scans.close()
+        self._queries.close()
 
     @property
     def member(self) -> Member | None:
@@ -107,6 +114,13 @@ class Node:
             ):
                 page = await self.scans.page(table, low, high, prefix, limit, backwards, stale)
                 return [[list(row) for row in page.rows], page.cursor]
+            case "query", (
+                str() as sql,
+                tuple() | dict() as given,
+                bool() as stale,
+                None | int() as rows_max,
+            ):
+                return list(await self.query(sql, given, stale=stale, rows_max=rows_max))
             case "tables", (bool() as stale,):
                 return await self.tables(stale)
             case str(), (dict() as asked,) if method.startswith("admin."):
@@ -215,6 +229,21 @@ class Node:
     async def tables(self, stale: bool = False) -> list[str]:
         """Names of the tables that hold a row."""
         return await self.scans.tables(stale)
+
+    async def query(
+        self,
+        sql: str,
+        params: Params = (),
+        *,
+        stale: bool = False,
+        rows_max: int | None = None,
+        timeout_s: float | None = None,
+    ) -> QueryResult:
+        """One SQL statement over all tables at one index (query/); read here, after a barrier.
+
+        `rows_max` and `timeout_s` can lower [limits] query_rows_max and query_timeout_s, not raise them.
+        """
+        return await self._queries.run(sql, params, stale, rows_max, timeout_s)
 
     async def barrier(self, timeout_s: float = _FORWARD_TIMEOUT_S) -> int:
         """This node's state is linearizable when it returns; the index that it holds."""
