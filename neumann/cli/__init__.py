@@ -2,6 +2,6 @@
 
 server.py    `neumann`                       settings.py  the configuration file and the environment
 admin.py     `neumann-admin`: the group      http.py      requests to a node
-cluster.py data.py snapshots.py recovery.py check.py: its verbs, by family
+cluster.py data.py query.py snapshots.py recovery.py check.py: its verbs, by family
 output.py    text and JSON on the terminal   logs.py      the server's messages
 """

@@ -13,7 +13,7 @@ import sys
 import click
 
 from neumann import __version__
-from neumann.cli import check, cluster, data, recovery, replay, snapshots
+from neumann.cli import check, cluster, data, query, recovery, replay, snapshots
 from neumann.errors import BadInput, NeumannError, StorageFailed
 
 _VERBS: tuple[list[click.Command], ...] = (
@@ -24,6 +24,7 @@ _VERBS: tuple[list[click.Command], ...] = (
     data.put,
     data.delete,
     data.scan,
+    query.query,
     data.pause_writes,
     data.resume_writes,
     snapshots.snapshot,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _UNITS = ("B", "KB", "MB", "GB", "TB")
 
@@ -14,9 +14,11 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Aligned columns under a heading. On a terminal the heading stands out."""
-    cells = [[_cell(value) for value in row] for row in rows]
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], cell: Callable[[object], str] | None = None
+) -> str:
+    """Aligned columns under a heading. On a terminal the heading stands out. `cell`: a value's text."""
+    cells = [[(cell or _cell)(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     right = [bool(rows) and isinstance(row, int) for row in (rows[0] if rows else columns)]
     lines = [_line(columns, widths, right), *(_line(row, widths, right) for row in cells)]

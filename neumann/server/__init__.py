@@ -1,6 +1,6 @@
 """The faces of a running node on the network: MessagePack-RPC (rpc.py) and HTTP.
 
 admin.py    the HTTP server: /admin and /health, started and stopped here
-kv.py       /kv: rows                     values.py   their JSON and MessagePack forms
-metrics.py  /metrics                      http.py     what all routes share: errors, token, input
+kv.py       /kv: rows                     http.py     what all routes share: errors, token, input
+metrics.py  /metrics                      query.py    /query: SQL
 """

@@ -1,4 +1,4 @@
-"""The HTTP server of a node: /admin and /health here, /kv and /metrics beside it (interface.md, 2).
+"""The HTTP server of a node: /admin and /health here, /kv, /query and /metrics beside it (interface.md, 2).
 
 Any node takes any request: what only a leader can do, the node forwards. `serve` begins to listen and
 `AdminServer.close` ends it; the node itself is neither started nor stopped here.
@@ -19,6 +19,7 @@ from neumann.server import http
 from neumann.server.http import answer, flag, object_body, parameters, seconds
 from neumann.server.kv import KvRoutes
 from neumann.server.metrics import metrics_text
+from neumann.server.query import QueryRoutes
 from neumann.snapshot import listing
 from neumann.snapshot.publish import Published, list_published
 
@@ -190,9 +191,11 @@ async def serve(node: Node, config: Config) -> AdminServer:
         middlewares=http.middlewares(node, token, counters), client_max_size=http.BODY_BYTES_MAX
     )
     app.add_routes(KvRoutes(node).table())
+    query = QueryRoutes(node)
+    app.add_routes(query.table())
     admin = AdminRoutes(node, counters)
     app.add_routes(admin.table())
-    app.on_cleanup.append(admin.close)
+    app.on_cleanup.extend([query.close, admin.close])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     host, port = split_address(config.node.admin_listen)

@@ -235,5 +235,6 @@ def _hello(node: Node, version: int, cluster_id: object, timeline: object) -> di
             "key_bytes_max": limits.key_bytes_max,
             "value_bytes_max": limits.value_bytes_max,
             "batch_rows_max": limits.batch_rows_max,
+            "query_timeout_s": limits.query_timeout_s,
         },
     }
