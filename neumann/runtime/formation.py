@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neumann.config import Config
 from neumann.env import Env
-from neumann.errors import NeumannError, Unavailable
+from neumann.errors import Corrupt, NeumannError, NotFound, Unavailable
 from neumann.format import history as history_format
 from neumann.format import names
 from neumann.format.history import History
@@ -147,8 +147,16 @@ class Formation:
     # --- joining ---------------------------------------------------------------------------------
 
     async def join(self, found: Found, leader: Answer) -> None:
-        """Announce this node, fetch the newest snapshot, become a learner. Errors: try again later."""
+        """Announce this node, fetch the newest snapshot, become a learner. Unavailable: try again later."""
         assert leader.history is not None and leader.leader_address
+        term = await self._announce(leader)
+        reuse = await self._lane.run(self._set_data_aside) if found.data is not None else []
+        fetched = await self._fetch(leader, reuse)
+        await self._lane.run(lambda: self._settle(fetched, term))
+        log.info("joined %s as a learner behind %d", leader.leader, fetched.manifest.point.index)
+
+    async def _announce(self, leader: Answer) -> int:
+        """The leader's term, once this node is in its configuration."""
         own = self._config.node
         said = await self._env.net.call(
             leader.leader_address,
@@ -156,20 +164,30 @@ class Formation:
             [own.id, self._storage_id, own.advertise],
             _ANNOUNCE_TIMEOUT_S,
         )
-        if not said["accepted"]:
-            raise Unavailable(f"{leader.leader} does not take this node in: {said['text']}")
-        reuse = await self._lane.run(self._set_data_aside) if found.data is not None else []
-        fetched = await install.fetch(
-            self._env.net,
-            leader.leader_address,
-            None,
-            self._env.disk,
-            self._lane,
-            self._paths,
-            reuse=reuse,
-        )
-        await self._lane.run(lambda: self._settle(fetched, int(said["term"])))
-        log.info("joined %s as a learner behind %d", leader.leader, fetched.manifest.point.index)
+        match said:
+            case {"accepted": True, "term": int() as term}:
+                return term
+            case {"accepted": False, "text": str() as text}:
+                raise Unavailable(f"{leader.leader} does not take this node in: {text}")
+        raise Unavailable(f"{leader.leader} gave an answer to announce that can't be read")
+
+    async def _fetch(self, leader: Answer, reuse: Sequence[str]) -> install.Fetched:
+        """The leader's newest snapshot. One that was pruned meanwhile, or a full disk, is waited out."""
+        try:
+            fetched = await install.fetch(
+                self._env.net,
+                leader.leader_address,
+                None,
+                self._env.disk,
+                self._lane,
+                self._paths,
+                reuse=reuse,
+            )
+        except (NotFound, Corrupt, OSError) as error:
+            raise Unavailable(f"the snapshot of {leader.leader} could not be fetched: {error}") from error
+        if fetched.manifest.history != leader.history:
+            raise Unavailable(f"{leader.leader} gave a snapshot of another history than its own")
+        return fetched
 
     def _set_data_aside(self) -> list[str]:
         """What lies here goes to aside/; the directories whose tables may be used again."""

@@ -99,7 +99,7 @@ def decide(
         )
     if found.vote:
         return _as_member(found, node_id, answers)
-    leading = [a for a in answers.values() if a.leader and a.history is not None]
+    leading = [a for a in answers.values() if a.leader and a.leader_address and a.history is not None]
     if len({a.history.cluster_id for a in leading if a.history}) > 1:
         both = " and ".join(f"{a.node_id} ({_name(a.history)})" for a in leading)
         return Decision(Action.WAIT, f"peers serve two clusters: {both}", "take one out of `peers`")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from neumann.format.message import SnapshotOffer
-from tests.runtime.nodes import config_of, keys_of, one_node, until, write_rows
+from tests.runtime.nodes import config_of, configs_of, keys_of, leads, one_node, start, until, write_rows
 
 
 async def test_a_snapshot_that_the_log_has_passed_replaces_nothing(tmp_path: Path) -> None:
@@ -23,3 +24,22 @@ async def test_a_snapshot_that_the_log_has_passed_replaces_nothing(tmp_path: Pat
         await until(lambda: not node.host._installing, "the install has ended")
         await until(lambda: node.member is not None and node.member.leads, "it leads again")
         assert len(await keys_of(node)) == 100
+
+
+async def test_a_joiner_waits_where_there_is_no_snapshot_to_fetch(tmp_path: Path) -> None:
+    """A snapshot that was pruned, or deleted by a user, while a joiner fetched it ended the joiner."""
+    first, second = configs_of(tmp_path, 2)
+    running = await start(second)
+    try:
+        leading = await start(first)
+        try:
+            await until(lambda: leads(leading.node), "n1 leads")
+            shutil.rmtree(tmp_path / "n1/raft/snapshots")
+            await until(lambda: "could not be fetched" in running.node.serving()[1], "n2 has asked for one")
+            assert not running.node.failed.done()
+            await leading.node.snapshot()
+            await until(lambda: running.node.member is not None, "n2 has joined")
+        finally:
+            await leading.stop()
+    finally:
+        await running.stop()

@@ -112,6 +112,12 @@ def test_nothing_is_not_taken_in_by_a_leader_that_does_not_list_it() -> None:
     assert decision.action is Action.WAIT and "peers" in decision.reason
 
 
+def test_a_leader_whose_address_nobody_tells_is_not_joined() -> None:
+    """A follower knows its leader before the leader's configuration has reached it; joining then ended
+    the node."""
+    assert choose(Found(), leader()._replace(leader_address="")).action is Action.WAIT
+
+
 def test_nothing_that_hears_of_two_clusters_joins_neither_and_names_both() -> None:
     decision = choose(Found(), leader("n2", OLD), leader("n3", FOREIGN))
     assert decision.action is Action.WAIT
