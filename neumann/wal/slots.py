@@ -1,7 +1,7 @@
 """A small value in two slots of one file, so that a torn write leaves the other (format/record.py).
 
-Used for the vote and the sync mark. Both slots are written and synced in turn at each write, the one that
-may be torn first, so at every moment one of them holds a value that was written whole.
+Used for the vote and the sync mark. Both slots are written and synced in turn at each write, first the one
+that may be torn, so at every moment one of them holds a value that was written whole.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class TwoSlotFile(Generic[T]):
         self._decode = decode
         self._file: File | None = None
         self._sequence = 0
+        self._first_slot = 0
         self._failed = False
 
     def exists(self) -> bool:
@@ -58,28 +59,19 @@ class TwoSlotFile(Generic[T]):
         except FileNotFoundError as error:
             raise Corrupt(f"{self._path} is missing") from error
         self._sequence, value = self._decode(data, self._path)
+        newest = next(n for n in range(SLOT_COUNT) if self._slot_sequence(data, n) == self._sequence)
+        self._first_slot = 1 - newest
         return self._sequence, value
 
     def repair(self) -> T:
         """Make both slots equal, at start, before anything is answered; returns the value."""
-        sequence, value = self.read()
-        data = read_file(self._disk, self._path)
-        newest = next(slot for slot in range(SLOT_COUNT) if self._slot_sequence(data, slot) == sequence)
-        self._write_slots(value, first=1 - newest)
+        _, value = self.read()
+        self.write(value)
         return value
 
     def write(self, value: T) -> None:
-        """Durable in both slots when it returns. `create`, or `repair`, came before."""
+        """Durable in both slots when it returns. `create`, `read` or `repair` came before."""
         assert self._sequence > 0, "the file was not read yet"
-        self._write_slots(value, first=0)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _write_slots(self, value: T, first: int) -> None:
         if self._failed:
             raise StorageFailed(f"{self._path} failed before", remedy="restart the node")
         data = self._encode_slot(self._sequence + 1, value)
@@ -87,12 +79,18 @@ class TwoSlotFile(Generic[T]):
         try:
             if self._file is None:
                 self._file = self._disk.open(self._path, write=True)
-            for slot in (first, 1 - first):
+            for slot in (self._first_slot, 1 - self._first_slot):
                 self._file.pwrite(data, slot * SLOT_BYTES)
                 self._file.sync()
         except OSError as error:
             raise self._failure(error) from error
         self._sequence += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _slot_sequence(self, data: bytes, slot: int) -> int:
         try:
