@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from neumann.env import Clock, Lane
-from neumann.errors import Corrupt
+from neumann.errors import Corrupt, Unavailable
 from neumann.format import command as command_format
 from neumann.format import special
 from neumann.format.frame import Frame, FrameHeader, Kind
@@ -78,6 +78,7 @@ class Applier:
         self._commit_index = state.applied.index
         self._tail: dict[int, Frame] = {}
         self._tail_bytes = 0
+        self._truncations = 0
         self._busy = False
         self._scheduled = False
         self._stopped = False
@@ -90,31 +91,32 @@ class Applier:
     def appended(self, frames: Sequence[Frame], truncate_after: int | None) -> None:
         """Keep frames in memory until they are applied, as far as there is room."""
         if truncate_after is not None:
+            self._truncations += 1
             for first in [f for f in self._tail if f > truncate_after]:
                 self._tail_bytes -= len(self._tail.pop(first).data)
         for frame in frames:
             if self._tail_bytes < _TAIL_BYTES_MAX:
-                self._tail[frame.header.first_index] = frame
-                self._tail_bytes += len(frame.data)
+                self._keep(frame)
 
     def committed(self, index: int) -> None:
         """Entries up to here may be applied."""
         if index > self._commit_index:
             self._commit_index = index
-            if not self._busy:
-                self._run()
+            self._run()
 
     def wake(self) -> None:
         """The store has caught up with a flush."""
-        if not self._busy:
-            self._run()
+        self._run()
 
     def stop(self) -> None:
         """Apply nothing more."""
         self._stopped = True
 
     def _run(self) -> None:
+        """Apply what is committed, unless a frame waits for the disk: then it goes on behind that."""
         self._scheduled = False
+        if self._busy:
+            return
         budget = _ENTRIES_PER_TURN
         started_ns = self._clock.monotonic_ns()
         applied_before = self.applied_index
@@ -216,6 +218,11 @@ class Applier:
         elif holds_content(header.kind):
             self.unsealed_entries += 1
 
+    def _keep(self, frame: Frame) -> None:
+        if frame.header.first_index not in self._tail:
+            self._tail[frame.header.first_index] = frame
+            self._tail_bytes += len(frame.data)
+
     def _forget(self, frame: Frame) -> None:
         if self._tail.pop(frame.header.first_index, None) is not None:
             self._tail_bytes -= len(frame.data)
@@ -251,6 +258,7 @@ class Applier:
     def _read_back(self) -> None:
         after = self.applied_index
         last = min(self._commit_index, self._run_end(after, _READ_BACK_BYTES_MAX))
+        truncations = self._truncations
         self._busy = True
 
         def read() -> Sequence[Frame]:
@@ -258,13 +266,15 @@ class Applier:
 
         def done(frames: Any, error: BaseException | None) -> None:
             self._busy = False
+            if isinstance(error, Unavailable) and truncations != self._truncations:
+                self._run()  # the log refuses to be read while it is cut, though it is cut above
+                return
             if error is not None or not frames:
                 missing = Corrupt(f"committed entries behind {after} can't be read back from the log")
                 self._on_failure(error or missing)
                 return
             for frame in frames:
-                self._tail[frame.header.first_index] = frame
-                self._tail_bytes += len(frame.data)
+                self._keep(frame)
             self._run()
 
         self._read_lane.submit(read, done)
