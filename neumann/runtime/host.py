@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from neumann.config import Config
@@ -33,7 +32,7 @@ from neumann.runtime.member import Member
 from neumann.runtime.metrics import Metrics
 from neumann.runtime.opening import open_member
 from neumann.runtime.startup import Action, Answer, Decision, Found, decide, look
-from neumann.snapshot import install, publish
+from neumann.snapshot import install
 
 log = logging.getLogger(__name__)
 
@@ -202,11 +201,11 @@ class Host:
         member, archiving = self.member, self.archiving
         if archiving is not None:
             await archiving.close()
-        if member is not None:
-            if hand_over:
-                await member.hand_over()
-            await member.stop()
+        if member is not None and hand_over:
+            await member.hand_over()
         self.member = self.archiving = None
+        if member is not None:
+            await member.stop()
 
     def _fail(self, error: BaseException) -> None:
         if not self.failed.done():
@@ -263,13 +262,8 @@ class Host:
         return decide(found, self.config.node.id, peers, answers, bootstrap=self._bootstrap)
 
     async def _audit(self, member: Member) -> None:
-        """Link again what users deleted from the newest published snapshot (design section 5)."""
         while self.member is member:
-            published = member.snapshots.published
-            if published is not None:
-                missing = await self.lane.run(partial(publish.audit, self.env.disk, self.paths, published))
-                if missing:
-                    log.warning("%d files of snapshot %s were linked again", missing, published.snapshot_id)
+            await member.snapshots.audit()
             await asyncio.sleep(_AUDIT_S)
 
     # --- installing ------------------------------------------------------------------------------

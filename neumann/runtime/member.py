@@ -276,6 +276,7 @@ class Member:
         if self._timer is not None:
             self._timer.cancel()
         self.applier.stop()
+        self.snapshots.stop()
         self.proposer.lost_leadership(error)
         self.reader.fail_all(error)
 

@@ -7,9 +7,12 @@ order. What a leader reported for an index is compared with what this node made:
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from neumann.env import Clock, Disk, Lane
@@ -28,6 +31,7 @@ from neumann.wal import Log
 log = logging.getLogger(__name__)
 
 _DIGESTS_KEPT = 64
+_DISK_FULL_RETRY_S = 2.0
 
 
 class _Marked(NamedTuple):
@@ -83,6 +87,9 @@ class Snapshots:
         self._reported: dict[int, bytes] = {}
         self._marked: deque[_Marked] = deque()
         self._started: dict[int, int] = {}
+        self._made: deque[tuple[Manifest, bytes, Publish]] = deque()
+        self._retry: asyncio.TimerHandle | None = None
+        self._stopped = False
 
     @property
     def published_index(self) -> int:
@@ -134,21 +141,38 @@ class Snapshots:
         reported = self._reported.pop(index, None)
         if reported is not None:
             self._compare(index, reported)
-        if marker.publish is Publish.NO:
-            self._finish(manifest, digest)
-            return
-        asked = marker.publish is Publish.ASKED
+        self._made.append((manifest, digest, marker.publish))
+        if len(self._made) == 1:
+            self._publish_next()
 
-        def done(_: object, error: BaseException | None) -> None:
-            if error is not None:
-                self._metrics.snapshot_failures += 1
+    def _publish_next(self) -> None:
+        """Publish what is to be published, in the order of the markers, one at a time."""
+        while self._made:
+            manifest, digest, publish_how = self._made[0]
+            if publish_how is not Publish.NO:
+                asked = publish_how is Publish.ASKED
+                self._io_lane.submit(partial(self._publish, manifest, asked), self._publish_ended)
+                return
+            self._made.popleft()
+            self._finish(manifest, digest)
+
+    def _publish_ended(self, _: object, error: BaseException | None) -> None:
+        """A full disk is waited for (R9)."""
+        if self._stopped:
+            return
+        if error is not None:
+            self._metrics.snapshot_failures += 1
+            if not isinstance(error, OSError) or error.errno != errno.ENOSPC:
                 self._on_failure(error)
                 return
-            self.published = manifest
-            self.published_ns = self._clock.monotonic_ns()
-            self._finish(manifest, digest)
-
-        self._io_lane.submit(lambda: self._publish(manifest, asked), done)
+            log.warning("a snapshot waits to be published: %s", error)
+            self._retry = asyncio.get_running_loop().call_later(_DISK_FULL_RETRY_S, self._publish_next)
+            return
+        manifest, digest, _ = self._made.popleft()
+        self.published = manifest
+        self.published_ns = self._clock.monotonic_ns()
+        self._finish(manifest, digest)
+        self._publish_next()
 
     def _publish(self, manifest: Manifest, asked: bool) -> None:
         publish.publish(self._disk, self._paths, manifest, asked=asked)
@@ -157,6 +181,28 @@ class Snapshots:
         removed = prune.prune(self._disk, self._paths, self._keep(), self._clock.wall_ns())
         for snapshot_id in removed:
             log.info("pruned the published snapshot %s", snapshot_id)
+
+    async def audit(self) -> None:
+        """Link again what users deleted from the newest published snapshot (design section 5).
+
+        In the lane that publishes and prunes: none takes the other's work for debris.
+        """
+        published = self.published
+        if published is None:
+            return
+        try:
+            missing = await self._io_lane.run(partial(publish.audit, self._disk, self._paths, published))
+        except OSError as error:
+            log.warning("published snapshots can't be looked after: %s", error)
+            return
+        if missing:
+            log.warning("%d files of snapshot %s were linked again", missing, published.snapshot_id)
+
+    def stop(self) -> None:
+        """Publish nothing more; the next start does what is left."""
+        self._stopped = True
+        if self._retry is not None:
+            self._retry.cancel()
 
     def _finish(self, manifest: Manifest, digest: bytes) -> None:
         index = manifest.point.index

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from neumann.config import Config
 from neumann.env import real_env
+from neumann.env.disk import RealDisk
+from neumann.format import names
 from neumann.format.command import encode_put, pack_value
+from neumann.runtime import host
 from neumann.runtime.node import Node
 from neumann.snapshot import publish
+from tests.runtime.nodes import config_of, one_node, put, until
 
 
 def _config(root: Path) -> Config:
@@ -64,3 +73,70 @@ async def test_a_restarted_node_still_knows_what_it_published(tmp_path: Path) ->
 async def _fill(node: Node, start: int, stop: int) -> None:
     for number in range(start, stop):
         await node.write(encode_put("t", f"k{number:04}", pack_value(number)))
+
+
+class _SlowLinks(RealDisk):
+    """Building a published snapshot takes a while."""
+
+    def link(self, source: str, target: str) -> None:
+        threading.Event().wait(0.1 if names.TEMPORARY in target else 0)
+        super().link(source, target)
+
+
+class _FullDisk(RealDisk):
+    """While `is_full` nothing can be made among the published snapshots."""
+
+    is_full = False
+    refused = 0
+
+    def make_dirs(self, path: str) -> None:
+        if self.is_full and path.endswith(names.TEMPORARY):
+            self.refused += 1
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+        super().make_dirs(path)
+
+
+async def test_an_audit_lets_the_snapshot_be_that_is_being_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: the audit took what was just being built for debris of a crash and removed it, and the node
+    stopped because its links failed."""
+    monkeypatch.setattr(host, "_AUDIT_S", 0.01)
+    env = real_env()
+    env.disk = _SlowLinks()
+    async with one_node(config_of(tmp_path), env) as node:
+        await node.write(put("a"))
+        made = await node.snapshot()
+        assert publish.open_published(env.disk, f"{node.paths.snapshots}/{made['id']}").tables
+
+
+async def test_an_audit_that_fails_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a full disk, or a user who deleted at the same moment, made the audit fail and the node stop."""
+    monkeypatch.setattr(host, "_AUDIT_S", 0.01)
+    env = real_env()
+    env.disk = disk = _FullDisk()
+    async with one_node(config_of(tmp_path), env) as node:
+        await node.write(put("a"))
+        made = await node.snapshot()
+        disk.is_full = True
+        shutil.rmtree(f"{node.paths.snapshots}/{made['id']}")
+        await until(lambda: disk.refused > 1, "the audit has failed twice")
+        disk.is_full = False
+        await until(lambda: disk.exists(f"{node.paths.snapshots}/{made['id']}"), "it is linked again")
+        assert not node.failed.done()
+
+
+async def test_publishing_waits_for_room_on_a_full_disk(tmp_path: Path) -> None:
+    """Bug: a disk that was full for a moment while a snapshot was published stopped the node (R9)."""
+    env = real_env()
+    env.disk = disk = _FullDisk()
+    async with one_node(config_of(tmp_path), env) as node:
+        await node.write(put("a"))
+        disk.is_full = True
+        asked = asyncio.create_task(node.snapshot())
+        await until(lambda: disk.refused > 0, "publishing found no room")
+        await node.write(put("b"))
+        assert not asked.done()
+        disk.is_full = False
+        made = await asked
+        assert publish.open_published(disk, f"{node.paths.snapshots}/{made['id']}").tables
