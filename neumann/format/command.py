@@ -17,6 +17,7 @@ code-point order of that string is the order of (table, key).
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, NamedTuple
 
 import msgpack
@@ -72,19 +73,25 @@ def unpack_value(packed: bytes) -> Any:
 
 def encode_put(table: str, key: str, value: bytes, condition: tuple[object, ...] | None = None) -> bytes:
     """A put of packed `value`."""
-    packed: bytes = msgpack.packb((PUT, table, key, condition, 0, 0, value), use_bin_type=True)
-    return packed
+    return _pack((PUT, table, key, condition, 0, 0, value))
 
 
 def encode_delete(table: str, key: str, condition: tuple[object, ...] | None = None) -> bytes:
     """A delete; of an absent row it changes nothing and still has an index."""
-    packed: bytes = msgpack.packb((DELETE, table, key, condition, 0, 0, None), use_bin_type=True)
-    return packed
+    return _pack((DELETE, table, key, condition, 0, 0, None))
 
 
 def encode_batch(ops: list[tuple[int, str, str, tuple[object, ...] | None, bytes | None]]) -> bytes:
     """An atomic batch of (op, table, key, condition, packed value or None)."""
-    packed: bytes = msgpack.packb((BATCH, "", "", None, 0, 0, ops), use_bin_type=True)
+    return _pack((BATCH, "", "", None, 0, 0, ops))
+
+
+def _pack(command: Command) -> bytes:
+    """A name with half of a surrogate pair, as JSON can spell it, is no UTF-8."""
+    try:
+        packed: bytes = msgpack.packb(command, use_bin_type=True)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadInput(f"this command can't be encoded: {error}") from error
     return packed
 
 
@@ -111,7 +118,7 @@ def check(data: bytes, own: Limits) -> Command:
     if session != 0 or serial != 0 or type(session) is not int or type(serial) is not int:
         raise BadInput("client sessions are not in this release", remedy="send 0 for both fields")
     if type(op) is not int:
-        raise BadInput(f"operation {op!r} is no integer")
+        raise BadInput(f"operation {reprlib.repr(op)} is no integer")
     if op in (PUT, DELETE):
         _check_row(op, table, key, condition, value, own)
     elif op == BATCH:
@@ -132,8 +139,8 @@ def _check_batch(table: object, key: object, condition: object, rows: object, ow
         if type(row) is not tuple or len(row) != 5:
             raise BadInput("an operation of a batch is an array of five: op, table, key, condition, value")
         op, row_table, row_key_, row_condition, value = row
-        if op not in (PUT, DELETE, CHECK) or type(op) is not int:
-            raise BadInput(f"unknown operation {op!r} in a batch")
+        if type(op) is not int or op not in (PUT, DELETE, CHECK):
+            raise BadInput(f"unknown operation {reprlib.repr(op)} in a batch")
         if op == CHECK and row_condition is None:
             raise BadInput("a check in a batch needs a condition")
         _check_row(op, row_table, row_key_, row_condition, value, own)
@@ -154,9 +161,11 @@ def _check_row(op: int, table: object, key: object, condition: object, value: ob
 def check_names(table: str, key: str, own: Limits) -> None:
     """Raise unless (table, key) can address a row."""
     if not table or SEPARATOR in table or len(table.encode()) > limits.TABLE_BYTES_MAX:
-        raise BadInput(f"{table!r} is no table name", remedy="1 to 255 bytes of UTF-8 without NUL")
+        raise BadInput(
+            f"{reprlib.repr(table)} is no table name", remedy="1 to 255 bytes of UTF-8 without NUL"
+        )
     if not key or SEPARATOR in key:
-        raise BadInput(f"{key!r} is no key", remedy="one byte or more of UTF-8 without NUL")
+        raise BadInput(f"{reprlib.repr(key)} is no key", remedy="one byte or more of UTF-8 without NUL")
     key_bytes = len(key) if key.isascii() else len(key.encode())
     if key_bytes > own.key_bytes_max:
         raise TooLarge(f"key of {key_bytes} bytes; the limit is {own.key_bytes_max}")
@@ -181,4 +190,6 @@ def _check_condition(condition: object, own: Limits) -> None:
             return
         case (3, bytes() as value) if len(value) <= own.value_bytes_max:
             return
-    raise BadInput(f"{condition!r:.80} is no condition", remedy="[1] absent, [2, revision] or [3, value]")
+    raise BadInput(
+        f"{reprlib.repr(condition)} is no condition", remedy="[1] absent, [2, revision] or [3, value]"
+    )

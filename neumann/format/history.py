@@ -7,6 +7,7 @@ file `<timeline>.history` in the archive, and each manifest, hold the whole chai
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgpack
@@ -14,6 +15,7 @@ import msgpack
 from neumann.errors import Corrupt
 from neumann.format import record
 from neumann.format.checksum import crc32c
+from neumann.format.fields import build, checked
 from neumann.format.ids import LogPoint, Timeline
 
 _MAGIC = b"NEUHST01"
@@ -96,15 +98,22 @@ def to_plain(history: History) -> list[object]:
     return [history.cluster_id, [_plain(r) for r in history.records]]
 
 
-def from_plain(plain: tuple[object, ...]) -> History:
-    """The inverse of to_plain. ValueError or TypeError for what is no history."""
-    cluster_id, rows = plain
-    if not isinstance(cluster_id, bytes) or not isinstance(rows, tuple) or not rows:
+def from_plain(plain: object) -> History:
+    """The inverse of to_plain. ValueError for what is no history."""
+    cluster_id, rows = checked(plain, (bytes, tuple))
+    if not rows:
         raise ValueError("not a timeline history")
-    records = tuple(
-        HistoryRecord(Timeline(*row[0]), Timeline(*row[1]) if row[1] else None, *row[2:]) for row in rows
-    )
+    records = tuple(map(_record, rows))
+    if any(after.parent != before.timeline for before, after in pairwise(records)):
+        raise ValueError("a timeline whose parent is not the one before it")
     return History(cluster_id, records)
+
+
+def _record(row: object) -> HistoryRecord:
+    if type(row) is not tuple or len(row) != len(HistoryRecord._fields):
+        raise ValueError("not a timeline's record")
+    timeline, parent = build(Timeline, row[0]), None if row[1] is None else build(Timeline, row[1])
+    return HistoryRecord(timeline, parent, *checked(row[2:], (int, int, int, int, int, str)))
 
 
 def encode(history: History) -> bytes:
@@ -116,5 +125,5 @@ def decode(data: bytes, where: str) -> History:
     """The history in a history file; Corrupt names `where`."""
     try:
         return from_plain(record.decode(_MAGIC, data, where))
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise Corrupt(f"{where}: not a timeline history: {error}") from error

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from neumann.errors import Corrupt
 from neumann.format import record
+from neumann.format.fields import checked
 
 _MAGIC = b"NEUJRN01"
 
@@ -38,8 +39,9 @@ def encode(journal: Journal) -> bytes:
 def decode(data: bytes, where: str) -> Journal:
     """The journal in those bytes; Corrupt names `where`."""
     try:
-        purpose, aside, place, remove = record.decode(_MAGIC, data, where)
-        moves = [tuple((str(source), str(target)) for source, target in part) for part in (aside, place)]
-        return Journal(str(purpose), moves[0], moves[1], tuple(map(str, remove)))
-    except (ValueError, TypeError) as error:
+        fields = checked(record.decode(_MAGIC, data, where), (str, tuple, tuple, tuple))
+        purpose, aside, place, remove = fields
+        moves = [tuple(checked(move, (str, str)) for move in part) for part in (aside, place)]
+        return Journal(purpose, moves[0], moves[1], checked(remove, (str,) * len(remove)))
+    except ValueError as error:
         raise Corrupt(f"{where}: not a swap's journal: {error}") from error

@@ -14,6 +14,7 @@ from neumann.errors import Corrupt
 from neumann.format import history as history_format
 from neumann.format import record
 from neumann.format.checksum import digest
+from neumann.format.fields import build, checked
 from neumann.format.history import History
 from neumann.format.ids import Configuration, LogPoint, Member
 from neumann.format.special import Pause
@@ -99,23 +100,30 @@ def decode(data: bytes, where: str) -> Manifest:
     payload = record.decode(_MAGIC, data, where)
     try:
         return _build(payload)
-    except (ValueError, TypeError, IndexError) as error:
+    except ValueError as error:
         raise Corrupt(f"{where}: not a manifest: {error}") from error
 
 
 def _build(payload: tuple[Any, ...]) -> Manifest:
-    plain_history, point, time_ns, members, pause, archiving, tables, compaction, *rest = payload
+    plain_history, point, time_ns, configuration, pause, archiving, tables, compaction, *rest = payload
     feature_level, block_bytes, sessions = rest
+    members, removed = checked(configuration, (tuple, tuple))
+    checked((time_ns, tables, feature_level, block_bytes, sessions), (int, tuple, int, int, tuple))
     return Manifest(
         history_format.from_plain(plain_history),
-        LogPoint(*point),
+        build(LogPoint, point),
         time_ns,
-        Configuration(tuple(Member(*m) for m in members[0]), members[1]),
-        Pause(*pause) if pause else None,
-        Archiving(*archiving),
-        tuple(TableRef(*t) for t in tables),
-        Compaction(*compaction) if compaction else None,
+        Configuration(tuple(build(Member, m) for m in members), checked(removed, (str,) * len(removed))),
+        None if pause is None else build(Pause, pause),
+        build(Archiving, archiving),
+        tuple(build(TableRef, t) for t in tables),
+        None if compaction is None else _compaction(compaction),
         feature_level,
         block_bytes,
         sessions,
     )
+
+
+def _compaction(plain: object) -> Compaction:
+    chosen_index, inputs, level = checked(plain, (int, tuple, int))
+    return Compaction(chosen_index, checked(inputs, (bytes,) * len(inputs)), level)

@@ -18,6 +18,7 @@ import msgpack
 
 from neumann.errors import BadInput, Corrupt
 from neumann.format import frame as frame_format
+from neumann.format.fields import build, checked, types_of
 from neumann.format.frame import Frame
 from neumann.format.ids import Timeline
 
@@ -95,6 +96,10 @@ class TimeoutNow(NamedTuple):
 Message = VoteRequest | VoteReply | Append | AppendReply | SnapshotOffer | TimeoutNow
 _KINDS: tuple[type, ...] = (VoteRequest, VoteReply, Append, AppendReply, SnapshotOffer, TimeoutNow)
 _NUMBER = {cls: number for number, cls in enumerate(_KINDS)}
+_APPEND_FIELDS = 7
+"""What of an Append travels in `fields`: all but its frames."""
+_FIELD_TYPES = tuple(types_of(cls)[:_APPEND_FIELDS] for cls in _KINDS)
+_ENVELOPE_TYPES = (bytes, int, int, str, bytes, int, bytes)
 
 
 class Status(NamedTuple):
@@ -127,7 +132,7 @@ class Envelope(NamedTuple):
 def encode(envelope: Envelope, frames: bytes = b"") -> bytes:
     """The bytes of a peer message; `frames` are the bytes that an Append carries."""
     message = envelope.message
-    fields = message[:7] if isinstance(message, Append) else message
+    fields = message[:_APPEND_FIELDS] if isinstance(message, Append) else message
     packed: bytes = msgpack.packb(
         (
             envelope.cluster_id,
@@ -149,16 +154,23 @@ def decode(data: bytes) -> Envelope:
     try:
         plain: tuple[Any, ...] = msgpack.unpackb(data, use_list=False, raw=False)
         cluster_id, counter, random, node_id, storage_id, number, fields, status, frames = plain
-        message = _KINDS[number](*fields)
-        told = Status(*status) if status else None
-        envelope = Envelope(cluster_id, Timeline(counter, random), node_id, storage_id, message, told)
+        checked((cluster_id, counter, random, node_id, storage_id, number, frames), _ENVELOPE_TYPES)
+        message = _KINDS[number](*checked(fields, _FIELD_TYPES[number]))
+        told = None if status is None else build(Status, status)
     except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
         raise BadInput(f"not a peer message: {error}") from error
-    if not isinstance(message, Append):
-        return envelope
-    run = frame_format.decode_run(frames)
-    if run and (
-        run[0].header.parent != message.prev_chain or run[-1].header.last_index != message.last_index
-    ):
+    if isinstance(message, Append):
+        message = message._replace(frames=_frames_of(message, frames))
+    elif frames:
+        raise BadInput("not a peer message: only an append carries frames")
+    return Envelope(cluster_id, Timeline(counter, random), node_id, storage_id, message, told)
+
+
+def _frames_of(message: Append, data: bytes) -> tuple[Frame, ...]:
+    run = frame_format.decode_run(data)
+    first_index, parent = message.prev_index + 1, message.prev_chain
+    if run and (run[0].header.first_index, run[0].header.parent) != (first_index, parent):
         raise Corrupt("the frames of an append do not continue from its prev")
-    return envelope._replace(message=message._replace(frames=run))
+    if message.last_index != (run[-1].header.last_index if run else message.prev_index):
+        raise Corrupt("the frames of an append do not end at its last index")
+    return run

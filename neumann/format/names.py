@@ -3,7 +3,7 @@
     <data_dir>/
       lock                          flock of the running server, or of a tool that changes the directory
       raft/                         what is only this node's, and the log
-        identity  vote  sync-mark
+        identity  vote  sync-mark  restored
         wal/<timeline>-<first index>.wal
         snapshots/<index>-<term>/   published: manifest and <digest>.table, hard links
         snapshots/latest            relative link to the newest
@@ -32,6 +32,7 @@ LATEST = "latest"
 IDENTITY = "identity"
 VOTE = "vote"
 SYNC_MARK = "sync-mark"
+RESTORED = "restored"
 MANIFEST = "manifest"
 RESTORE_JOURNAL = "restore.journal"
 SCRATCH = "scratch"
@@ -114,6 +115,7 @@ class Paths:
         "journal",
         "lock",
         "raft",
+        "restored",
         "root",
         "scratch",
         "snapshots",
@@ -137,3 +139,4 @@ class Paths:
         self.identity = f"{self.raft}/{IDENTITY}"
         self.vote = f"{self.raft}/{VOTE}"
         self.sync_mark = f"{self.raft}/{SYNC_MARK}"
+        self.restored = f"{self.raft}/{RESTORED}"

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from neumann.errors import Corrupt
 from neumann.format import record
+from neumann.format.fields import build
 from neumann.format.ids import Timeline
 
 _MAGIC = b"NEURST01"
@@ -41,6 +42,7 @@ def decode(data: bytes, where: str) -> Restored:
     """The record in those bytes; Corrupt names `where`."""
     try:
         purpose, fingerprint, timeline, *rest = record.decode(_MAGIC, data, where)
-        return Restored(purpose, fingerprint, Timeline(*timeline), *rest)
-    except (ValueError, TypeError) as error:
+        plain = (purpose, fingerprint, build(Timeline, timeline), *rest)
+        return build(Restored, plain)
+    except ValueError as error:
         raise Corrupt(f"{where}: does not tell of a restore: {error}") from error

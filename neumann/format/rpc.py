@@ -9,6 +9,7 @@ Messages follow each other without a separator. A size limit applies before anyt
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
 
 import msgpack
@@ -50,10 +51,10 @@ _CLASSES = all_error_classes()
 
 def error_from_wire(plain: Any) -> NeumannError:
     """The exception that a peer or server answered with; unknown codes become NeumannError."""
-    try:
-        code, text, detail = plain
-        detail = dict(detail or {})
-    except (TypeError, ValueError):
-        return NeumannError(f"the server answered an error that can't be read: {plain!r:.200}")
-    remedy = str(detail.pop("remedy", ""))
-    return _CLASSES.get(str(code), NeumannError)(str(text), remedy=remedy, detail=detail)
+    match plain:
+        case (str() as code, str() as text, dict() as detail):
+            known = {key: value for key, value in detail.items() if type(key) is str}
+            remedy = known.pop("remedy", "")
+            remedy = remedy if type(remedy) is str else ""
+            return _CLASSES.get(code, NeumannError)(text, remedy=remedy, detail=known)
+    return NeumannError(f"the server answered an error that can't be read: {reprlib.repr(plain)}")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgpack
 
+from neumann.format.fields import build, checked
 from neumann.format.frame import Frame, Kind
 from neumann.format.ids import Configuration, Member
 
@@ -120,7 +121,9 @@ def _build(kind: Kind, fields: tuple[object, ...]) -> Special | None:
         ):
             return Marker(seal, snapshot, name, index, digest, Publish(publish), compaction, level)
         case Kind.CONFIGURATION, (tuple() as members, tuple() as removed):
-            return Configuration(tuple(Member(*m) for m in members), tuple(map(str, removed)))
+            return Configuration(
+                tuple(build(Member, m) for m in members), checked(removed, (str,) * len(removed))
+            )
         case Kind.PAUSE, (str() as owner, int() as until_ns, str() as reason):
             return Pause(owner, until_ns, reason)
         case Kind.RESUME, (str() as why,):

@@ -6,15 +6,18 @@ them. `vote` and `sync-mark` are two-slot files (format/record.py).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from neumann.errors import Corrupt
 from neumann.format import record
+from neumann.format.fields import build, checked
 from neumann.format.ids import Timeline
 
 _VOTE_MAGIC = b"NEUVOT01"
 _MARK_MAGIC = b"NEUMRK01"
 _IDENTITY_MAGIC = b"NEUIDT01"
+
+T = TypeVar("T", bound=tuple[object, ...])
 
 
 class Identity(NamedTuple):
@@ -66,9 +69,10 @@ def encode_identity(identity: Identity) -> bytes:
 def decode_identity(data: bytes, where: str) -> Identity:
     """The identity in those bytes; Corrupt names `where`."""
     try:
-        cluster_id, timeline, node_id, storage_id = record.decode(_IDENTITY_MAGIC, data, where)
-        return Identity(cluster_id, Timeline(*timeline), node_id, storage_id)
-    except (ValueError, TypeError) as error:
+        fields = checked(record.decode(_IDENTITY_MAGIC, data, where), (bytes, tuple, str, bytes))
+        cluster_id, timeline, node_id, storage_id = fields
+        return Identity(cluster_id, build(Timeline, timeline), node_id, storage_id)
+    except ValueError as error:
         raise Corrupt(f"{where}: not an identity: {error}") from error
 
 
@@ -79,10 +83,12 @@ def encode_vote_slot(sequence: int, vote: Vote) -> bytes:
 
 def decode_vote(data: bytes, where: str) -> tuple[int, Vote]:
     """(sequence, vote) of the newest readable slot; Corrupt if none is."""
-    payload = record.decode_slots(_VOTE_MAGIC, data, where)
-    if len(payload) != 1 + len(Vote._fields):
-        raise Corrupt(f"{where}: not a vote")
-    return payload[0], Vote(*payload[1:])
+    return _slot_value(record.decode_slots(_VOTE_MAGIC, data, where), Vote, where)
+
+
+def decode_vote_slot(data: bytes, slot: int, where: str) -> tuple[int, Vote]:
+    """The same of one slot of the file; Corrupt if any byte of it is wrong."""
+    return _slot_value(record.decode_slot(_VOTE_MAGIC, data, slot, where), Vote, where)
 
 
 def encode_mark_slot(sequence: int, mark: SyncMark) -> bytes:
@@ -92,7 +98,17 @@ def encode_mark_slot(sequence: int, mark: SyncMark) -> bytes:
 
 def decode_mark(data: bytes, where: str) -> tuple[int, SyncMark]:
     """(sequence, mark) of the newest readable slot; Corrupt if none is."""
-    payload = record.decode_slots(_MARK_MAGIC, data, where)
-    if len(payload) != 1 + len(SyncMark._fields):
-        raise Corrupt(f"{where}: not a sync mark")
-    return payload[0], SyncMark(*payload[1:])
+    return _slot_value(record.decode_slots(_MARK_MAGIC, data, where), SyncMark, where)
+
+
+def decode_mark_slot(data: bytes, slot: int, where: str) -> tuple[int, SyncMark]:
+    """The same of one slot of the file; Corrupt if any byte of it is wrong."""
+    return _slot_value(record.decode_slot(_MARK_MAGIC, data, slot, where), SyncMark, where)
+
+
+def _slot_value(payload: tuple[object, ...], cls: type[T], where: str) -> tuple[int, T]:
+    sequence, *fields = payload
+    try:
+        return checked((sequence,), (int,))[0], build(cls, tuple(fields))
+    except ValueError as error:
+        raise Corrupt(f"{where}: holds something else: {error}") from error

@@ -8,7 +8,7 @@
         stored           LZ4 block of the content
     index                MessagePack [first key of each block, end offset of each block, last key of all]
     footer         104   index_bytes 4, index_crc 4, rows 8, tombstones 8, raw_bytes 8, digest 32,
-                         zero 28, crc 4 (of the footer before it), magic 8
+                         zero 28, crc 4 (of the footer but itself), magic 8
 
 A block's content is the MessagePack array [addresses, values, revisions, times], four columns of equal
 length; the value of a tombstone is nil. A block ends behind the row that brings its weight to
@@ -30,9 +30,10 @@ from typing import NamedTuple
 import lz4.block
 import msgpack
 
-from neumann.errors import Corrupt, FormatTooNew
+from neumann.errors import Corrupt
 from neumann.format.checksum import crc32c
 from neumann.format.manifest import TableRef
+from neumann.format.record import check_version
 
 MAGIC = b"NEUTAB01"
 HEADER_BYTES = len(MAGIC)
@@ -149,20 +150,14 @@ def encode_end(index: Index, rows: int, tombstones: int, raw_bytes: int, digest:
         (list(index.first_keys), list(index.ends), index.last_key), use_bin_type=True
     )
     fields = (len(packed), crc32c(packed), rows, tombstones, raw_bytes, digest, bytes(28))
-    covered = _FOOTER.pack(*fields, 0, MAGIC)[:_FOOTER_COVERED]
+    covered = _FOOTER.pack(*fields, 0, MAGIC)[:_FOOTER_COVERED] + MAGIC
     return packed + _FOOTER.pack(*fields, crc32c(covered), MAGIC)
 
 
 def check_magic(found: bytes, where: str) -> None:
-    """Raise unless a table of this release begins, or ends, with these bytes."""
-    if found == MAGIC:
-        return
-    if found[:6] == MAGIC[:6] and found[6:] > MAGIC[6:]:
-        raise FormatTooNew(
-            f"{where} was written by a later release",
-            remedy="use that release, or a newer one, with this directory",
-        )
-    raise Corrupt(f"{where}: is no sorted table, or its end is damaged")
+    """Raise unless a table, whose footer is in order, begins with these bytes."""
+    if found != MAGIC:
+        raise Corrupt(f"{where}: is not how a sorted table begins")
 
 
 def decode_footer(data: bytes, where: str) -> Footer:
@@ -170,9 +165,11 @@ def decode_footer(data: bytes, where: str) -> Footer:
     if len(data) != FOOTER_BYTES:
         raise Corrupt(f"{where}: {len(data)} bytes are too few for a table")
     *fields, zero, crc, magic = _FOOTER.unpack(data)
-    check_magic(magic, where)
-    if crc != crc32c(data[:_FOOTER_COVERED]) or any(zero):
+    if magic[:6] != MAGIC[:6]:
+        raise Corrupt(f"{where}: is no sorted table, or its end is damaged")
+    if crc != crc32c(data[:_FOOTER_COVERED] + magic) or any(zero):
         raise Corrupt(f"{where}: the table's footer fails its checksum")
+    check_version(magic, MAGIC, where)
     return Footer(*fields)
 
 

@@ -27,8 +27,11 @@ _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def to_json(packed: bytes) -> Any:
-    """The JSON form of a stored value."""
-    return plain(unpack_value(packed))
+    """The JSON form of a stored value; BadInput for one nested deeper than JSON can be here."""
+    try:
+        return plain(unpack_value(packed))
+    except RecursionError as error:
+        raise BadInput("this value is nested too deeply for JSON", remedy="read it by RPC") from error
 
 
 def from_json(value: Any) -> bytes:

@@ -27,8 +27,6 @@ from neumann.recovery.tables import Content
 from neumann.snapshot.publish import list_published
 from neumann.store.manifests import load_newest
 
-RESTORED = "restored"
-
 
 class Data(NamedTuple):
     """A complete snapshot in a data directory, and the directory that its tables lie in."""
@@ -177,7 +175,7 @@ def install_base(
         now_ns,
     )
     disk.make_dirs(fresh.raft)
-    write_new(disk, f"{fresh.raft}/{RESTORED}", restored_format.encode(record))
+    write_new(disk, fresh.restored, restored_format.encode(record))
     write_member(disk, fresh, base, node_id, storage_id, segment_bytes, base.point.term)
     aside_id = swap.swap_in(disk, paths, purpose, now_ns)
     return Adopted(manifest, base, content, aside_id)

@@ -25,7 +25,7 @@ from neumann.format.ids import ID_BYTES
 from neumann.format.names import Paths
 from neumann.format.restored import Restored
 from neumann.recovery import describe, swap, tables
-from neumann.recovery.adopt import RESTORED, Adopted, install_base
+from neumann.recovery.adopt import Adopted, install_base
 from neumann.recovery.catalog import Catalog
 from neumann.recovery.plan import Plan, empty_start, make_plan
 from neumann.recovery.replay import Piece, Progress, Replay
@@ -197,7 +197,7 @@ async def refuse_living_cluster(net: Net, peers: Mapping[str, str], cluster_id: 
 
 def read_restored(env: Env, paths: Paths) -> Restored | None:
     """What this directory's state was restored from, or None. A damaged record is none."""
-    path = f"{paths.raft}/{RESTORED}"
+    path = paths.restored
     try:
         return restored_format.decode(read_file(env.disk, path), path)
     except (FileNotFoundError, Corrupt):

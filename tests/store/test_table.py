@@ -11,8 +11,9 @@ import pytest
 from neumann.env.disk import RealDisk
 from neumann.errors import Corrupt, FormatTooNew
 from neumann.format import names
+from neumann.format.checksum import crc32c
 from neumann.format.manifest import TableRef
-from neumann.format.table import Columns
+from neumann.format.table import FOOTER_BYTES, Columns
 from neumann.store.cache import BlockCache
 from neumann.store.memtable import sorted_columns
 from neumann.store.table_reader import COLD, Table
@@ -125,7 +126,9 @@ def test_another_table_under_this_name_is_refused(tmp_path: Path) -> None:
 
 def test_a_later_format_is_told_apart_from_damage(tmp_path: Path) -> None:
     ref, path = write(tmp_path, some_rows(random.Random(6), 5))
-    path.write_bytes(path.read_bytes().replace(b"NEUTAB01", b"NEUTAB02"))
+    data = path.read_bytes().replace(b"NEUTAB01", b"NEUTAB02")
+    crc = crc32c(data[-FOOTER_BYTES:-12] + data[-8:])
+    path.write_bytes(data[:-12] + crc.to_bytes(4, "little") + data[-8:])
     with pytest.raises(FormatTooNew, match="later release"):
         Table(DISK, str(path), ref)
 
