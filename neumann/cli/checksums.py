@@ -1,8 +1,9 @@
 """Reads every byte of a data directory and names what is not as it was written. Changes nothing.
 
 It works beside a running server. The log is judged by the sync mark, as a start would judge it: what
-lies above it may be a batch in the making and is not read. A file that goes away meanwhile was dropped,
-and what looks damaged is looked at a second time, since a truncation lowers the mark before it cuts.
+lies above it may be a batch in the making and is not read, unless an orderly stop left the mark at the
+end. A file that goes away meanwhile was dropped, and what looks damaged is looked at a second time, since
+a truncation lowers the mark before it cuts.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import NamedTuple
 from neumann.env.doors import Disk
 from neumann.env.files import read_file
 from neumann.errors import Corrupt, FormatTooNew, NotFound
+from neumann.format import journal as journal_format
 from neumann.format import manifest as manifest_format
 from neumann.format import names, state
+from neumann.format import restored as restored_format
 from neumann.format import segment as segment_format
 from neumann.format.ids import LogPoint, Timeline
 from neumann.format.names import Paths
@@ -24,7 +27,7 @@ from neumann.format.record import SLOT_BYTES, SLOT_COUNT
 from neumann.format.state import SyncMark
 from neumann.snapshot.publish import list_published
 from neumann.store.table_reader import Table
-from neumann.wal.scan import scan
+from neumann.wal.scan import scan, used_bytes
 from neumann.wal.segment import Segment
 from neumann.wal.verify import verify_segment
 
@@ -32,7 +35,10 @@ _MEMBER = (
     "neumann-admin rejoin on this node fetches a good copy from the cluster; "
     "a sole voter is brought back by neumann-admin wal-replay"
 )
+_BEHIND = "behind the end that an orderly stop left the log with"
 _STATE = "the next start makes both slots equal; if neither is readable: neumann-admin rejoin"
+_RESTORED = "it only keeps the same restore from being done twice: delete it"
+_JOURNAL = "do again what was begun here: wal-replay, init-cluster or rejoin"
 _COPY = "the running node links missing files again within a minute; a damaged copy: delete that directory"
 
 
@@ -113,28 +119,30 @@ def _attempt(report: Report, path: str, remedy: str, work: Callable[[], None]) -
 
 
 def _verify_state(disk: Disk, paths: Paths, report: Report) -> SyncMark | None:
-    """Identity, vote and sync mark; the mark if there is one."""
+    """What lies beside the log; the sync mark if there is one."""
     scope = report.scopes.setdefault("state", Scope())
     found: list[SyncMark] = []
 
-    def identity() -> None:
-        data = read_file(disk, paths.identity)
-        state.decode_identity(data, paths.identity)
+    def whole(path: str, decode: Callable[[bytes, str], object]) -> None:
+        data = read_file(disk, path)
+        decode(data, path)
         scope.add(len(data))
 
-    def slots(path: str) -> None:
+    def slots(path: str, decode_slot: Callable[[bytes, int, str], object]) -> None:
         data = read_file(disk, path)
         if path == paths.sync_mark:
             found.append(state.decode_mark(data, path)[1])
-        decode = state.decode_mark if path == paths.sync_mark else state.decode_vote
         for slot in range(SLOT_COUNT):
-            part = data[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES]
-            decode(part.ljust(SLOT_BYTES * SLOT_COUNT, b"\0"), f"{path}, slot {slot}")
+            decode_slot(data, slot, path)
+        if len(data) != SLOT_COUNT * SLOT_BYTES:
+            raise Corrupt(f"{path}: {len(data) - SLOT_COUNT * SLOT_BYTES} bytes follow its slots")
         scope.add(len(data))
 
-    _attempt(report, paths.identity, _MEMBER, identity)
-    for path in (paths.vote, paths.sync_mark):
-        _attempt(report, path, _STATE, lambda path=path: slots(path))  # type: ignore[misc]
+    _attempt(report, paths.identity, _MEMBER, lambda: whole(paths.identity, state.decode_identity))
+    _attempt(report, paths.restored, _RESTORED, lambda: whole(paths.restored, restored_format.decode))
+    _attempt(report, paths.journal, _JOURNAL, lambda: whole(paths.journal, journal_format.decode))
+    _attempt(report, paths.vote, _STATE, lambda: slots(paths.vote, state.decode_vote_slot))
+    _attempt(report, paths.sync_mark, _STATE, lambda: slots(paths.sync_mark, state.decode_mark_slot))
     return found[0] if found else None
 
 
@@ -144,8 +152,10 @@ def _verify_log(disk: Disk, paths: Paths, mark: SyncMark | None, report: Report)
 
     def segment(path: str, timeline: Timeline, first_index: int) -> None:
         if mark is not None and first_index >= mark.segment_first:
-            if first_index > mark.segment_first:
+            if first_index > mark.segment_first and not mark.clean:
                 return
+            if first_index > mark.segment_first:
+                raise Corrupt(f"{path}: {_BEHIND}", detail={"first_index": first_index})
             previous, end, size = _read_open(disk, path, mark)
         else:
             summary = verify_segment(disk, path)
@@ -185,7 +195,13 @@ def _read_open(disk: Disk, path: str, mark: SyncMark) -> tuple[LogPoint, LogPoin
             f"{path}: {found.why}; entries {first}..{mark.index} were durable",
             detail={"offset": found.segment.end_bytes, "first_index": first},
         )
-    return header.previous, LogPoint(mark.index, mark.term, mark.chain), mark.offset
+    end = found.segment.point(len(found.headers))
+    place: dict[str, object] = {"offset": mark.offset, "first_index": mark.index + 1}
+    if end != LogPoint(mark.index, mark.term, mark.chain):
+        raise Corrupt(f"{path}: has another frame than the sync mark names, entry {mark.index}", detail=place)
+    if mark.clean and used_bytes(data) > mark.offset:
+        raise Corrupt(f"{path}, offset {mark.offset}: something lies {_BEHIND}", detail=place)
+    return header.previous, end, mark.offset
 
 
 def _verify_store(disk: Disk, paths: Paths, report: Report) -> None:
