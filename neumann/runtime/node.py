@@ -27,6 +27,8 @@ from neumann.runtime.sinks import FutureSink, Sink, Version
 
 _FORWARD_TIMEOUT_S = 10.0
 _LEADER_WAIT_S = 5.0
+_OPERATION_MARGIN_S = 2.0
+"""Until an operation is ended from outside that did not end itself in its time."""
 
 
 class Node:
@@ -292,11 +294,12 @@ class Node:
 
     async def resume_writes(self, timeout_s: float = 30.0) -> dict[str, Any]:
         """End the pause; RefusedByState if it had ended before."""
-        return await self._administer_anywhere("resume", {}, timeout_s)
+        return await self._administer_anywhere("resume", {"timeout_s": timeout_s}, timeout_s)
 
     async def restore_point(self, name: str, timeout_s: float = 30.0) -> dict[str, Any]:
         """Name this moment in the log."""
-        return await self._administer_anywhere("restore_point", {"name": name}, timeout_s)
+        asked = {"name": name, "timeout_s": timeout_s}
+        return await self._administer_anywhere("restore_point", asked, timeout_s)
 
     async def archive_flush(self, timeout_s: float = 60.0) -> dict[str, Any]:
         """Seal, and wait until the archive has everything written so far."""
@@ -347,13 +350,23 @@ class Node:
         async def here(_: Member) -> Any:
             return await self._administer(verb, asked)
 
-        answer = await self._leading.run(here, f"admin.{verb}", [asked], timeout_s + 5.0, leader_wait_s)
+        forward_s = timeout_s + 2 * _OPERATION_MARGIN_S
+        answer = await self._leading.run(here, f"admin.{verb}", [asked], forward_s, leader_wait_s)
         return dict(answer)
 
     async def _administer(self, verb: str, asked: dict[str, Any]) -> Any:
-        """One operation, on this node, which must lead."""
-        member = self._leading.member()
+        """One operation, on this node, which must lead; it may lead nobody, so the wait has an end."""
         timeout_s = float(asked.get("timeout_s", 30.0))
+        try:
+            async with asyncio.timeout(timeout_s + _OPERATION_MARGIN_S):
+                return await self._operate(verb, asked, timeout_s)
+        except TimeoutError:
+            raise OutcomeUnknown(
+                f"{verb} has not ended after {timeout_s:g} s; it may go on", remedy="look, then try again"
+            ) from None
+
+    async def _operate(self, verb: str, asked: dict[str, Any], timeout_s: float) -> Any:
+        member = self._leading.member()
         match verb:
             case "snapshot":
                 return await operations.snapshot(member, timeout_s)
