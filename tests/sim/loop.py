@@ -261,8 +261,11 @@ class SimLoop:
         self._processes.append(process)
         return process
 
-    def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """Run until `main` is done, or fail with the first error that nobody handled."""
+    def run(self, main: Coroutine[Any, Any, T], limit_s: float = float("inf")) -> T:
+        """Run until `main` is done, or fail with the first error that nobody handled.
+
+        SimulationStuck when it takes longer than `limit_s` virtual seconds.
+        """
         assert not self._is_closed
         # A finaliser must not run at a moment that the garbage collector chose.
         had_gc = gc.isenabled()
@@ -270,8 +273,11 @@ class SimLoop:
         events._set_running_loop(cast(asyncio.AbstractEventLoop, self))
         try:
             task = self.create_task(main, name="main")
+            ends_s = self._now_s + limit_s
             while not task.done() and self.failure is None:
                 self._run_moment(task)
+                if self._now_s > ends_s:
+                    raise SimulationStuck(f"no end after {limit_s:g} s")
             if self.failure is not None:
                 raise self.failure
             return task.result()

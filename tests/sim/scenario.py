@@ -23,6 +23,7 @@ EARLY_SHARE = 0.25
 """Of the seeds, those where trouble begins before the cluster is formed."""
 TROUBLE_S = 8.0
 RECOVERY_LIMIT_S = 20.0
+RUN_LIMIT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def run(
     began_s = world.loop.time()
     with world:
         try:
-            world.loop.run(_script(world, kind, trouble_s))
+            world.loop.run(_script(world, kind, trouble_s), RUN_LIMIT_S)
         except BaseException as caught:
             error = _innermost(caught)
             error.add_note(f"repeat it with: scripts/sim --seeds {seed} --kind {kind}")
@@ -159,7 +160,7 @@ def main() -> int:
     deadline_s = time.monotonic() + arguments.minutes * 60 if arguments.minutes else None
     seeds = itertools.count(int(first)) if deadline_s else range(int(first), int(last or first) + 1)
     failed = runs = steps = 0
-    began_s = time.monotonic()
+    began_s = time.process_time()
     for seed in seeds:
         if deadline_s and time.monotonic() > deadline_s:
             break
@@ -174,8 +175,8 @@ def main() -> int:
         steps += report.steps
         if not arguments.quiet:
             print(report, flush=True)
-    elapsed_s = time.monotonic() - began_s
-    print(f"{runs} seeds, {failed} failed, {steps / max(elapsed_s, 0.001):,.0f} steps/s")
+    elapsed_s = time.process_time() - began_s
+    print(f"{runs} seeds, {failed} failed, {steps / max(elapsed_s, 0.001):,.0f} steps a CPU second")
     return min(failed, 1)
 
 

@@ -219,7 +219,13 @@ def test_a_dead_end_and_a_busy_loop_are_told(loop: SimLoop) -> None:
         while True:
             await asyncio.sleep(0)
 
+    async def idle() -> None:
+        while True:
+            await asyncio.sleep(1)
+
     with pytest.raises(SimulationStuck, match="nothing will ever"):
         loop.run(wait_for_ever())
+    with SimLoop() as other, pytest.raises(SimulationStuck, match="no end"):
+        other.run(idle(), limit_s=60)
     with SimLoop() as other, pytest.raises(SimulationStuck, match="busy"):
         other.run(spin())
