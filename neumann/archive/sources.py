@@ -25,8 +25,8 @@ def directory(disk: Disk, place: str, what: str) -> str:
     for one that is missing (an error in reading it is neither, and is passed on)."""
     if _SCHEME.fullmatch(place) or (_HOST_PATH.fullmatch(place) and not place.startswith("/")):
         raise BadInput(
-            f"{what} {place!r} is not on this machine, and reading it from there is not in this release",
-            remedy=f"copy it to a directory first, then name that as {what}",
+            f"{what} {place!r} is not on this machine; other places than directories are not in this release",
+            remedy=f"copy it to a directory first, or mount it, then name that as {what}",
         )
     if not place.startswith("/"):
         raise BadInput(f"{what} {place!r} is no absolute path")

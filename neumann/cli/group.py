@@ -13,7 +13,7 @@ import sys
 import click
 
 from neumann import __version__
-from neumann.cli import check, cluster, data, query, recovery, replay, snapshots
+from neumann.cli import archive, check, cluster, data, query, recovery, replay, snapshots
 from neumann.errors import BadInput, NeumannError, StorageFailed
 
 _VERBS: tuple[list[click.Command], ...] = (
@@ -32,6 +32,7 @@ _VERBS: tuple[list[click.Command], ...] = (
     snapshots.restore_point,
     snapshots.archive_flush,
     snapshots.stats,
+    archive.wal_push,
     recovery.wal_list,
     replay.wal_replay,
     recovery.init_cluster,
