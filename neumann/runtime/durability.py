@@ -78,7 +78,14 @@ class Durability:
         if batch is not None and batch.lower_to is not None:
             place = batch.lower_to
             lowered = SyncMark(place.segment_first, place.offset, *place.point, 0, 0)
-            self._marks.lower(lowered, lambda: self._write_batch(batch, vote, after))
+
+            def then(error: BaseException | None) -> None:
+                if error is None:
+                    self._write_batch(batch, vote, after)
+                else:
+                    self._writing = False
+
+            self._marks.lower(lowered, then)
         else:
             self._write_batch(batch, vote, after)
 

@@ -15,6 +15,7 @@ from neumann.format.state import SyncMark
 from neumann.wal import TwoSlotFile
 
 MARK_INTERVAL_S = 0.02
+_Lowered = Callable[[BaseException | None], None]
 
 
 class MarkKeeper:
@@ -33,8 +34,8 @@ class MarkKeeper:
         self._lane = lane
         self._on_failure = on_failure
         self._timer: asyncio.TimerHandle | None = None
-        self._writing = False
-        self._after: list[Callable[[], None]] = []
+        self._in_flight: SyncMark | None = None
+        self._after: list[_Lowered] = []
         self._stopped = False
 
     def synced(self, segment_first: int, offset: int, index: int, term: int, chain: int) -> None:
@@ -49,16 +50,22 @@ class MarkKeeper:
         self._wanted = self._wanted._replace(manifest_index=index, manifest_term=term)
         self._arm()
 
-    def lower(self, mark: SyncMark, then: Callable[[], None]) -> None:
-        """Make this mark durable unless the one on disk is lower; then call `then`: it may be cut."""
-        if not self._writing and self.written.index <= mark.index:
-            if self._wanted.index > mark.index:
-                self._wanted = self.written
-            then()
+    def lower(self, mark: SyncMark, then: _Lowered) -> None:
+        """Call `then` once no mark above this one is on disk, or will be: the log may be cut there.
+
+        A mark is written for that only where one above it was, so what it names is durable (R16).
+        `then` is given the error where that failed: then nothing may be cut.
+        """
+        newest = self._in_flight or self.written
+        highest = max(newest, self.written, key=lambda known: known.index)
+        if self._wanted.index > mark.index:
+            told, below = self._wanted, mark if highest.index > mark.index else newest
+            self._wanted = below._replace(
+                manifest_index=told.manifest_index, manifest_term=told.manifest_term
+            )
+        if highest.index <= mark.index:
+            then(None)
             return
-        self._wanted = mark._replace(
-            manifest_index=self._wanted.manifest_index, manifest_term=self._wanted.manifest_term
-        )
         self._after.append(then)
         self._write()
 
@@ -80,20 +87,22 @@ class MarkKeeper:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._writing or self._stopped:
+        if self._in_flight is not None or self._stopped:
             return
-        self._writing = True
         mark, after = self._wanted, self._after
-        self._after = []
+        self._in_flight, self._after = mark, []
 
         def done(_: Any, error: BaseException | None) -> None:
-            self._writing = False
+            self._in_flight = None
             if error is not None:
+                waiting, self._after = [*after, *self._after], []
+                for then in waiting:
+                    then(error)
                 self._on_failure(error)
                 return
             self.written = mark
             for then in after:
-                then()
+                then(None)
             if self._after:
                 self._write()
             elif self._wanted != mark:

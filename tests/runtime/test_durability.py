@@ -1,0 +1,112 @@
+"""What a member makes durable, where a disk fails in the middle of it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+from pathlib import Path
+
+from neumann.env import File, real_env
+from neumann.env.disk import RealDisk
+from neumann.errors import StorageFailed
+from neumann.format import frame as frame_format
+from neumann.format import names, state
+from neumann.format.frame import Frame, Kind
+from neumann.format.ids import LogPoint, Timeline
+from neumann.format.state import SyncMark, Vote
+from neumann.runtime.durability import Durability
+from neumann.runtime.marks import MARK_INTERVAL_S, MarkKeeper
+from neumann.runtime.metrics import Metrics
+from neumann.wal import Log, TwoSlotFile
+from tests.runtime.nodes import until
+
+BASE = LogPoint(0, 0, 1)
+
+
+class _FailingFile:
+    """A file of which nothing becomes durable."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
+
+    def sync(self) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+class _FailingDisk(RealDisk):
+    """Its sync marks can't be synced."""
+
+    def open(self, path: str, *, write: bool = False, create: bool = False) -> File:
+        file = super().open(path, write=write, create=create)
+        return _FailingFile(file) if path.endswith(names.SYNC_MARK) else file  # type: ignore[return-value]
+
+
+def _frame(last: LogPoint) -> Frame:
+    return frame_format.encode(Kind.DATA, last.index + 1, 1, last.index + 1, last.chain, [b"\xc0"])
+
+
+async def test_a_member_whose_mark_can_not_be_lowered_fails_and_stops(tmp_path: Path) -> None:
+    """A truncation waits for a lower sync mark; when that could not be written nobody was told that
+    nothing would follow, and stopping the node waited for ever."""
+    env, disk = real_env(), RealDisk()
+    log = Log.create(disk, f"{tmp_path}/wal", b"c" * 16, Timeline(1, 1), BASE, 1 << 20)
+    first = _frame(BASE)
+    log.stage([first, _frame(first.header.end)])
+    mark = SyncMark(1, 0, 2, 1, 0, 0, 0)
+    path = f"{tmp_path}/{names.SYNC_MARK}"
+    TwoSlotFile(disk, path, state.encode_mark_slot, state.decode_mark).create(mark)
+    mark_file = TwoSlotFile(_FailingDisk(), path, state.encode_mark_slot, state.decode_mark)
+    mark_file.read()
+    vote_file = TwoSlotFile(disk, f"{tmp_path}/vote", state.encode_vote_slot, state.decode_vote)
+    failures: list[BaseException] = []
+    lane, mark_lane = env.lane("wal"), env.lane("mark")
+    durability = Durability(
+        lane,
+        log,
+        Vote(),
+        vote_file,
+        MarkKeeper(mark_file, mark, mark_lane, failures.append),
+        env.clock,
+        Metrics(),
+        send=lambda *_: None,
+        on_durable=lambda *_: None,
+        on_full=failures.append,
+        on_failure=failures.append,
+    )
+    try:
+        log.stage((), 1)
+        durability.write()
+        await until(lambda: bool(failures), "the failure is told")
+        assert isinstance(failures[0], StorageFailed)
+        async with asyncio.timeout(5):
+            await durability.stop()
+    finally:
+        mark_lane.close()
+        lane.close()
+        log.close()
+
+
+async def test_a_mark_is_never_lowered_to_a_place_that_is_not_durable(tmp_path: Path) -> None:
+    """A truncation in the batch of the frames before it, while a mark was being written, "lowered" the
+    mark to a place that nothing had synced yet; after a crash the node found itself corrupt (R16)."""
+    env, disk = real_env(), RealDisk()
+    path = f"{tmp_path}/{names.SYNC_MARK}"
+    file = TwoSlotFile(disk, path, state.encode_mark_slot, state.decode_mark)
+    written = SyncMark(1, 10, 40, 1, 0, 0, 0)
+    file.create(written)
+    file.read()
+    lane, gate = env.lane("mark"), threading.Event()
+    keeper = MarkKeeper(file, written, lane, lambda error: None)
+    lane.submit(lambda: gate.wait(10), lambda *_: None)
+    keeper.synced(1, 20, 60, 1, 0)
+    await asyncio.sleep(2 * MARK_INTERVAL_S)
+    lowered: list[object] = []
+    keeper.lower(written._replace(index=80, offset=30), lowered.append)
+    gate.set()
+    await until(lambda: bool(lowered), "the log may be cut")
+    lane.close()
+    assert file.read()[1].index == 60
