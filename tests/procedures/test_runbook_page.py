@@ -1,0 +1,229 @@
+"""docs/runbook.md, executed: every block, as it is printed, on real processes, and the rows checked after each.
+
+A machine of the page is a directory here, `<root>/<machine>/`, laid out as a machine is. `Site.adapted`
+puts every absolute path of a block below its machine's directory, `systemctl` starts and stops the machine's process,
+and `ssh` runs its command here; everything else runs through bash as it stands. The sections share one
+cluster; their order is that of ORDER, since a restored cluster has an archive of several timelines.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neumann.cli.group import group
+from tests.procedures.cluster import BIN, Cluster, Member, run
+from tests.procedures.pages import DOCS, Block, blocks
+
+PAGE = DOCS / "runbook.md"
+NODES, NEW_NODES = ("n1", "n2", "n3"), ("m1", "m2", "m3")
+UNTIL = "2024-01-15T10:30:00Z"
+ORDER = (
+    "Runbook: backup and restore",
+    "Hot snapshot",
+    "Cold full backup",
+    "WAL archiving",
+    "Verification",
+    "Retention",
+    "Point-in-time recovery",
+    "Full cluster restore",
+    "Disaster recovery",
+)
+_ABSOLUTE = re.compile(r"(?<![\w/.%$*})])/(?!/)[\w/.*-]*")  # a path from the root, not the rest of one
+_SYSTEMCTL = re.compile(r"systemctl (start|stop) neumann\n")
+
+
+class Site:
+    """The machines of the page."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.until = UNTIL
+        self.repository = root / "backup/backups/neumann"
+        [config] = [block for block in blocks(PAGE) if block.language == "toml"]
+        sections = tomllib.loads(config.text.replace("/mnt/backup", str(self.repository)))
+        own = {section: keys for section, keys in sections.items() if section != "node"}
+        self.cluster = Cluster(root, NODES, own)
+        self.new_cluster = Cluster(root, NEW_NODES, own)
+        for machine in (*NODES, *NEW_NODES, "backup"):
+            (root / machine / "tmp").mkdir(parents=True, exist_ok=True)
+        (root / "offsite").mkdir()
+        (root / "bin").mkdir()
+        (root / "bin/ssh").write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
+        (root / "bin/ssh").chmod(0o755)
+
+    def close(self) -> None:
+        self.cluster.stop()
+        self.new_cluster.stop()
+
+    def member(self, machine: str) -> Member | None:
+        """None for a machine that is no node."""
+        cluster = self.cluster if machine in NODES else self.new_cluster
+        return cluster[machine] if machine in NODES + NEW_NODES else None
+
+    def adapted(self, text: str, machine: str) -> str:
+        """The block with the paths, address, owner and time of this place. No path leads out of it."""
+        here, member = self.root / machine, self.member(machine)
+        shared = {
+            "/mnt/backup": self.repository,
+            "/backups/neumann": self.repository,
+            "/offsite": self.root / "offsite",
+        }
+
+        def place(match: re.Match[str]) -> str:
+            path = match[0]
+            for printed, own in shared.items():
+                if path == printed or path.startswith(f"{printed}/"):
+                    return f"{own}{path.removeprefix(printed)}"
+            return f"{here}{path}"
+
+        return (
+            _ABSOLUTE.sub(place, text)
+            .replace("http://127.0.0.1:9090", member.admin_url if member else "nowhere")
+            .replace("neumann:neumann", f"{os.getuid()}:{os.getgid()}")
+            .replace(UNTIL, self.until)
+        )
+
+    def type(self, block: Block) -> str:
+        """Execute a block on each of its machines; what they said."""
+        said = []
+        for machine in block.machines:
+            parts = _SYSTEMCTL.split(block.text)
+            for number, part in enumerate(parts):
+                if number % 2:
+                    self._systemctl(machine, part)
+                elif part:
+                    said.append(self._bash(machine, part, block.line))
+        return "".join(said)
+
+    def _systemctl(self, machine: str, verb: str) -> None:
+        member = self.member(machine)
+        assert member is not None
+        if verb == "start":
+            member.start("--bootstrap")
+        else:
+            member.stop()
+
+    def _bash(self, machine: str, text: str, line: int) -> str:
+        member = self.member(machine)
+        environ = dict(member.environ) if member else {}
+        environ["PATH"] = f"{self.root}/bin:{BIN}:{os.environ['PATH']}"
+        ended = run(["bash", "-e", "-o", "pipefail", "-c", self.adapted(text, machine)], environ)
+        assert ended.code == 0, (
+            f"docs/runbook.md, block at line {line}, on {machine}: {ended.code}\n{ended.out}{ended.err}"
+        )
+        return ended.out
+
+    def section(self, name: str) -> list[str]:
+        """Execute a section; what each of its blocks said."""
+        found = [block for block in blocks(PAGE) if block.section == name and block.language == "sh"]
+        assert found, f"docs/runbook.md has no commands in {name!r}"
+        return [self.type(block) for block in found]
+
+    def put(self, key: str, value: object) -> None:
+        answer = self.cluster["n1"].request("PUT", f"/kv/cities/{key}", value)
+        assert answer.status == 200, answer
+
+    def rows(self, cluster: Cluster) -> dict[str, Any]:
+        """What every member says; they have to agree."""
+        said = [
+            {row["key"]: row["value"] for row in member.request("GET", "/kv/cities").body["rows"]}
+            for member in cluster.members
+        ]
+        assert said[0] == said[1] == said[2]
+        return said[0]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    site = Site(tmp_path_factory.mktemp("site"))
+    site.section("Runbook: backup and restore")
+    try:
+        site.cluster.start("--bootstrap")
+        site.cluster.wait_voters(3)
+        for number in range(50):
+            site.put(f"k{number:02}", number)
+        yield site
+    finally:
+        site.close()
+
+
+@pytest.mark.timeout(300)
+def test_the_page(site: Site) -> None:
+    """One test, as one operator goes through the page: each section needs what those before it left."""
+    snapshots = site.repository / "snapshots"
+    site.section("Hot snapshot")
+    assert (snapshots / "latest/manifest").exists()
+    assert json.loads((site.repository / "metadata.json").read_text())["members"]
+
+    site.section("Cold full backup")
+    backed_up = site.rows(site.cluster)
+    [tarball] = (site.repository / "full").glob("neumann-backup-*.tar.gz")
+    assert tarball.stat().st_mode & 0o077 == 0
+
+    site.put("later", 1)
+    _, listed = site.section("WAL archiving")[0], site.section("WAL archiving")[0]
+    assert "WRONG" not in listed
+
+    counted = site.section("Verification")[1]
+    assert f"total_entries {len(site.rows(site.cluster))}" in counted
+
+    segments = len(list((site.repository / "wal").glob("*.wal")))
+    published = len(list(snapshots.iterdir()))
+    site.section("Retention")
+    assert len(list((site.repository / "wal").glob("*.wal"))) <= segments
+    assert len(list(snapshots.iterdir())) == published  # fewer than thirty: none goes
+
+    wanted = site.rows(site.cluster)
+    time.sleep(0.05)
+    site.until = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    time.sleep(0.05)
+    site.put("accident", 1)
+    site.section("Point-in-time recovery")
+    assert site.rows(site.cluster) == wanted
+
+    site.section("Full cluster restore")
+    assert site.rows(site.cluster) == backed_up
+
+    site.cluster.stop()
+    site.section("Disaster recovery")
+    assert site.rows(site.new_cluster) == backed_up
+
+
+def test_no_command_reaches_this_machine(tmp_path: Path) -> None:
+    """Bug: `-C / ` was not adapted after some words, and a backup was unpacked to this machine's own /var."""
+    site = Site(tmp_path / "site")
+    for block in blocks(PAGE):
+        for machine in block.machines:
+            words = re.split(r"[\s'\"=:]+", site.adapted(block.text, machine))
+            paths = [word for word in words if word.startswith("/") and not word.startswith("//")]
+            assert [path for path in paths if not path.startswith(f"{site.root}/")] == []
+
+
+def test_every_section_with_commands_is_executed() -> None:
+    assert {block.section for block in blocks(PAGE) if block.language == "sh"} == set(ORDER)
+
+
+def test_every_block_says_where_it_is_typed() -> None:
+    assert [block.line for block in blocks(PAGE) if block.language == "sh" and not block.machines] == []
+
+
+def test_what_is_called_absent_is_absent() -> None:
+    absent = PAGE.read_text().partition("## What is not in this release")[2]
+    named = set(re.findall(r"`([a-z]+-[a-z]+|expire|drill|export|import|reload)`", absent))
+    assert {"wal-verify", "expire", "member-add"} <= named
+    assert named & set(group.commands) == set()
+
+
+def test_every_verb_that_is_typed_is_there() -> None:
+    typed = {verb for block in blocks(PAGE) for verb in re.findall(r"neumann-admin ([a-z-]+)", block.text)}
+    assert typed - set(group.commands) == set()
