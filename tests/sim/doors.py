@@ -20,6 +20,7 @@ from typing import Any
 
 import msgpack
 
+from neumann.archive.push import push
 from neumann.env.doors import CommandEnd, Disk, DoneCallback
 from neumann.env.files import read_file, write_new
 from neumann.errors import Corrupt, NeumannError, StorageFailed
@@ -172,7 +173,7 @@ class SimJobs:
 
 
 class SimCommands:
-    """`run_command`: a shell that knows cp, test [!] -f, true and false, joined by &&.
+    """`run_command`: a shell that knows cp, wal-push, test [!] -f, true and false, joined by &&.
 
     Paths below `shared_root` lie on the shared disk, as a mounted archive would; others on the node's.
     """
@@ -218,7 +219,17 @@ class SimCommands:
                 return int(disk.exists(path)), ""
             case ["cp", source, target]:
                 return _copy(place(source), place(target))
+            case ["neumann-admin", "wal-push", path, target]:
+                return self._push(place(path), place(target))
         return 127, f"{words[0]}: not found"
+
+    def _push(self, source: tuple[Disk, str], target: tuple[Disk, str]) -> tuple[int, str]:
+        """As cli/archive.py does it."""
+        try:
+            push(*source, *target, token=self._random.randbytes(8))
+        except NeumannError as error:
+            return error.exit_code, str(error)
+        return 0, ""
 
 
 def _copy(source: tuple[Disk, str], target: tuple[Disk, str]) -> tuple[int, str]:

@@ -50,6 +50,7 @@ from tests.sim.trace import Trace
 FILES_CHECK_S = 0.5
 SKEW_NS = 400_000_000
 ARCHIVE = f"{SHARED_ROOT}/wal"
+ARCHIVE_COMMANDS = (f"cp %p {ARCHIVE}/%f", f"neumann-admin wal-push %p {ARCHIVE}")
 ARCHIVED_SHARE = 0.5
 
 
@@ -70,7 +71,7 @@ def make_config(node_id: str, peers: dict[str, str], random: Random, is_archived
         wal=WalConfig(
             segment_bytes_max=random.choice((8, 32, 128)) * 1024,
             retain_entries=random.choice((0, 50, 150, 1000)),
-            archive_command=f"cp %p {ARCHIVE}/%f" if is_archived else "",
+            archive_command=random.choice(ARCHIVE_COMMANDS) if is_archived else "",
             archive_timeout=random.choice((0.5, 2.0)),
         ),
         snapshot=SnapshotConfig(
