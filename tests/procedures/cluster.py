@@ -23,6 +23,7 @@ from tests.ports import free_ports
 from tests.procedures.process import Process, StartFailed
 
 READY_TIMEOUT_S = 60.0
+_POLL_S = 0.05
 BIN = Path(sys.executable).parent
 
 Command = Sequence[str | Path]
@@ -89,6 +90,7 @@ class Member:
         self.address = f"127.0.0.1:{rpc_port}"
         self.admin_url = f"http://127.0.0.1:{self.admin_port}"
         self.process: Process | None = None
+        """From its start until we end it; one that ended by itself stays, and is an error."""
 
     def write_config(self, peers: Mapping[str, str], sections: Sections) -> None:
         """Its config file, anew; `peers` are id -> address of all members."""
@@ -118,12 +120,14 @@ class Member:
     def stop(self) -> int:
         """A clean stop; its exit code."""
         assert self.process is not None
-        return self.process.stop()
+        process, self.process = self.process, None
+        return process.stop()
 
     def kill(self) -> None:
         """As if its machine lost power, save for the page cache."""
         assert self.process is not None
-        self.process.kill()
+        process, self.process = self.process, None
+        process.kill()
 
     def request(self, method: str, path: str, body: object = None, timeout_s: float = 70.0) -> Answer:
         """One HTTP request; OSError where nothing answers."""
@@ -205,11 +209,16 @@ class Cluster:
         self.wait_serving()
 
     def wait_serving(self, timeout_s: float = READY_TIMEOUT_S) -> None:
-        """Until every running member serves; StartFailed names the one that does not."""
+        """Until every started member serves; StartFailed, with all logs, if one ends or does not."""
+        started = [member for member in self.members if member.process is not None]
         deadline = time.monotonic() + timeout_s
-        for member in self.running():
-            assert member.process is not None
-            member.process.wait_until(member.serves, max(0.0, deadline - time.monotonic()), "serving")
+        while not all(member.serves() for member in started):
+            ended = [member.id for member in started if not member.is_running()]
+            if ended or time.monotonic() > deadline:
+                what = f"{', '.join(ended)} ended" if ended else f"not all serve within {timeout_s:g} s"
+                logs = [f"--- {one.id}\n{one.process.log_tail()}" for one in started if one.process]
+                raise StartFailed("\n".join([what, *logs]))
+            time.sleep(_POLL_S)
 
     def wait_for(self, holds: Holds, what: str, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Until a running member's status fulfils `holds`; StartFailed says `what` did not happen."""
@@ -220,7 +229,7 @@ class Cluster:
                 status = member.status()
                 if status and holds(status):
                     return
-            time.sleep(0.05)
+            time.sleep(_POLL_S)
         raise StartFailed(f"{what}: not within {timeout_s:g} s; the last status was {json.dumps(status)}")
 
     def wait_voters(self, count: int, timeout_s: float = READY_TIMEOUT_S) -> None:
@@ -247,9 +256,9 @@ class Cluster:
 
     def stop(self) -> None:
         """Stop every running member cleanly, all at once."""
-        for member in self.running():
+        started = [member for member in self.members if member.process is not None]
+        for member in started:
             assert member.process is not None
             member.process.send_stop()
-        for member in self.members:
-            if member.process is not None:
-                member.process.stop()
+        for member in started:
+            member.stop()

@@ -27,6 +27,11 @@ def listed(stage: Stage, directory: Path) -> dict[str, Any]:
 def check_end(stage: Stage) -> None:
     """After all procedures: everything that was archived is there, without a gap."""
     listed(stage, stage.archive)
+    if not stage.cluster.running():
+        return
+    last_file = stage.cluster.leader().status()["archive"]["last_file"]
+    if last_file and not (stage.archive / last_file).exists():
+        raise Wrong(f"the archive has a gap at its end: {last_file} was archived, says the leader")
 
 
 def run(stage: Stage, row: Row) -> None:
@@ -38,7 +43,8 @@ def run(stage: Stage, row: Row) -> None:
     catalog = listed(stage, rescued)
     end = max(window["last_index"] for window in catalog["windows"])
     if end < claimed:
-        raise Wrong(f"archived through {claimed}, said the leader; the archive ends at {end}")
+        gap = f"entries {end + 1}..{claimed} are missing at its end"
+        raise Wrong(f"the archive has a gap: {gap}, though the leader said that they were archived")
     with stage.alone("archive") as machine:
         node = machine.members[0]
         with stage.restoring(row):

@@ -30,6 +30,5 @@ def run(stage: Stage, row: Row) -> None:
             member.start("--bootstrap")
         stage.cluster.wait_serving()
         first.must_admin("cluster-status", "--wait", "30", "--for", "voters=3")
+    stage.came_back(backup.state)
     stage.check(row, backup.state, stage.cluster.members, lost)
-    stage.record.restored(backup.state)
-    stage.connect()

@@ -27,6 +27,5 @@ def run(stage: Stage, row: Row) -> None:
             must(["rsync", "-aH", f"{restore}/var/lib/neumann/store/", f"{member.data}/store/"])
         stage.cluster.start("--bootstrap")
     stage.cluster.wait_voters(3)
+    stage.came_back(backup.state)
     stage.check(row, backup.state, stage.cluster.members, lost)
-    stage.record.restored(backup.state)
-    stage.connect()

@@ -36,6 +36,5 @@ def run(stage: Stage, row: Row) -> None:
             member.start("--bootstrap")
         stage.cluster.wait_serving()
     stage.cluster.wait_voters(3)
+    stage.came_back(expected)
     stage.check(row, expected, stage.cluster.members, last_good)
-    stage.record.restored(expected)
-    stage.connect()

@@ -95,6 +95,11 @@ class Stage:
         self.disconnect()
         self.traffic = Traffic(self.cluster.contact, self.record)
 
+    def came_back(self, state: State) -> None:
+        """The cluster was restored to `state`; its users go on from there."""
+        self.record.restored(state)
+        self.connect()
+
     def disconnect(self) -> None:
         if self.traffic is not None:
             self.traffic.close()
