@@ -1,8 +1,8 @@
-"""docs/runbook.md, executed: every block, as it is printed, on real processes, and the rows checked after each.
+"""docs/runbook.md, executed: every block as it is printed, on real processes, with the rows checked.
 
 A machine of the page is a directory here, `<root>/<machine>/`, laid out as a machine is. `Site.adapted`
-puts every absolute path of a block below its machine's directory, `systemctl` starts and stops the machine's process,
-and `ssh` runs its command here; everything else runs through bash as it stands. The sections share one
+puts every absolute path of a block below it, `systemctl` starts and stops the machine's process, and
+`ssh` runs its command here; everything else runs through bash as it stands. The sections share one
 cluster; their order is that of ORDER, since a restored cluster has an archive of several timelines.
 """
 
@@ -171,8 +171,7 @@ def test_the_page(site: Site) -> None:
     assert tarball.stat().st_mode & 0o077 == 0
 
     site.put("later", 1)
-    _, listed = site.section("WAL archiving")[0], site.section("WAL archiving")[0]
-    assert "WRONG" not in listed
+    assert "WRONG" not in site.section("WAL archiving")[0]
 
     counted = site.section("Verification")[1]
     assert f"total_entries {len(site.rows(site.cluster))}" in counted
