@@ -27,8 +27,12 @@ say() { echo "$(date +%T) $*" >&2; }
 in_engine() {
     if [[ "${NEUMANN_IN_ENGINE:-}" != 1 ]]; then
         need_system
-        [[ -s "$base_tar" ]] || fetch_base
-        [[ -d "$wheels" ]] || fetch_wheels
+        mkdir -p "$cache"
+        ( # once, also when two scripts begin together
+            flock 8
+            [[ -s "$base_tar" ]] || fetch_base
+            [[ -d "$wheels" ]] || fetch_wheels
+        ) 8>"$cache/lock"
         NEUMANN_IN_ENGINE=1 exec unshare --net --mount --pid --fork --mount-proc --kill-child -- "$@"
     fi
     start_engine
@@ -47,7 +51,6 @@ need_system() {
 }
 
 fetch_base() {
-    mkdir -p "$cache"
     if docker info >/dev/null 2>&1 && { docker image inspect "$base" >/dev/null 2>&1 || docker pull -q "$base"; }; then
         say "base image: $base of the host's engine"
         local container
@@ -91,8 +94,10 @@ start_engine() {
     mount -t tmpfs neumann-engine /run # over the host's, where its engine has its socket
     mkdir "$world"
     export DOCKER_HOST="unix://$world/socket" DOCKER_CONFIG="$world/config"
-    dockerd --data-root "$world/data" --exec-root "$world/exec" --pidfile "$world/pid" --bridge none \
-        --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent /neumann-engine --host "$DOCKER_HOST" >"$world/log" 2>&1 &
+    # No name server is in reach here, so that looking up a container that is down ends with a time-out; a short one.
+    dockerd --data-root "$world/data" --exec-root "$world/exec" --pidfile "$world/pid" --host "$DOCKER_HOST" \
+        --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent /neumann-engine --bridge none \
+        --dns-opt timeout:1 --dns-opt attempts:1 >"$world/log" 2>&1 &
     engine_pid=$!
     trap stop_engine EXIT
     for ((waited = 0; waited < 300; waited++)); do
