@@ -27,6 +27,7 @@ from neumann.runtime.sinks import FutureSink, Sink, Version
 
 _FORWARD_TIMEOUT_S = 10.0
 _LEADER_WAIT_S = 5.0
+_SECONDS_MAX = 7 * 86_400
 _OPERATION_MARGIN_S = 2.0
 """Until an operation is ended from outside that did not end itself in its time."""
 
@@ -356,7 +357,7 @@ class Node:
 
     async def _administer(self, verb: str, asked: dict[str, Any]) -> Any:
         """One operation, on this node, which must lead; it may lead nobody, so the wait has an end."""
-        timeout_s = float(asked.get("timeout_s", 30.0))
+        timeout_s = _seconds(asked, "timeout_s", 30.0)
         try:
             async with asyncio.timeout(timeout_s + _OPERATION_MARGIN_S):
                 return await self._operate(verb, asked, timeout_s)
@@ -371,12 +372,12 @@ class Node:
             case "snapshot":
                 return await operations.snapshot(member, timeout_s)
             case "pause":
-                owner, reason = str(asked["owner"]), str(asked["reason"])
-                return await operations.pause_writes(member, owner, float(asked["max_s"]), reason, timeout_s)
+                owner, reason, max_s = _text(asked, "owner"), _text(asked, "reason"), _seconds(asked, "max_s")
+                return await operations.pause_writes(member, owner, max_s, reason, timeout_s)
             case "resume":
                 return await operations.resume_writes(member)
             case "restore_point":
-                return await operations.restore_point(member, str(asked["name"]))
+                return await operations.restore_point(member, _text(asked, "name"))
             case "archive_flush":
                 return await operations.archive_flush(member, timeout_s)
             case "status":
@@ -385,3 +386,17 @@ class Node:
             case "barrier":
                 return await member.reader.barrier()
         raise BadInput(f"admin.{verb} is no method of this server")
+
+
+def _seconds(asked: dict[str, Any], key: str, default: float | None = None) -> float:
+    value = asked.get(key, default)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _SECONDS_MAX:
+        return float(value)
+    raise BadInput(f"{key} is {value!r:.40}", remedy=f"a number of seconds above 0, at most {_SECONDS_MAX}")
+
+
+def _text(asked: dict[str, Any], key: str) -> str:
+    value = asked.get(key)
+    if isinstance(value, str):
+        return value
+    raise BadInput(f"{key} is {value!r:.40}", remedy="it is text")

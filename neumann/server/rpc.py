@@ -116,19 +116,22 @@ class _Connection(asyncio.Protocol):
         try:
             self._unpacker.feed(data)
             for message in self._unpacker:
-                kind = message[0]
+                kind = message[0] if type(message) is tuple else None
                 if kind == rpc.REQUEST:
                     _, call_id, method, params = message
-                    if method == "write" and type(params[0]) is bytes:
+                    if type(call_id) is not int or type(params) is not tuple:
+                        raise BadInput("a request has an integer as id and an array of params")
+                    if method == "write" and len(params) == 1 and type(params[0]) is bytes:
                         write_ids.append(call_id)
                         commands.append(params[0])
-                    elif method == "get" and not params[2]:
+                    elif method == "get" and len(params) == 3 and _is_plain_get(*params):
                         get_ids.append(call_id)
                         rows.append(row_key(params[0], params[1]))
                     else:
                         self._other(call_id, method, params)
-                elif kind == rpc.NOTIFICATION and message[1] == "raft":
-                    self._node.on_message(message[2][0], self._reply)
+                elif kind == rpc.NOTIFICATION and message[1:2] == ("raft",):
+                    (payload,) = message[2]
+                    self._node.on_message(payload, self._reply)
                 else:
                     raise BadInput("neither a request nor a peer's message")
         except (ValueError, TypeError, IndexError, msgpack.UnpackException, NeumannError) as error:
@@ -186,13 +189,17 @@ class _Connection(asyncio.Protocol):
         task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, call_id: int, method: str, params: Sequence[Any]) -> None:
+        """Whatever happens, there is an answer."""
         try:
-            result = await self._perform(method, params)
-            answer: tuple[int, int, object, object] = (rpc.ANSWER, call_id, None, result)
+            packed = rpc.pack((rpc.ANSWER, call_id, None, await self._perform(method, params)))
         except NeumannError as error:
-            answer = (rpc.ANSWER, call_id, rpc.error_to_wire(error), None)
+            packed = rpc.pack((rpc.ANSWER, call_id, rpc.error_to_wire(error), None))
+        except Exception as error:
+            log.exception("%s failed", method)
+            told = NeumannError(f"{method} failed on this node: {error!r}", remedy="see the node's log")
+            packed = rpc.pack((rpc.ANSWER, call_id, rpc.error_to_wire(told), None))
         if self._transport is not None:
-            self._transport.write(rpc.pack(answer))
+            self._transport.write(packed)
 
     async def _perform(self, method: str, params: Sequence[Any]) -> Any:
         match method, params:
@@ -200,9 +207,17 @@ class _Connection(asyncio.Protocol):
                 return _hello(self._node, version, cluster_id, timeline)
             case "get", (str() as table, str() as key, True):
                 return await self._node.get(table, key, stale=True)
+            case "write", (bytes(), *_):
+                raise BadInput("client sessions are not in this release", remedy="send the command alone")
             case "write", _:
-                raise BadInput("a write's command is a bin")
+                raise BadInput("the params of write are one bin, the command")
+            case "get", _:
+                raise BadInput("the params of get are table and key, strings, and whether it may be stale")
         return await self._node.call(method, params)
+
+
+def _is_plain_get(table: object, key: object, stale: object) -> bool:
+    return type(table) is str and type(key) is str and stale is False
 
 
 def _hello(node: Node, version: int, cluster_id: object, timeline: object) -> dict[str, Any]:
