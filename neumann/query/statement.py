@@ -71,13 +71,13 @@ def run(view: View, index: int, sql: str, params: Params, *, rows_max: int, chec
     tables = view.tables()
     known = _fields_named(engine, view, tables, sql, bindings, check)
     database = _Database(
-        view, tables, check, lambda t: known[t] if t in known else all_fields(view, t, check)
+        view, tables, sql, check, lambda t: known[t] if t in known else all_fields(view, t, check)
     )
     try:
         with closing(database.connect(engine)) as connection:
             columns, rows = _execute(connection, sql, bindings, rows_max)
     except engine.Error as error:
-        raise _refusal(engine, error, sql, database) from error
+        raise _refusal(engine, error, database) from error
     except RecursionError as error:
         raise BadInput(
             "a value is nested too deeply for SQL", remedy="leave that row or field out"
@@ -107,6 +107,8 @@ def _bindings(sql: str, params: Params) -> _Named | tuple[object, ...]:
     """The parameters as SQLite takes them; BadInput for others, and for a statement that is no text."""
     if len(sql) > SQL_CHARS_MAX:
         raise TooLarge(f"a statement of {len(sql)} characters; the limit is {SQL_CHARS_MAX}")
+    if "\0" in sql:
+        raise BadInput("the statement has a NUL in it", remedy="give such a text as a parameter")
     _check_value("the statement", sql)
     if isinstance(params, Mapping):
         for name, value in params.items():
@@ -147,7 +149,7 @@ def _fields_named(
     words = [*_words(sql), _EVERYTHING]
     if len(words) > COLUMNS_MAX:
         return {}
-    database = _Database(view, tables, check, lambda _: words)
+    database = _Database(view, tables, sql, check, lambda _: words)
     try:
         with closing(database.connect(engine)) as connection:
             cursor = connection.cursor()
@@ -158,7 +160,7 @@ def _fields_named(
     except engine.SQLError:
         return {}
     except engine.Error as error:
-        raise _refusal(engine, error, sql, database) from error
+        raise _refusal(engine, error, database) from error
     known: dict[str, list[str]] = {}
     for table in database.declared:
         read = database.reads.get(table, set())
@@ -181,12 +183,18 @@ class _Database:
     """
 
     def __init__(
-        self, view: View, tables: Sequence[str], check: Check, fields: Callable[[str], Sequence[str]]
+        self,
+        view: View,
+        tables: Sequence[str],
+        sql: str,
+        check: Check,
+        fields: Callable[[str], Sequence[str]],
     ) -> None:
         self.tables = tables
         self.declared: dict[str, list[str]] = {}
         self.reads: dict[str, set[str]] = {}
         self._view = view
+        self.sql = sql
         self._check = check
         self._fields = fields
 
@@ -228,7 +236,7 @@ class _Database:
             )
         fields = self._fields(module)
         self.declared[module] = [*FIXED, *map(column_of, fields)]
-        table = Table(self._view, module, fields)
+        table = Table(self._view, module, fields, self.sql)
         return table.declaration, table
 
     def _progress(self) -> bool:
@@ -273,10 +281,10 @@ def _packed_bytes(cell: SqlValue) -> int:
     return 9 + (len(cell.encode()) if isinstance(cell, str) else len(cell) if isinstance(cell, bytes) else 0)
 
 
-def _refusal(engine: Any, error: Exception, sql: str, database: _Database) -> NeumannError:
+def _refusal(engine: Any, error: Exception, database: _Database) -> NeumannError:
     """What SQLite says, with what to do about it."""
     text = str(error)
-    if "..." in sql and "syntax error" in text:
+    if "..." in database.sql and "syntax error" in text:
         remedy = f"write a table's name in place of ...; {database.tables_here()}"
         return BadInput(f"SQL: {text}", remedy=remedy)
     if text.startswith("no such table: "):

@@ -7,6 +7,7 @@ table interface, as apsw calls them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +25,25 @@ _EQ, _GT, _LE, _LT, _GE = "eq", "gt", "le", "lt", "ge"
 _OPERATORS: Mapping[int, str] = {2: "eq", 4: "gt", 8: "le", 16: "lt", 32: "ge"}
 """SQLITE_INDEX_CONSTRAINT_EQ, GT, LE, LT, GE."""
 
+_CONSTRAINTS_MAX = 32
+_ROW_IN = re.compile(r"\)(?:\s|--[^\n]*|/\*.*?\*/)*IN\b", re.IGNORECASE | re.DOTALL)
+"""Behind so many constraints, and in `(key, a) IN (...)`, SQLite doesn't tell IN from = and asks for each
+value by itself. What is read too much for one of them then passes as a row of the others, and is there
+twice."""
+
 _ROWS_GUESSED = 1_000_000
 """Nobody counts them; only the proportions of the costs matter."""
 
 
 class Table:
-    """Made for the fields that a statement may name."""
+    """Made for one statement and the fields that it may name."""
 
-    def __init__(self, view: View, name: str, fields: Sequence[str]) -> None:
+    def __init__(self, view: View, name: str, fields: Sequence[str], sql: str) -> None:
         self.view = view
         self.name = name
         self.fields = fields
         self.folds = [fold_of(field) for field in fields]
+        self._may_be_row_in = _ROW_IN.search(sql) is not None
 
     @property
     def declaration(self) -> str:
@@ -47,7 +55,7 @@ class Table:
     def BestIndexObject(self, info: apsw.IndexInfo) -> bool:
         """Take what compares the key. SQLite compares again, so a hint that is not used harms nothing."""
         operators: list[str] = []
-        for number in range(info.nConstraint):
+        for number in range(min(info.nConstraint, _CONSTRAINTS_MAX)):
             operator = _OPERATORS.get(info.get_aConstraint_op(number))
             if (
                 operator is not None
@@ -55,9 +63,14 @@ class Table:
                 and info.get_aConstraint_usable(number)
                 and info.get_aConstraint_collation(number) == "BINARY"
             ):
+                if info.get_aConstraintUsage_in(number):
+                    operator = "in"
+                    info.set_aConstraintUsage_in(number, True)
+                elif operator == "eq" and self._may_be_row_in:
+                    continue
                 operators.append(operator)
                 info.set_aConstraintUsage_argvIndex(number, len(operators))
-        rows = 1 if "eq" in operators else _ROWS_GUESSED >> 2 * min(len(operators), 2)
+        rows = 1 if {"eq", "in"} & {*operators} else _ROWS_GUESSED >> 2 * min(len(operators), 2)
         info.idxStr, info.estimatedRows, info.estimatedCost = " ".join(operators), rows, 10.0 * rows
         if info.nOrderBy and info.get_aOrderBy_iColumn(0) == _KEY:
             info.orderByConsumed = True  # keys differ: what follows the key in ORDER BY decides nothing
@@ -87,34 +100,36 @@ class Cursor:
         self._fields: dict[str, Any] | None = None
         self._by_fold: dict[str, Any] | None = None
 
-    def Filter(self, reverse: int, operators: str, arguments: Sequence[SqlValue]) -> None:
-        """Begin to read what the hints of BestIndexObject leave."""
-        table = self._table
+    def Filter(self, reverse: int, operators: str, arguments: Sequence[SqlValue | set[SqlValue]]) -> None:
+        """Begin to read what the hints of BestIndexObject leave. An argument of "in" is a set."""
+        name, view = self._table.name, self._table.view
         self._reverse, self._runs, self._places = bool(reverse), iter(()), iter(())
-        low, high, point = row_key(table.name, ""), table_end(table.name), None
+        low, high = row_key(name, ""), table_end(name)
+        points: set[str] | None = None
         for operator, argument in zip(operators.split(), arguments, strict=True):
-            if argument is None:
-                self.Next()  # nothing compares with NULL
-                return
-            if not isinstance(argument, str):
-                continue  # only SQLite knows how a text compares with it
-            address = row_key(table.name, argument)
+            values = argument if isinstance(argument, set) else {argument}
+            texts = {value for value in values if isinstance(value, str)}
+            if len(texts) < len(values - {None}):
+                continue  # only SQLite knows how a text compares with another type
+            addresses = {row_key(name, text) for text in texts}  # of NULL, none: nothing is equal to it
             match operator:
-                case "eq":
-                    point = address
+                case "eq" | "in":
+                    points = addresses if points is None else points & addresses
+                case _ if not addresses:
+                    points = set()
                 case "ge":
-                    low = max(low, address)
+                    low = max(low, *addresses)
                 case "gt":
-                    low = max(low, address + "\0")
+                    low = max(low, *(address + "\0" for address in addresses))
                 case "lt":
-                    high = min(high, address)
+                    high = min(high, *addresses)
                 case "le":
-                    high = min(high, address + "\0")
-        if point is not None:
-            self._runs = _lookup(table.view, point)
+                    high = min(high, *(address + "\0" for address in addresses))
+        if points is not None:
+            self._runs = _lookups(view, sorted(points, reverse=self._reverse))
         elif low < high:
             blocks_at_once = 1 if operators else 4
-            self._runs = table.view.runs(low, high, reverse=self._reverse, blocks_at_once=blocks_at_once)
+            self._runs = view.runs(low, high, reverse=self._reverse, blocks_at_once=blocks_at_once)
         self.Next()
 
     def Next(self) -> None:
@@ -157,8 +172,9 @@ class Cursor:
         self._runs, self._rows = iter(()), NO_ROWS
 
 
-def _lookup(view: View, address: str) -> Iterator[Columns]:
-    version = view.get(address)
-    if version is not None and version[0] is not None:
-        value, revision, time_ns = version
-        yield Columns((address,), (value,), (revision,), (time_ns,))
+def _lookups(view: View, addresses: Sequence[str]) -> Iterator[Columns]:
+    for address in addresses:
+        version = view.get(address)
+        if version is not None and version[0] is not None:
+            value, revision, time_ns = version
+            yield Columns((address,), (value,), (revision,), (time_ns,))
