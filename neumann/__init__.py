@@ -15,6 +15,7 @@ import posixpath
 from neumann.client import Check, Client, Delete, Put, Row, Store
 from neumann.embedded import EmbeddedStore
 from neumann.errors import NeumannError
+from neumann.query.statement import QueryResult
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ __all__ = [
     "EmbeddedStore",
     "NeumannError",
     "Put",
+    "QueryResult",
     "Row",
     "Store",
     "__version__",

@@ -11,12 +11,12 @@ WrongHistory, and is not followed (design section 6).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self, cast
 
 import msgpack
 
-from neumann.config import split_address
+from neumann.config import LimitsConfig, split_address
 from neumann.errors import (
     BadInput,
     ConditionFailed,
@@ -27,11 +27,13 @@ from neumann.errors import (
 )
 from neumann.format import command, rpc
 from neumann.machine.apply import Outcome
+from neumann.query.statement import Params, QueryResult
 
 _DIAL_TIMEOUT_S = 2.0
 _AGAIN_S = 0.05
 _PAGE_ROWS = 1000
 _WAIT_S = 10.0
+_GRACE_S = 5.0
 
 
 class Row(NamedTuple):
@@ -110,6 +112,12 @@ class Store(Protocol):
         stale: bool = False,
     ) -> AsyncIterator[Row]:
         """Rows in the order of their keys, page by page; each page is of one moment."""
+        ...
+
+    async def query(
+        self, sql: str, params: Params = (), *, stale: bool = False, rows_max: int | None = None
+    ) -> QueryResult:
+        """One SQL statement over all tables at one moment: columns, rows, and the index it holds for."""
         ...
 
     async def snapshot(self) -> dict[str, Any]:
@@ -237,6 +245,7 @@ class Client:
         self._timeout_s = timeout_s
         self._link: _Link | None = None
         self._connecting = asyncio.Lock()
+        self._query_timeout_s = LimitsConfig().query_timeout_s
         self.cluster_id: bytes | None = None
         self.timeline: str | None = None
 
@@ -303,6 +312,14 @@ class Client:
             start, stop = (start, cursor) if reverse else (cursor, stop)
             left = None if left is None else left - len(rows)
 
+    async def query(
+        self, sql: str, params: Params = (), *, stale: bool = False, rows_max: int | None = None
+    ) -> QueryResult:
+        given = params if isinstance(params, Mapping) else tuple(params)
+        timeout_s = max(self._timeout_s, self._query_timeout_s + _GRACE_S)
+        answer = await self._call("query", (sql, given, stale, rows_max), timeout_s=timeout_s)
+        return QueryResult(list(answer[0]), list(answer[1]), answer[2])
+
     async def tables(self, *, stale: bool = False) -> list[str]:
         """Names of the tables that hold a row."""
         return list(await self._call("tables", (stale,)))
@@ -323,7 +340,7 @@ class Client:
         """Ask the leader. What was surely not done is asked again; reads also when the link broke."""
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         deadline = asyncio.get_running_loop().time() + limit_s
-        is_read = method in ("get", "scan", "tables", "status")
+        is_read = method in ("get", "scan", "query", "tables", "status")
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -390,4 +407,5 @@ class Client:
             link.close()
             return None
         self.cluster_id, self.timeline = said["cluster_id"], said["timeline"]
+        self._query_timeout_s = said["limits"]["query_timeout_s"]
         return link, said

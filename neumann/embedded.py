@@ -16,6 +16,7 @@ from neumann.config import Config
 from neumann.env import real_env
 from neumann.errors import Unavailable
 from neumann.format import command
+from neumann.query.statement import Params, QueryResult
 from neumann.runtime.node import Node
 
 NODE_ID = "embedded"
@@ -107,6 +108,11 @@ class EmbeddedStore:
                 return
             start, stop = (start, cursor) if reverse else (cursor, stop)
             left = None if left is None else left - len(rows)
+
+    async def query(
+        self, sql: str, params: Params = (), *, stale: bool = False, rows_max: int | None = None
+    ) -> QueryResult:
+        return await self.node.query(sql, params, stale=stale, rows_max=rows_max)
 
     async def snapshot(self) -> dict[str, Any]:
         return await self.node.snapshot()

@@ -60,7 +60,8 @@ def condition(rng: random.Random, alias: str, depth: int = 0) -> str:
         parts = [condition(rng, alias, depth + 1) for _ in range(rng.randrange(1, 4))]
         joined = f" {rng.choice(['AND', 'AND', 'OR'])} ".join(f"({part})" for part in parts)
         return f"NOT ({joined})" if rng.random() < 0.15 else joined
-    left, right = operand(rng, alias), rng.choice([literal, literal, lambda r: operand(r, alias)])(rng)
+    left = operand(rng, alias)
+    right = operand(rng, alias) if rng.random() < 0.3 else literal(rng)
     if rng.random() < 0.2:
         left, right = right, left
     some = ", ".join(literal(rng) for _ in range(rng.randrange(1, 5)))
