@@ -24,7 +24,6 @@ from neumann.errors import (
     DiskFull,
     NeumannError,
     NotLeader,
-    OutcomeUnknown,
     Paused,
     StorageFailed,
     Unavailable,
@@ -267,7 +266,7 @@ class Member:
         text = f"the node stops: {error}"
         self.failure = error if isinstance(error, NeumannError) else StorageFailed(text)
         log.error("%s", text)
-        self._halt(OutcomeUnknown(text, remedy="see the node's log"))
+        self._halt(Unavailable(text, remedy="see the node's log"))
         self._on_change()
 
     def _halt(self, error: NeumannError) -> None:
@@ -277,8 +276,8 @@ class Member:
             self._timer.cancel()
         self.applier.stop()
         self.snapshots.stop()
-        self.proposer.lost_leadership(error)
-        self.reader.fail_all(error)
+        self.proposer.stop(error)
+        self.reader.stop(error)
 
     def _tick(self) -> None:
         if self._stopped:
@@ -297,11 +296,12 @@ class Member:
             return
         self._pumping = True
         try:
-            while (ready := self.raft.ready()) is not None:
+            while not self._stopped and (ready := self.raft.ready()) is not None:
                 self._act(ready)
         finally:
             self._pumping = False
-        self.durability.write()
+        if not self._stopped:
+            self.durability.write()
 
     def _durable(self, synced: Synced | None, vote: tuple[int, str] | None) -> None:
         """A crash would keep this from here on: the core may count it."""

@@ -77,6 +77,7 @@ class Proposer:
         self._flush_scheduled = False
         self._outstanding: deque[int] = deque()
         self._last_time_ns = 0
+        self._ended: NeumannError | None = None
         self.waiting: dict[int, Waiting] = {}
         self.special_waiting: dict[int, tuple[int, asyncio.Future[int]]] = {}
         self.rows_proposed = 0
@@ -146,6 +147,11 @@ class Proposer:
                 future.set_exception(unknown)
         self._refuse_queue(error)
 
+    def stop(self, error: NeumannError) -> None:
+        """The member stops: this is what becomes of all that is queued now or comes later."""
+        self._ended = error
+        self.lost_leadership(error)
+
     # --- framing ---------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
@@ -156,6 +162,9 @@ class Proposer:
     def _flush(self) -> None:
         self._flush_scheduled = False
         raft = self._raft
+        if self._ended is not None:
+            self._refuse_queue(self._ended)
+            return
         if raft.role != "leader":
             self._refuse_queue(NotLeader("this node is not the leader", detail={"leader": raft.leader}))
             return

@@ -19,6 +19,8 @@ from neumann.runtime.sinks import Sink, Version
 from neumann.store.store import COLD, Store
 
 _Batch = list[tuple[Sink, Sequence[int], Sequence[str]]]
+_Round = tuple[_Batch, list[asyncio.Future[int]], int]
+_NOBODY: _Round = ([], [], 0)
 
 
 class Reader:
@@ -43,8 +45,9 @@ class Reader:
         self._pump = pump
         self._queue: _Batch = []
         self._barriers: list[asyncio.Future[int]] = []
-        self._rounds: dict[int, tuple[_Batch, list[asyncio.Future[int]], int]] = {}
+        self._rounds: dict[int, _Round] = {}
         self._ready: deque[tuple[int, int]] = deque()
+        self._ended: NeumannError | None = None
         self._token = 0
         self._scheduled = False
 
@@ -55,7 +58,10 @@ class Reader:
 
     def submit_stale(self, sink: Sink, ids: Sequence[int], rows: Sequence[str]) -> None:
         """Read what this node has now."""
-        self._serve([(sink, ids, rows)])
+        if self._ended is not None:
+            self._fail([(sink, ids, rows)], [], self._ended)
+        else:
+            self._serve([(sink, ids, rows)])
 
     def barrier(self) -> asyncio.Future[int]:
         """A future of an index at which this node's state is linearizable."""
@@ -66,6 +72,8 @@ class Reader:
 
     def confirmed(self, reads: Sequence[tuple[int, int]]) -> None:
         """These tokens may be served once their index is applied."""
+        if self._ended is not None:
+            return
         self._ready.extend(reads)
         self.applied(self._applied_index())
 
@@ -87,11 +95,14 @@ class Reader:
         """These can't be confirmed: the leadership ended."""
         error = Unavailable("leadership was lost during this read", remedy="try again")
         for token in tokens:
-            batch, barriers, _ = self._rounds.pop(token)
+            batch, barriers, _ = self._rounds.pop(token, _NOBODY)
             self._fail(batch, barriers, error)
+        if self._queue or self._barriers:
+            self._schedule()
 
-    def fail_all(self, error: NeumannError) -> None:
-        """The node stops: everything outstanding ends."""
+    def stop(self, error: NeumannError) -> None:
+        """The member stops: everything outstanding, and whatever comes later, ends in this error."""
+        self._ended = error
         for token in list(self._rounds):
             batch, barriers, _ = self._rounds.pop(token)
             self._fail(batch, barriers, error)
@@ -108,8 +119,10 @@ class Reader:
         self._scheduled = False
         if not self._queue and not self._barriers:
             return
-        if self._raft.role != "leader":
-            error = NotLeader("this node is not the leader", detail={"leader": self._raft.leader})
+        if self._ended is not None or self._raft.role != "leader":
+            error = self._ended or NotLeader(
+                "this node is not the leader", detail={"leader": self._raft.leader}
+            )
             batch, barriers = self._queue, self._barriers
             self._queue, self._barriers = [], []
             self._fail(batch, barriers, error)

@@ -1,0 +1,83 @@
+"""Every request is answered: also where leadership or the node ends while it waits."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from neumann.env import real_env
+from neumann.errors import NotLeader, StorageFailed, Unavailable
+from neumann.format.command import row_key
+from neumann.format.message import VoteReply
+from neumann.runtime.metrics import Metrics
+from neumann.runtime.reader import Reader
+from neumann.runtime.sinks import FutureSink
+from neumann.store.store import Store
+from tests.raft.build import core_with, frames, make_durable
+from tests.raft.harness import ELECTION_TICKS
+from tests.runtime.nodes import config_of, one_node, put
+from tests.store.rows import manifest_of
+
+ROW = row_key("t", "a")
+
+
+async def test_reads_that_wait_for_the_next_round_hear_that_leadership_ended(tmp_path: Path) -> None:
+    """Only the reads of the round on its way were told; those behind it waited for an apply that need
+    never come."""
+    env = real_env()
+    core = core_with(frames((1, 1)))
+    store = Store.open(env.disk, str(tmp_path), manifest_of(), 0)
+
+    def pump() -> None:
+        while (ready := core.ready()) is not None:
+            make_durable(core, ready)
+            if ready.lost_reads:
+                reader.lost(ready.lost_reads)
+
+    lane = env.lane("read")
+    reader = Reader(core, store, lane, env.clock, Metrics(), lambda: 0, pump)
+    try:
+        for _ in range(2 * ELECTION_TICKS):
+            core.tick()
+        pump()
+        core.step("a", VoteReply(core.term + 1, True, True))
+        pump()
+        core.step("a", VoteReply(core.term, True, False))
+        pump()
+        assert core.role == "leader" and not core.own_term_committed
+        first, second = FutureSink(), FutureSink()
+        reader.submit(first, (0,), (ROW,))
+        await asyncio.sleep(0)
+        reader.submit(second, (0,), (ROW,))
+        barrier = reader.barrier()
+        await asyncio.sleep(0.01)
+        assert not first.future.done() and not second.future.done()
+        core.step_down("the test wants it")
+        pump()
+        async with asyncio.timeout(5):
+            for waiting, error in (
+                (first.future, Unavailable),
+                (second.future, NotLeader),
+                (barrier, NotLeader),
+            ):
+                with pytest.raises(error):
+                    await waiting
+    finally:
+        lane.close()
+
+
+async def test_a_node_that_has_failed_answers(tmp_path: Path) -> None:
+    """What came after the failure was queued for a leader that would never propose again."""
+    async with one_node(config_of(tmp_path)) as node:
+        member = node.member
+        assert member is not None
+        member.fail(StorageFailed("the disk is gone"))
+        write, read = FutureSink(), FutureSink()
+        node.submit_writes(write, (0,), (put("a"),))
+        node.submit_gets(read, (0,), (ROW,), stale=False)
+        async with asyncio.timeout(5):
+            for waiting in (write.future, read.future):
+                with pytest.raises(Unavailable, match="the disk is gone"):
+                    await waiting
