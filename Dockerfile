@@ -1,7 +1,7 @@
 # One node of neumann, as an unprivileged user; docker-compose.yml runs three.
 #
-# The first stage installs into a virtual environment, the last has that and no compiler, no pip, no source. Every
-# package comes as a wheel; on a platform that lacks one, a first stage with a C compiler builds it:
+# The first stage installs into a virtual environment; the last has that, and no compiler, pip or source.
+# Every package comes as a wheel; on a platform that lacks one, a first stage with a C compiler builds it:
 #   docker build --build-arg BUILD_BASE=python:3.11-bookworm .
 # The other arguments of the build are pip's settings of the same names.
 ARG BASE=python:3.11-slim-bookworm

@@ -2,13 +2,14 @@
 #   source "$root/scripts/_engine.sh"; in_engine "$root/scripts/NAME" "$@"
 #
 # in_engine returns inside of a private world with a Docker engine of its own: network, mounts and processes in
-# new namespaces, everything the engine stores on a tmpfs, a new /run (about 1 GB). An engine of the host, its images, its
-# ports and its firewall are never touched, and when the script ends, however it ends, nothing is left.
+# new namespaces, everything the engine stores on a tmpfs, a new /run (about 1 GB). An engine of the host, its
+# images, its ports and its firewall are never touched, and when the script ends, however it ends, so do the
+# engine, its containers and its files.
 #
 # That world has no way out, so what comes from outside is fetched first and kept in .cache/: the Dockerfile's
-# base image (from an engine of the host that has it or can pull it, else made from Debian's packages), and the
-# wheels that pip needs, by the pip of .venv and with that pip's settings. The wheels are served again
-# on loopback, where the exported PIP_NO_INDEX and PIP_FIND_LINKS say.
+# base image (from an engine of the host that has it or can pull it, else made of Debian's packages), and the
+# wheels that pip needs, by the pip of .venv and with that pip's settings. The wheels are served again on
+# loopback, where the exported PIP_NO_INDEX and PIP_FIND_LINKS say.
 # shellcheck shell=bash
 
 cache="$root/.cache"
@@ -41,8 +42,7 @@ in_engine() {
 need_system() {
     local tool missing=()
     [[ "$(id -u)" == 0 ]] || refuse 2 "only root can start a Docker engine"
-    for tool in dockerd:docker.io docker:docker.io docker-compose:docker-compose debootstrap:debootstrap \
-        iptables:iptables ip:iproute2 curl:curl; do
+    for tool in dockerd:docker.io docker-compose debootstrap iptables ip:iproute2 curl; do
         command -v "${tool%:*}" >/dev/null || missing+=("${tool#*:}")
     done
     ((!${#missing[@]})) || refuse 2 "system packages are missing: apt-get install ${missing[*]}"
@@ -51,7 +51,8 @@ need_system() {
 }
 
 fetch_base() {
-    if docker info >/dev/null 2>&1 && { docker image inspect "$base" >/dev/null 2>&1 || docker pull -q "$base"; }; then
+    if docker info >/dev/null 2>&1 &&
+        { docker image inspect "$base" >/dev/null 2>&1 || docker pull --quiet "$base"; }; then
         say "base image: $base of the host's engine"
         local container
         container="$(docker create "$base" true)"
@@ -66,7 +67,8 @@ fetch_base() {
 
 make_base() {
     local mirror tree
-    mirror="$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)"
+    # shellcheck disable=SC2016
+    mirror="$(apt-get indextargets --format '$(REPO_URI)' Created-By:Packages Codename:bookworm | head -n 1)"
     tree="$(mktemp -d)"
     if ! debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$tree" \
         "${mirror:-http://deb.debian.org/debian}" >"$cache/debootstrap.log" 2>&1; then
@@ -94,7 +96,7 @@ start_engine() {
     mount -t tmpfs neumann-engine /run # over the host's, where its engine has its socket
     mkdir "$world"
     export DOCKER_HOST="unix://$world/socket" DOCKER_CONFIG="$world/config"
-    # No name server is in reach here, so that looking up a container that is down ends with a time-out; a short one.
+    # No name server is in reach, so looking up a container that is down ends with a time-out; a short one.
     dockerd --data-root "$world/data" --exec-root "$world/exec" --pidfile "$world/pid" --host "$DOCKER_HOST" \
         --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent /neumann-engine --bridge none \
         --dns-opt timeout:1 --dns-opt attempts:1 >"$world/log" 2>&1 &
@@ -117,5 +119,6 @@ serve_wheels() {
 stop_engine() {
     kill "$engine_pid" 2>/dev/null || true
     wait "$engine_pid" || true
-    rmdir /sys/fs/cgroup/neumann-engine /sys/fs/cgroup/*/neumann-engine 2>/dev/null || true
+    # Control groups alone have no namespace that ends with us; those of a run that was killed are here too.
+    find /sys/fs/cgroup -depth -type d -path '*/neumann-engine*' -exec rmdir {} + 2>/dev/null || true
 }
