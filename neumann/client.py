@@ -180,6 +180,7 @@ class _Link(asyncio.Protocol):
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._outbox: list[bytes] = []
         self._next_id = 1
+        self._is_retired = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -205,6 +206,8 @@ class _Link(asyncio.Protocol):
                     future.set_result(result)
                 else:
                     future.set_exception(rpc.error_from_wire(error))
+            if self._is_retired and not self._calls:
+                self.close()
         except (ValueError, TypeError, msgpack.UnpackException):
             self._fail(OutcomeUnknown("the server sent what is no MessagePack-RPC"))
             self.close()
@@ -228,6 +231,12 @@ class _Link(asyncio.Protocol):
         if self.transport is not None:
             self.transport.write(b"".join(outbox))
 
+    def retire(self) -> None:
+        """Close it when what was asked has been answered; nothing new is asked here."""
+        self._is_retired = True
+        if not self._calls:
+            self.close()
+
     def close(self) -> None:
         if self.transport is not None:
             self.transport.close()
@@ -244,6 +253,7 @@ class Client:
         self._addresses = list(addresses)
         self._timeout_s = timeout_s
         self._link: _Link | None = None
+        self._retired: list[_Link] = []
         self._connecting = asyncio.Lock()
         self._query_timeout_s = LimitsConfig().query_timeout_s
         self.cluster_id: bytes | None = None
@@ -257,9 +267,10 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        for link in (self._link, *self._retired):
+            if link is not None:
+                link.close()
+        self._link, self._retired = None, []
 
     async def get(self, table: str, key: str, *, stale: bool = False) -> Row | None:
         found = await self._call("get", (table, key, stale))
@@ -342,20 +353,30 @@ class Client:
         deadline = asyncio.get_running_loop().time() + limit_s
         is_read = method in ("get", "scan", "query", "tables", "status")
         while True:
+            link = None
             try:
                 async with asyncio.timeout_at(deadline):
                     link = await self._leader()
                     return await link.call(method, params)
             except TimeoutError:
+                may_be_done = link is not None and not is_read
                 text = f"no answer to {method} within {limit_s:g} s"
-                raise (Unavailable if is_read else OutcomeUnknown)(text) from None
+                raise (OutcomeUnknown if may_be_done else Unavailable)(text) from None
             except (Unavailable, OutcomeUnknown) as error:
                 may_be_done = isinstance(error, OutcomeUnknown) and not is_read
                 is_told = error.code not in ("unavailable", "not_leader", "outcome_unknown")
                 if may_be_done or is_told or asyncio.get_running_loop().time() + _AGAIN_S >= deadline:
                     raise
-                await self.close()
+                if link is not None:
+                    self._leave(link)
                 await asyncio.sleep(_AGAIN_S)
+
+    def _leave(self, link: _Link) -> None:
+        """Look for the leader anew; other calls may be waiting for this link's answers."""
+        if self._link is link:
+            self._link = None
+        link.retire()
+        self._retired = [one for one in (*self._retired, link) if one.transport is not None]
 
     async def _leader(self) -> _Link:
         if self._link is not None and self._link.transport is not None:
@@ -387,25 +408,31 @@ class Client:
         if leader not in self._addresses:
             self._addresses.append(leader)
         hello = await self._hello(leader, reasons)
-        if hello is not None and hello[1]["leader"] == hello[1]["node_id"]:
-            return hello[0]
+        if hello is None:
+            return None
+        link, said = hello
+        if said["leader"] == said["node_id"]:
+            return link
+        link.close()
+        reasons.append(f"{leader} leads no more")
         return None
 
     async def _hello(self, address: str, reasons: list[str]) -> tuple[_Link, dict[str, Any]] | None:
         host, port = split_address(address)
         loop = asyncio.get_running_loop()
+        link = _Link()
         try:
             async with asyncio.timeout(_DIAL_TIMEOUT_S):
-                _, link = await loop.create_connection(_Link, host, port)
+                await loop.create_connection(lambda: link, host, port)
                 asked = (rpc.PROTOCOL_VERSION, None, self.cluster_id, self.timeline)
                 said = await link.call("hello", asked)
-        except (OSError, TimeoutError) as error:
-            reasons.append(f"{address}: {error or 'no answer'}")
-            return None
-        except (Unavailable, OutcomeUnknown) as error:
-            reasons.append(f"{address}: {error.message}")
+        except BaseException as error:
             link.close()
-            return None
+            if isinstance(error, OSError | TimeoutError | Unavailable | OutcomeUnknown):
+                text = error.message if isinstance(error, NeumannError) else str(error) or "no answer"
+                reasons.append(f"{address}: {text}")
+                return None
+            raise
         self.cluster_id, self.timeline = said["cluster_id"], said["timeline"]
         self._query_timeout_s = said["limits"]["query_timeout_s"]
         return link, said
