@@ -47,6 +47,11 @@ _SNAPSHOT = re.compile(r"([0-9]+)-([0-9]+)")
 _TABLE = re.compile(r"([0-9a-f]{64})\.table")
 
 
+def is_foreign(name: str) -> bool:
+    """Whether an entry of a data directory is not ours, nor debris of ours, nor hidden."""
+    return not name.startswith(".") and name.removesuffix(TEMPORARY) not in OURS
+
+
 def _timeline(timeline: Timeline) -> str:
     return f"{timeline.counter:08d}-{timeline.random:016x}"
 

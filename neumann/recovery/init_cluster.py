@@ -92,7 +92,7 @@ async def init_cluster(env: Env, request: InitRequest) -> InitReport:
 
 
 def _refuse_unknown(disk: Disk, paths: Paths) -> None:
-    unknown = [n for n in disk.list(paths.root) if n not in names.OURS and not n.startswith(".")]
+    unknown = [name for name in disk.list(paths.root) if names.is_foreign(name)]
     if not unknown:
         return
     nested = f"{paths.root}/{_NESTED}"

@@ -206,7 +206,7 @@ def _name(history: History | None) -> str:
 
 def look(disk: Disk, paths: Paths) -> Found:
     """What is in the data directory; reads a few small files."""
-    foreign = tuple(n for n in disk.list(paths.root) if n not in names.OURS and not n.startswith("."))
+    foreign = tuple(filter(names.is_foreign, disk.list(paths.root)))
     journal = disk.exists(paths.journal)
     if disk.exists(paths.vote):
         history, voters = _membership(disk, paths)
