@@ -1,4 +1,4 @@
-"""Verbs on the archive of the log: wal-push.
+"""Verbs on the archive of the log: wal-push, wal-list, wal-verify, wal-search, archive-flush.
 
 wal-push is what archive_command may run; it and those that read an archive need no server.
 """
@@ -6,14 +6,27 @@ wal-push is what archive_command may run; it and those that read an archive need
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
 
 import click
 
 from neumann.archive.push import push
-from neumann.cli.place import local
+from neumann.cli import output
+from neumann.cli.place import find_source, local, with_source
+from neumann.cli.snapshots import lines
 from neumann.cli.verb import Call, verb
 from neumann.env.clock import RealEntropy
 from neumann.env.disk import RealDisk
+from neumann.errors import NeumannError
+from neumann.format.times import time_text
+from neumann.recovery import search as search_engine
+from neumann.recovery.catalog import Catalog, restore_points
+from neumann.recovery.runs import worst
+from neumann.recovery.search import Query, search
+from neumann.recovery.survey import Survey, survey
+from neumann.recovery.targets import parse_time
 
 _TOKEN_BYTES = 8
 
@@ -33,3 +46,171 @@ def wal_push(call: Call, path: str, destination: str, create: bool) -> None:
     pushed = push(disk, os.path.abspath(path), disk, local(destination), token=token, create=create)
     body = {"name": pushed.name, "bytes": pushed.bytes, "did": pushed.did}
     call.show(body, lambda: f"{pushed.name}  {pushed.bytes:,} bytes  {pushed.did}")
+
+
+# --- reading an archive --------------------------------------------------------------------------
+
+
+@verb("wal-list")
+@with_source
+def wal_list(call: Call, repo: str | None, wal_dir: str | None, snapshot_dir: str | None) -> None:
+    """What an archive covers, by headers: what can be restored, the log, restore points, gaps."""
+    found = survey(RealDisk(), find_source(repo, wal_dir, snapshot_dir))
+    body = _survey_facts(found)
+    call.show(body, lambda: _survey_text(found, body))
+
+
+@verb("wal-verify")
+@with_source
+@click.option("--since", metavar="TIME", help="Only headers of files that are older as a whole.")
+def wal_verify(
+    call: Call, repo: str | None, wal_dir: str | None, snapshot_dir: str | None, since: str | None
+) -> None:
+    """Read every byte of an archived log. Exits 4 for a gap, 5 for damage, 6 for files of another cluster."""
+    since_ns = parse_time(since) if since else 0
+    source = find_source(repo, wal_dir, snapshot_dir)
+    found = survey(RealDisk(), source, bodies=True, since_ns=since_ns)
+    body = {**_survey_facts(found), "checked_files": found.runs.checked}
+    files = f"{found.runs.checked} of {len(found.catalog.heads)} files read to the last byte"
+    call.show(body, lambda: f"{_survey_text(found, body)}\n{files}, {len(found.runs.wrong)} things wrong")
+    _exit(found.runs.wrong)
+
+
+def _survey_facts(found: Survey) -> dict[str, Any]:
+    catalog = found.catalog
+    points = restore_points(catalog, catalog.heads)
+    return {
+        "clusters": sorted(cluster_id.hex() for cluster_id in catalog.cluster_ids()),
+        "windows": [
+            {
+                "timeline": timeline,
+                "first_index": window.first_index,
+                "last_index": window.last_index,
+                "first_time": time_text(window.first_time_ns, 9) if window.first_time_ns else None,
+                "last_time": time_text(window.last_time_ns, 9) if window.last_time_ns else None,
+            }
+            for timeline, windows in found.recoverable.items()
+            for window in windows
+        ],
+        "log": [
+            {
+                "timeline": str(run.timeline),
+                "first_index": run.first_index,
+                "last_index": run.last_index,
+                "first_time": time_text(run.first_time_ns),
+                "last_time": time_text(run.last_time_ns),
+                "files": run.files,
+                "bytes": run.bytes,
+            }
+            for run in found.runs.found
+        ],
+        "restore_points": [
+            {"name": name, "index": index, "time": time_text(time_ns, 9), "timeline": str(head.timeline)}
+            for head, name, index, time_ns in points
+        ],
+        "wrong": [str(error) for error in found.runs.wrong],
+        "notes": found.notes,
+        "unknown_files": catalog.unknown,
+    }
+
+
+def _survey_text(found: Survey, body: dict[str, Any]) -> str:
+    text = [f"cluster {cluster_id}" for cluster_id in body["clusters"]]
+    if body["log"]:
+        runs = [[*list(run.values())[:6], output.size(run["bytes"])] for run in body["log"]]
+        text.append(output.table(("log of", "from", "to", "from time", "to time", "files", "bytes"), runs))
+    if body["restore_points"]:
+        points = [list(point.values()) for point in body["restore_points"]]
+        text.append(output.table(("restore point", "index", "time", "timeline"), points))
+    windows = [window for some in found.recoverable.values() for window in some]
+    text += [f"recoverable  {window}" for window in windows]
+    if body["log"] and not windows:
+        text.append("recoverable  nothing: there is no snapshot to begin with")
+    text += [f"WRONG {what}" for what in body["wrong"]]
+    text += [f"note  {note}" for note in body["notes"]]
+    text += [f"not a file of the archive: {name}" for name in body["unknown_files"]]
+    return "\n".join(text) or "the archive is empty"
+
+
+@verb("wal-search")
+@with_source
+@click.option("--table", metavar="T", help="Entries that name a row of this table.")
+@click.option("--key", metavar="K", help="Entries that name a row of this key.")
+@click.option("--op", type=click.Choice(sorted(search_engine.OPERATIONS)), help="What is done to it.")
+@click.option("--from", "since", metavar="TIME", help="Not before.")
+@click.option("--to", "until", metavar="TIME", help="Not after.")
+@click.option("--limit", type=click.IntRange(1), default=100, metavar="N", help="At most; default 100.")
+def wal_search(
+    call: Call,
+    repo: str | None,
+    wal_dir: str | None,
+    snapshot_dir: str | None,
+    table: str | None,
+    key: str | None,
+    op: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int,
+) -> None:
+    """Which archived entry did it: those that put or delete a row, oldest first.
+
+    wal-replay --until-index N --exclusive goes back to before entry N. Exits 4 or 5 if part of the log
+    could not be read.
+    """
+    times = [parse_time(text) if text else 0 for text in (since, until)]
+    catalog = Catalog(RealDisk(), find_source(repo, wal_dir, snapshot_dir).wal_directory)
+    wrong: list[NeumannError] = []
+    found = list(islice(search(catalog, Query(table, key, op, *times), wrong), limit + 1))
+    entries = [
+        {
+            "index": entry.index,
+            "time": time_text(entry.time_ns, 9),
+            "timeline": str(entry.timeline),
+            "op": entry.op,
+            "table": entry.table,
+            "key": entry.key,
+            "matches": entry.matches,
+            "rows": entry.rows,
+            "conditional": entry.conditional,
+        }
+        for entry in found[:limit]
+    ]
+    body = {"entries": entries, "more": len(found) > limit, "wrong": [str(error) for error in wrong]}
+    call.show(body, lambda: _search_text(body))
+    _exit(wrong)
+
+
+def _search_text(body: dict[str, Any]) -> str:
+    rows = [
+        (e["index"], e["time"], e["timeline"], e["op"], f"{e['table']}/{e['key']}", _remark(e))
+        for e in body["entries"]
+    ]
+    text = [output.table(("index", "time", "timeline", "op", "row", ""), rows)] if rows else ["nothing found"]
+    if body["more"]:
+        text.append("there are more: --limit, or a later --from")
+    return "\n".join(text + [f"WRONG {what}" for what in body["wrong"]])
+
+
+def _remark(entry: dict[str, Any]) -> str:
+    remarks = []
+    if entry["rows"] > 1:
+        remarks.append(f"{entry['matches']:,} of {entry['rows']:,} rows of a batch")
+    if entry["conditional"]:
+        remarks.append("conditional")
+    return ", ".join(remarks)
+
+
+def _exit(wrong: Sequence[NeumannError]) -> None:
+    if wrong:
+        click.get_current_context().exit(worst(wrong))
+
+
+# --- asking the leader ---------------------------------------------------------------------------
+
+
+@verb("archive-flush")
+def archive_flush(call: Call) -> None:
+    """Seal the log and wait until everything up to now is archived."""
+    params = {"timeout_s": f"{call.timeout_s:g}"}
+    reply = call.node.post("/admin/archive/flush", params=params).body
+    call.show(reply, lambda: lines(reply))

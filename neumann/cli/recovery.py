@@ -1,4 +1,4 @@
-"""Verbs around bringing state back: wal-list, init-cluster, rejoin, aside-list.
+"""Verbs around bringing state back: init-cluster, rejoin, aside-list.
 
 They work on directories; the server of a directory that they change must be stopped.
 """
@@ -7,65 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
 
 import click
 
 from neumann.cli import output
-from neumann.cli.place import Place, find_place, find_source, give_to_owner, with_place, with_source
+from neumann.cli.place import Place, find_place, give_to_owner, with_place
 from neumann.cli.verb import Call, verb
 from neumann.env import real_env
 from neumann.env.clock import RealClock
 from neumann.env.disk import RealDisk
 from neumann.errors import BadInput
-from neumann.format.times import time_text
 from neumann.recovery import init_cluster as engine
 from neumann.recovery import swap
-from neumann.recovery.catalog import Catalog, restore_points, runs
-
-
-@verb("wal-list")
-@with_source
-def wal_list(call: Call, repo: str | None, wal_dir: str | None, snapshot_dir: str | None) -> None:
-    """What an archive covers, by the headers of its files: timelines, windows, restore points, gaps."""
-    catalog = Catalog(RealDisk(), find_source(repo, wal_dir, snapshot_dir).wal_directory)
-    found, wrong = runs(catalog, bodies=False)
-    body = {
-        "clusters": sorted(cluster_id.hex() for cluster_id in catalog.cluster_ids()),
-        "windows": [
-            {
-                "timeline": str(run.timeline),
-                "first_index": run.first_index,
-                "last_index": run.last_index,
-                "first_time": time_text(run.first_time_ns),
-                "last_time": time_text(run.last_time_ns),
-                "files": run.files,
-                "bytes": run.bytes,
-            }
-            for run in found
-        ],
-        "restore_points": [
-            {"name": name, "index": index, "time": time_text(time_ns, 9), "timeline": str(head.timeline)}
-            for head, name, index, time_ns in restore_points(catalog, catalog.heads)
-        ],
-        "wrong": wrong,
-        "unknown_files": catalog.unknown,
-    }
-    call.show(body, lambda: _wal_list_text(body))
-
-
-def _wal_list_text(body: dict[str, Any]) -> str:
-    lines = [f"cluster {cluster_id}" for cluster_id in body["clusters"]]
-    windows = [[*list(window.values())[:6], output.size(window["bytes"])] for window in body["windows"]]
-    if windows:
-        columns = ("timeline", "from", "to", "from time", "to time", "files", "bytes")
-        lines.append(output.table(columns, windows))
-    if body["restore_points"]:
-        points = [list(point.values()) for point in body["restore_points"]]
-        lines.append(output.table(("restore point", "index", "time", "timeline"), points))
-    lines += [f"WRONG {what}" for what in body["wrong"]]
-    lines += [f"not a file of the archive: {name}" for name in body["unknown_files"]]
-    return "\n".join(lines) or "the archive is empty"
 
 
 @verb("init-cluster")

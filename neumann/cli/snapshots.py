@@ -1,4 +1,4 @@
-"""Verbs on snapshots and the archive: snapshot, snapshot-list, restore-point, archive-flush, stats."""
+"""Verbs on snapshots: snapshot, snapshot-list, restore-point; and stats."""
 
 from __future__ import annotations
 
@@ -51,14 +51,6 @@ def _list_text(found: list[dict[str, Any]]) -> str:
 def restore_point(call: Call, name: str) -> None:
     """Name this moment, for wal-replay --until-name."""
     reply = call.node.post("/admin/restore-points", {"name": name}).body
-    call.show(reply, lambda: lines(reply))
-
-
-@verb("archive-flush")
-def archive_flush(call: Call) -> None:
-    """Seal the log and wait until everything up to now is archived."""
-    params = {"timeout_s": f"{call.timeout_s:g}"}
-    reply = call.node.post("/admin/archive/flush", params=params).body
     call.show(reply, lambda: lines(reply))
 
 

@@ -21,7 +21,7 @@ from neumann.format.frame import HEADER_BYTES, FrameDamaged, FrameHeader
 from neumann.format.history import History
 from neumann.format.ids import LogPoint, Timeline
 from neumann.format.segment import SEGMENT_HEADER_BYTES
-from neumann.snapshot.segment_file import End, Scan, headers_of, scan
+from neumann.snapshot.segment_file import Scan, headers_of, scan
 
 
 class Head(NamedTuple):
@@ -147,49 +147,6 @@ def _read_head(disk: Disk, path: str, timeline: Timeline, first_index: int) -> H
     return Head(path, header.cluster_id, timeline, first_index, header.previous, first_time_ns, size)
 
 
-class Run(NamedTuple):
-    """Segments of one timeline without a gap between them. Entries first..last, times of both ends."""
-
-    timeline: Timeline
-    first_index: int
-    last_index: int
-    first_time_ns: int
-    last_time_ns: int
-    files: int
-    bytes: int
-    entries: int
-
-
-def runs(catalog: Catalog, *, bodies: bool) -> tuple[list[Run], list[str]]:
-    """(runs in order, one line for each gap or damage) of the whole archive: wal-list and wal-verify."""
-    found: list[Run] = []
-    wrong = [str(problem.error) for problem in catalog.problems]
-    last: LogPoint | None = None
-    for head in catalog.heads:
-        read = catalog.scan(head, bodies=bodies)
-        if read.end is not End.SEALED:
-            wrong.append(read.damage)
-        run = Run(
-            head.timeline,
-            head.first_index,
-            read.last.index,
-            read.first_time_ns,
-            read.last_time_ns,
-            1,
-            head.bytes,
-            read.entries,
-        )
-        before = found[-1] if found and found[-1].timeline == head.timeline else None
-        if before is not None and last == head.previous:
-            found[-1] = _join(before, run)
-        else:
-            if before is not None:
-                wrong.append(describe_gap(head.timeline, before.last_index + 1, head.first_index - 1))
-            found.append(run)
-        last = read.last
-    return found, wrong
-
-
 def describe_gap(timeline: Timeline, first_index: int, last_index: int) -> str:
     """One line for entries that are not in the archive."""
     if last_index < first_index:
@@ -204,14 +161,3 @@ def restore_points(catalog: Catalog, heads: Sequence[Head]) -> list[tuple[Head, 
         for head in heads
         for point in catalog.scan(head, bodies=False).points
     ]
-
-
-def _join(before: Run, after: Run) -> Run:
-    return before._replace(
-        last_index=after.last_index,
-        first_time_ns=before.first_time_ns or after.first_time_ns,
-        last_time_ns=after.last_time_ns or before.last_time_ns,
-        files=before.files + 1,
-        bytes=before.bytes + after.bytes,
-        entries=before.entries + after.entries,
-    )

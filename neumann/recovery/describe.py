@@ -5,7 +5,7 @@ from __future__ import annotations
 from neumann.errors import Corrupt
 from neumann.format import frame as frame_format
 from neumann.format.command import BATCH, DELETE, PUT, decode_body
-from neumann.format.frame import Frame, FrameHeader, Kind
+from neumann.format.frame import Frame, FrameDamaged, FrameHeader, Kind
 from neumann.format.segment import SEGMENT_HEADER_BYTES
 from neumann.format.times import time_text
 from neumann.recovery.catalog import Catalog, Head
@@ -26,10 +26,13 @@ def describe_command(command: object) -> str:
 
 
 def describe_entry(catalog: Catalog, head: Head, header: FrameHeader, index: int) -> str:
-    """What the entry `index` of that frame does."""
+    """What the entry `index` of that frame does. One that is left out may be damaged."""
     if header.kind is not Kind.DATA:
         return header.kind.name.lower()
-    frame = _frame(catalog, head, header)
+    try:
+        frame = _frame(catalog, head, header)
+    except FrameDamaged as error:
+        return f"unreadable: {error.message}"
     commands = decode_body(frame.body)
     place = index - header.first_index
     if commands is None or not 0 <= place < len(commands):

@@ -13,6 +13,7 @@ from neumann.env.doors import Disk
 from neumann.recovery.catalog import Catalog
 from neumann.recovery.lineage import leaves
 from neumann.recovery.plan import Window, empty_start, windows
+from neumann.recovery.runs import Runs, runs
 from neumann.recovery.walk import Start
 from neumann.snapshot.publish import list_published
 
@@ -22,6 +23,7 @@ class Survey(NamedTuple):
     `notes`: snapshots that are not used, and why."""
 
     catalog: Catalog
+    runs: Runs
     recoverable: dict[str, list[Window]]
     notes: list[str]
 
@@ -37,12 +39,17 @@ def snapshots_in(disk: Disk, directory: str) -> tuple[list[Start], list[str]]:
     return starts, notes
 
 
-def survey(disk: Disk, source: Source) -> Survey:
-    """Look at a source by the headers of its files."""
+def survey(disk: Disk, source: Source, *, bodies: bool = False, since_ns: int = 0) -> Survey:
+    """Look at a source by the headers of its frames; `bodies`: at every byte of the log since then.
+
+    What is damaged is in no window.
+    """
     catalog = Catalog(disk, source.wal_directory)
     starts, notes = snapshots_in(disk, source.snapshot_directory)
     for start in starts:
         catalog.learn(start.manifest.history)
+    log = runs(catalog, bodies=bodies, since_ns=since_ns)
     starts += empty_start(catalog, starts, 1)
     lines = sorted(leaves(catalog.histories.values()), key=lambda history: history.timeline)
-    return Survey(catalog, {str(h.timeline): windows(catalog, starts, h) for h in lines}, notes)
+    recoverable = {str(h.timeline): windows(catalog, starts, h) for h in lines}
+    return Survey(catalog, log, recoverable, notes)

@@ -12,8 +12,9 @@ from neumann.env.disk import RealDisk
 from neumann.errors import ArchiveGap, BadInput, BeyondArchive, Corrupt, NeumannError, NotFound, WrongHistory
 from neumann.format import history as history_format
 from neumann.format import names
-from neumann.recovery.catalog import Catalog, runs
+from neumann.recovery.catalog import Catalog
 from neumann.recovery.restore import Planned, Request, plan_restore, restore
+from neumann.recovery.runs import runs
 from neumann.recovery.targets import Kind, Target, parse_target
 from tests.recovery.world import SEGMENT_BYTES, Cluster, make_env, rows_in, segment_files
 
@@ -63,7 +64,7 @@ def test_a_missing_segment_is_a_gap_for_all_that_lies_behind_it(cluster: Cluster
     assert "4..6" in refusal(cluster, ArchiveGap, 4, at(cluster.frames[2].time_ns + 1))
     assert plan(cluster, at(cluster.frames[1].time_ns)).plan.cut.index == 2
     assert plan(cluster, at(cluster.frames[2].time_ns)).plan.cut.index == 3
-    assert any("4..6" in line for line in runs(Catalog(DISK, cluster.archive), bodies=False)[1])
+    assert any("4..6" in str(gap) for gap in runs(Catalog(DISK, cluster.archive), bodies=False).wrong)
 
 
 def test_every_second_segment_missing(cluster: Cluster) -> None:
