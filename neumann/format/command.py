@@ -28,6 +28,7 @@ from neumann.format import limits
 PUT, DELETE, BATCH, CHECK = 1, 2, 3, 4
 ABSENT, REVISION, VALUE = 1, 2, 3
 SEPARATOR = "\x00"
+_CHARACTER_LAST, _SURROGATE_FIRST, _BEHIND_SURROGATES = "\U0010ffff", "\ud800", "\ue000"
 
 Command = tuple[Any, ...]
 """A decoded command: the seven fields above; arrays are tuples."""
@@ -49,6 +50,15 @@ def row_key(table: str, key: str) -> str:
 def table_end(table: str) -> str:
     """The exclusive end of a table's rows: an address behind all of them and before any other table's."""
     return table + chr(ord(SEPARATOR) + 1)
+
+
+def prefix_end(prefix: str) -> str:
+    """The smallest string behind all that begin with `prefix`; "" if there is none."""
+    stem = prefix.rstrip(_CHARACTER_LAST)
+    if not stem:
+        return ""
+    following = chr(ord(stem[-1]) + 1)
+    return stem[:-1] + (_BEHIND_SURROGATES if following == _SURROGATE_FIRST else following)
 
 
 def split_row_key(row: str) -> tuple[str, str]:

@@ -7,16 +7,19 @@ loop goes on and the rows are those of one moment.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from neumann.env import Lane
 from neumann.errors import BadInput
-from neumann.format.command import SEPARATOR, row_key, split_row_key, table_end
+from neumann.format.command import SEPARATOR, prefix_end, row_key, split_row_key, table_end
 from neumann.format.times import time_text
 from neumann.runtime.member import Member
+from neumann.runtime.sinks import Version
 
 _LIMIT_MAX = 10_000
-_LAST = "\U0010ffff"
+_PAGE_BYTES_AIM = 8 * 1024 * 1024
+"""A page is an answer of one piece (limits.RPC_MESSAGE_BYTES_MAX)."""
 
 
 class ScanPage(NamedTuple):
@@ -48,11 +51,12 @@ class Scans:
         low = row_key(table, max(start, prefix))
         high = _upper(table, stop, prefix)
         view = await self._view(stale)
-        rows = await self._lane.run(lambda: view.scan(low, high, limit + 1, reverse))
-        found = [(split_row_key(row)[1], v[0], v[1], v[2]) for row, v in rows[:limit]]
+        rows = await self._lane.run(lambda: view.scan(low, high, limit + 1, reverse, _PAGE_BYTES_AIM))
+        count = min(limit, _fitting(rows))
+        found = [(split_row_key(row)[1], v[0], v[1], v[2]) for row, v in rows[:count]]
         cursor = ""
-        if len(rows) > limit:
-            cursor = found[-1][0] if reverse else split_row_key(rows[limit][0])[1]
+        if len(rows) > count:
+            cursor = found[-1][0] if reverse else split_row_key(rows[count][0])[1]
         return ScanPage(found, cursor)
 
     async def tables(self, stale: bool) -> list[str]:
@@ -104,9 +108,15 @@ class Scans:
         return self._member().store.view()
 
 
+def _fitting(rows: list[tuple[str, Version]]) -> int:
+    """How many of the rows one page takes: the first, and those that keep it below its aim."""
+    ends = accumulate(len(version[0] or b"") for _, version in rows)
+    return max(1, sum(end <= _PAGE_BYTES_AIM for end in ends))
+
+
 def _upper(table: str, stop: str, prefix: str) -> str:
     """The exclusive end of the range in row addresses."""
     ends = [row_key(table, stop)] if stop else []
-    if prefix:
-        ends.append(row_key(table, prefix + _LAST))
+    if behind := prefix_end(prefix):
+        ends.append(row_key(table, behind))
     return min(ends) if ends else table_end(table)

@@ -47,10 +47,19 @@ class View:
         return None
 
     def scan(
-        self, start: str = "", stop: str | None = None, limit: int | None = None, reverse: bool = False
+        self,
+        start: str = "",
+        stop: str | None = None,
+        limit: int | None = None,
+        reverse: bool = False,
+        bytes_enough: int | None = None,
     ) -> list[tuple[str, Version]]:
-        """Live rows of [start, stop), at most `limit`, ascending or in reverse from the other end."""
+        """Live rows of [start, stop), at most `limit`, ascending or in reverse from the other end.
+
+        It ends early, with two rows or more, where their values are more than `bytes_enough`.
+        """
         assert limit is None or limit >= 0
+        value_bytes = 0
         blocks_at_once = 1 if limit is not None and limit <= _SHORT_SCAN_ROWS else BLOCKS_AT_ONCE
         found: list[tuple[str, Version]] = []
         for run in self._runs(start, stop, reverse, blocks_at_once):
@@ -59,6 +68,10 @@ class View:
             versions = zip(run.values, run.revisions, run.times, strict=True)
             rows = list(zip(run.keys, versions, strict=True))
             found.extend(reversed(rows) if reverse else rows)
+            if bytes_enough is not None:
+                value_bytes += sum(len(value) for value in run.values if value is not None)
+                if value_bytes > bytes_enough and len(found) > 1:
+                    break
         return found if limit is None else found[:limit]
 
     def runs(
