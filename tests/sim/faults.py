@@ -142,3 +142,13 @@ KINDS: dict[str, Fault] = {
     "slow-disk": slow_disk,
     "stall": stalled_process,
 }
+
+
+async def mixed(world: World, random: Random, until_s: float) -> None:
+    """All kinds at once. Not drawn by any seed: it is asked for."""
+    async with asyncio.TaskGroup() as group:
+        for fault in KINDS.values():
+            group.create_task(fault(world, Random(random.getrandbits(64)), until_s))
+
+
+MIXED = "mixed"

@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass, fields
 
-from tests.sim.faults import KINDS
+from tests.sim.faults import KINDS, MIXED, mixed
 from tests.sim.world import World
 
 CLIENT_COUNT = 7
@@ -121,7 +121,8 @@ async def _script(world: World, kind: str, trouble_s: float) -> None:
             group.create_task(client.run(mended.is_set))
         group.create_task(operator.run(mended.is_set))
         await asyncio.sleep(CALM_S if world.is_formed() else 0.0)
-        await KINDS[kind](world, world.random("faults"), world.loop.time() + trouble_s)
+        fault = KINDS.get(kind, mixed)
+        await fault(world, world.random("faults"), world.loop.time() + trouble_s)
         world.note("mended")
         mended.set()
     before = world.clients.acknowledged
@@ -152,7 +153,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/sim", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", default="0..99", help="FROM..TO, or one number (default 0..99)")
     parser.add_argument("--minutes", type=float, help="go on with further seeds for that long")
-    parser.add_argument("--kind", choices=sorted(KINDS), help="one fault kind instead of one by seed")
+    parser.add_argument("--kind", choices=[*KINDS, MIXED], help="one fault kind instead of one by seed")
+    parser.add_argument("--trouble", type=float, default=TROUBLE_S, help="virtual seconds of faults a seed")
     parser.add_argument("--trace", action="store_true", help="print the whole trace of each seed")
     parser.add_argument("--quiet", action="store_true", help="print failing seeds only")
     arguments = parser.parse_args()
@@ -166,7 +168,7 @@ def main() -> int:
             break
         runs += 1
         try:
-            report = run(seed, arguments.kind, keep_trace=arguments.trace)
+            report = run(seed, arguments.kind, trouble_s=arguments.trouble, keep_trace=arguments.trace)
         except Exception as error:
             failed += 1
             print(f"FAILED seed {seed}: {type(error).__name__}: {error}")
