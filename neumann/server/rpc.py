@@ -19,6 +19,7 @@ import msgpack
 
 from neumann.config import split_address
 from neumann.errors import (
+    BackPressure,
     BadInput,
     FormatTooNew,
     InUse,
@@ -26,7 +27,7 @@ from neumann.errors import (
     TimelineChanged,
     WrongHistory,
 )
-from neumann.format import rpc
+from neumann.format import limits, rpc
 from neumann.format.command import row_key
 from neumann.runtime.node import Node
 from neumann.runtime.sinks import Version
@@ -34,6 +35,7 @@ from neumann.runtime.sinks import Version
 log = logging.getLogger(__name__)
 
 _UNREAD_BYTES_MAX = 64 * 1024 * 1024
+_TASKS_MAX = 1000
 _BATCH_HEADERS = ((16, 1), (65_536, 3))
 
 
@@ -79,6 +81,7 @@ class _Connection(asyncio.Protocol):
         self._node = server.node
         self._transport: asyncio.Transport | None = None
         self._unpacker = rpc.new_unpacker()
+        self._message_bytes = 0
         self._answers: list[tuple[int, int, object, object]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -113,9 +116,11 @@ class _Connection(asyncio.Protocol):
         commands: list[bytes] = []
         get_ids: list[int] = []
         rows: list[str] = []
+        self._message_bytes += len(data)
         try:
             self._unpacker.feed(data)
             for message in self._unpacker:
+                self._message_bytes = len(data)
                 kind = message[0] if type(message) is tuple else None
                 if kind == rpc.REQUEST:
                     _, call_id, method, params = message
@@ -134,6 +139,8 @@ class _Connection(asyncio.Protocol):
                     self._node.on_message(payload, self._reply)
                 else:
                     raise BadInput("neither a request nor a peer's message")
+            if self._message_bytes > limits.RPC_MESSAGE_BYTES_MAX:
+                raise BadInput(f"a message of more than {limits.RPC_MESSAGE_BYTES_MAX} bytes")
         except (ValueError, TypeError, IndexError, msgpack.UnpackException, NeumannError) as error:
             self._refuse_connection(error)
             return
@@ -184,6 +191,11 @@ class _Connection(asyncio.Protocol):
     # --- everything else -------------------------------------------------------------------------
 
     def _other(self, call_id: int, method: str, params: Sequence[Any]) -> None:
+        if len(self._tasks) >= _TASKS_MAX:
+            text = f"{len(self._tasks)} requests of this connection are being worked on already"
+            self.failed((call_id,), BackPressure(text, remedy="wait for answers before sending more"))
+            self.flush()
+            return
         task = asyncio.get_running_loop().create_task(self._answer(call_id, method, params))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -239,7 +251,7 @@ def _hello(node: Node, version: int, cluster_id: object, timeline: object) -> di
             f"the cluster is on timeline {own.timeline} now, and the client knew {timeline}",
             remedy="it was restored: connect anew, and check what was read before",
         )
-    raft, limits = member.raft, node.config.limits
+    raft, bounds = member.raft, node.config.limits
     return {
         "cluster_id": own.cluster_id,
         "timeline": str(own.timeline),
@@ -247,9 +259,9 @@ def _hello(node: Node, version: int, cluster_id: object, timeline: object) -> di
         "leader": raft.leader,
         "members": {m.node_id: m.address for m in raft.configuration.members},
         "limits": {
-            "key_bytes_max": limits.key_bytes_max,
-            "value_bytes_max": limits.value_bytes_max,
-            "batch_rows_max": limits.batch_rows_max,
-            "query_timeout_s": limits.query_timeout_s,
+            "key_bytes_max": bounds.key_bytes_max,
+            "value_bytes_max": bounds.value_bytes_max,
+            "batch_rows_max": bounds.batch_rows_max,
+            "query_timeout_s": bounds.query_timeout_s,
         },
     }

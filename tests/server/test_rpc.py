@@ -11,8 +11,8 @@ from typing import Any
 import msgpack
 import pytest
 
+from neumann.format import limits, rpc
 from neumann.format import message as message_format
-from neumann.format import rpc
 from neumann.format.message import Append, AppendReply, Envelope, Status, TimeoutNow, VoteRequest
 from neumann.runtime.node import Node
 from tests.runtime.nodes import config_of, one_node, put, unhandled_errors
@@ -34,6 +34,11 @@ class Wire:
     def send_bytes(self, data: bytes) -> None:
         self._writer.write(data)
 
+    async def drain(self) -> None:
+        """Until the kernel has taken it, or the server has hung up."""
+        with contextlib.suppress(ConnectionError):
+            await self._writer.drain()
+
     async def close(self) -> None:
         """Hang up."""
         self._writer.close()
@@ -46,7 +51,10 @@ class Wire:
             while True:
                 for found in self._unpacker:
                     return found
-                data = await self._reader.read(1 << 16)
+                try:
+                    data = await self._reader.read(1 << 16)
+                except ConnectionResetError:
+                    return None
                 if not data:
                     return None
                 self._unpacker.feed(data)
@@ -178,3 +186,27 @@ async def test_peer_messages_that_are_none_change_nothing(node: Node, dial: Dial
         wire.send((rpc.NOTIFICATION, "raft", (payload,)))
         assert (await wire.ask("write", (put("a"),)))[0] is None
     assert member.leads and member.raft.term == term and not node.failed.done()
+
+
+async def test_a_message_that_does_not_end_is_refused_at_the_limit(dial: Dial) -> None:
+    """Only the undecoded rest of a message was limited: one of many small parts was taken without end."""
+    wire = await dial()
+    part = rpc.pack(b"x" * 10_000)
+    count = 2 * limits.RPC_MESSAGE_BYTES_MAX // len(part)
+    wire.send_bytes(b"\x94\x00\x07" + rpc.pack("nothing") + b"\xdd" + count.to_bytes(4, "big"))
+    for _ in range(count):
+        wire.send_bytes(part)
+        await wire.drain()
+    answer = await wire.answer()  # none, where the kernel met its end first
+    assert answer is None or str(limits.RPC_MESSAGE_BYTES_MAX) in answer[2][1]
+
+
+async def test_requests_that_are_worked_on_at_once_are_limited(dial: Dial) -> None:
+    """A connection could begin any number of scans; each was a task."""
+    wire = await dial()
+    count = 3000
+    wire.send(*((rpc.REQUEST, i, "scan", ("t", "", "", "", 1, False, True)) for i in range(count)))
+    answers = [await wire.answer() for _ in range(count)]
+    assert sorted(answer[1] for answer in answers) == list(range(count))
+    assert {answer[2][0] for answer in answers if answer[2] is not None} == {"back_pressure"}
+    assert sum(answer[2] is None for answer in answers) >= 1000
