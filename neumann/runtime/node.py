@@ -18,6 +18,7 @@ from neumann.format import command
 from neumann.query.statement import Params, QueryResult
 from neumann.runtime import gauges, operations, transfer, views
 from neumann.runtime.formation import take_in
+from neumann.runtime.forwards import Forwards
 from neumann.runtime.host import Host
 from neumann.runtime.leading import Leading
 from neumann.runtime.member import Member
@@ -42,6 +43,8 @@ class Node:
         self.paths = host.paths
         self.failed = host.failed
         self._leading = Leading(host)
+        limit = host.config.raft.proposal_bytes_max
+        self._forwards = Forwards(host.spawn, self.write, self.get, limit)
         self.scans = Scans(host.env.lane("scan"), self._leading.member, self.barrier)
         self._queries = Queries(
             host.config.limits, host.env.clock, host.env.lane("query"), self._leading.member, self.barrier
@@ -138,8 +141,7 @@ class Node:
         if member is not None and member.raft.role == "leader":
             member.proposer.submit(sink, ids, commands)
         else:
-            for call_id, raw in zip(ids, commands, strict=True):
-                self.host.spawn(self._forward_write(sink, call_id, raw))
+            self._forwards.writes(sink, ids, commands)
 
     def submit_gets(self, sink: Sink, ids: Sequence[int], rows: Sequence[str], *, stale: bool) -> None:
         """The same for reads of single rows."""
@@ -152,31 +154,17 @@ class Node:
         elif member.raft.role == "leader" and member.serves():
             member.reader.submit(sink, ids, rows)
         else:
-            for call_id, row in zip(ids, rows, strict=True):
-                self.host.spawn(self._forward_get(sink, call_id, row))
-
-    async def _forward_write(self, sink: Sink, call_id: int, raw: bytes) -> None:
-        try:
-            index, outcome = await self.write(raw)
-            sink.wrote([call_id], index, [outcome])
-        except NeumannError as error:
-            sink.failed([call_id], error)
-        sink.flush()
-
-    async def _forward_get(self, sink: Sink, call_id: int, row: str) -> None:
-        try:
-            table, key = command.split_row_key(row)
-            sink.got([call_id], [await self.get(table, key)])
-        except NeumannError as error:
-            sink.failed([call_id], error)
-        sink.flush()
+            self._forwards.gets(sink, ids, rows)
 
     async def write(self, raw: bytes, timeout_s: float = _FORWARD_TIMEOUT_S) -> tuple[int, int]:
         """Commit one command: (index, Outcome). OutcomeUnknown when time runs out."""
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await self._leading.run(partial(self._write_here, raw), "write", [raw], timeout_s)
-                return int(answer[0]), int(answer[1])
+                match answer:
+                    case (int() as index, int() as outcome):
+                        return index, outcome
+                raise OutcomeUnknown(f"the leader answered a write with {answer!r:.80}")
         except TimeoutError:
             raise OutcomeUnknown(
                 f"no answer within {timeout_s:g} s", remedy="read the row to see whether it was written"
@@ -207,7 +195,12 @@ class Node:
                     )
             except TimeoutError:
                 raise Unavailable("no leader could confirm this read in time", remedy="try again") from None
-        return None if found is None or found[0] is None else (found[0], found[1], found[2])
+        match found:
+            case None | (None, _, _):
+                return None
+            case (bytes() as value, int() as revision, int() as time_ns):
+                return value, revision, time_ns
+        raise Unavailable(f"the leader answered a read with {found!r:.80}")
 
     async def _get_here(self, row: str, member: Member) -> Version | None:
         sink = FutureSink()

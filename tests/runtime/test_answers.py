@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from neumann.env import real_env
-from neumann.errors import NotLeader, StorageFailed, Unavailable
+from neumann.errors import NeumannError, NotLeader, StorageFailed, Unavailable
 from neumann.format.command import row_key
 from neumann.format.message import VoteReply
 from neumann.runtime.metrics import Metrics
 from neumann.runtime.reader import Reader
-from neumann.runtime.sinks import FutureSink
+from neumann.runtime.sinks import FutureSink, Version
 from neumann.store.store import Store
 from tests.raft.build import core_with, frames, make_durable
 from tests.raft.harness import ELECTION_TICKS
-from tests.runtime.nodes import config_of, one_node, put
+from tests.runtime.nodes import config_of, configs_of, one_node, put, start, until
 from tests.store.rows import manifest_of
 
 ROW = row_key("t", "a")
@@ -81,3 +84,44 @@ async def test_a_node_that_has_failed_answers(tmp_path: Path) -> None:
             for waiting in (write.future, read.future):
                 with pytest.raises(Unavailable, match="the disk is gone"):
                     await waiting
+
+
+class _Counting:
+    """A sink that counts answers by their word."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[str] = Counter()
+
+    def wrote(self, ids: Sequence[int], first_index: int, outcomes: Sequence[int] | None) -> None:
+        self.answers["ok"] += len(ids)
+
+    def got(self, ids: Sequence[int], rows: Sequence[Version | None]) -> None:
+        self.answers["ok"] += len(ids)
+
+    def failed(self, ids: Sequence[int], error: NeumannError) -> None:
+        self.answers[error.code] += len(ids)
+
+    def flush(self) -> None:
+        """Nothing is collected."""
+
+
+async def test_what_waits_to_be_forwarded_is_bounded(tmp_path: Path) -> None:
+    """A node that does not lead took any number of requests, a task each, and held them for seconds."""
+    first, second = configs_of(tmp_path, 2)
+    second = replace(second, raft=replace(second.raft, proposal_bytes_max=1_000_000))
+    leading, following = await start(first), await start(second)
+    try:
+        await until(lambda: following.node.member is not None, "n2 has joined")
+        await leading.stop()
+        member = following.node.member
+        assert member is not None
+        await until(lambda: not member.raft.leader, "n2 knows that nobody leads")
+        sink = _Counting()
+        count = 10_000
+        following.node.submit_writes(sink, range(count), [put("a")] * count)
+        following.node.submit_gets(sink, range(count), [ROW] * count, stale=False)
+        assert sink.answers["back_pressure"] > count
+        await until(lambda: sink.answers.total() == 2 * count, "all are answered")
+        assert sink.answers["unavailable"] + sink.answers["back_pressure"] == 2 * count
+    finally:
+        await following.stop()
