@@ -360,6 +360,8 @@ class Client:
                     return await link.call(method, params)
             except TimeoutError:
                 may_be_done = link is not None and not is_read
+                if link is not None:
+                    self._leave(link)  # its machine may be dead, which nobody tells
                 text = f"no answer to {method} within {limit_s:g} s"
                 raise (OutcomeUnknown if may_be_done else Unavailable)(text) from None
             except (Unavailable, OutcomeUnknown) as error:

@@ -117,3 +117,16 @@ async def test_no_answer_is_unknown_only_for_a_write_that_was_sent() -> None:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(Unavailable):
             await neumann.connect(address, timeout_s=0.1).put("t", "k", 1)
+
+
+async def test_a_server_that_went_silent_is_left() -> None:
+    """Bug: the connection to a leader whose machine had died without a word was kept, and every call on it
+    waited in vain, long after another node led."""
+    never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    answers = iter([never, (7, 0)])
+    async with server(lambda _: next(answers)) as address, neumann.connect(address, timeout_s=0.2) as db:
+        silent = db._link
+        with pytest.raises(OutcomeUnknown):
+            await db.put("t", "k", 1)
+        assert await db.put("t", "k", 1) == 7
+        assert db._link is not silent
