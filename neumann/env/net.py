@@ -7,6 +7,7 @@ they come from the configured address and from nowhere else (design section 6).
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any, cast
 
 import msgpack
@@ -19,6 +20,15 @@ from neumann.format import rpc
 _OUTBOX_BYTES_MAX = 64 * 1024 * 1024
 _REDIAL_S = 0.1
 _DIAL_TIMEOUT_S = 2.0
+_UNACKNOWLEDGED_S = 5
+_SOCKET_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_S * 1000),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _UNACKNOWLEDGED_S),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
+)
+"""A connection whose other end says nothing is given up, and dialled again: by itself the kernel goes on
+for minutes, longer than a partition lasts."""
 
 
 class _Link(asyncio.Protocol):
@@ -89,6 +99,8 @@ class _Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        for option in _SOCKET_OPTIONS:
+            self._transport.get_extra_info("socket").setsockopt(*option)
         self._unpacker = rpc.new_unpacker()
         self._transport.set_write_buffer_limits(high=_OUTBOX_BYTES_MAX)
         for data in self._waiting:
