@@ -26,7 +26,7 @@ from neumann.format import names
 from neumann.format.history import History
 from neumann.format.manifest import Archiving
 from neumann.format.names import Paths
-from neumann.format.special import Archived
+from neumann.format.special import Archived, Break
 from neumann.wal.segment import SegmentInfo
 
 _PLACEHOLDER = re.compile("%([pf%])")
@@ -66,7 +66,7 @@ class ArchivedLog(Protocol):
         """Time of the oldest client entry behind after_index, committed or not; 0 if there is none."""
         ...
 
-    def propose(self, special: Archived) -> Awaitable[int]:
+    def propose(self, special: Archived | Break) -> Awaitable[int]:
         """Propose it and wait until it is committed; its index. NeumannError if it isn't."""
         ...
 
@@ -77,6 +77,7 @@ class ArchiveStatus:
 
     files_total: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    failures_in_a_row: int = 0
     last_success_ns: int = 0
     last_failure_ns: int = 0
     last_file: str = ""
@@ -111,7 +112,6 @@ class Archiver:
         self._settings = settings
         self._wakened = asyncio.Event()
         self._pushed_through = 0
-        self._tries = 0
 
     def wake(self) -> None:
         """A segment was sealed or committed, or the settings have changed: look at once."""
@@ -127,7 +127,7 @@ class Archiver:
 
     async def run(self) -> None:
         """Archive until cancelled. The caller is leader, with a committed entry of its own term."""
-        self._tries = 0
+        self.status.failures_in_a_row = 0
         is_history_due = self._is_history_due()
         while True:
             self._wakened.clear()
@@ -135,11 +135,20 @@ class Archiver:
                 await self._wakened.wait()
                 continue
             if not self._log.archiving().on:
-                await self._propose(self._log.first_retained_index() - 1)
+                await self._begin()
             elif is_history_due:
                 is_history_due = not await self._push_history()
             elif not await self._push_oldest():
                 await self._wakened.wait()
+
+    async def _begin(self) -> None:
+        """Switch archiving on: the log is archived from its begin here. What was dropped after archiving
+        had been stopped is declared first, so that it is never called archived."""
+        through, dropped = self._log.archiving().through, self._log.first_retained_index() - 1
+        if 0 < through < dropped:
+            await self._say(Break(through + 1, dropped, "archiving was off, and the log is gone"))
+        else:
+            await self._propose(max(through, dropped))
 
     def _is_history_due(self) -> bool:
         """Nothing of this timeline is archived yet. Later each manifest has the history as well."""
@@ -186,7 +195,7 @@ class Archiver:
             said = end.stderr_tail.splitlines()[-1] if end.stderr_tail else f"exit status {end.status}"
             await self._failed(end.reason, name, said)
             return False
-        self._tries = 0
+        status.failures_in_a_row = 0
         status.files_total += 1
         status.last_success_ns = self._env.clock.wall_ns()
         status.last_file = name
@@ -195,11 +204,11 @@ class Archiver:
 
     async def _failed(self, reason: str, name: str, said: str) -> None:
         """Count a failure and wait: three times a second, then longer and longer, up to a minute."""
-        self._tries += 1
+        self.status.failures_in_a_row += 1
         self.status.failures[reason] += 1
         self.status.last_failure_ns = self._env.clock.wall_ns()
         self.status.last_error = f"{name}: {reason}: {said}"
-        over = self._tries - _QUICK_TRIES
+        over = self.status.failures_in_a_row - _QUICK_TRIES
         pause_s = _QUICK_RETRY_S if over < 0 else min(_RETRY_S_MAX, 2.0 ** (over + 1))
         settings = self._settings()
         deadline = asyncio.get_running_loop().time() + pause_s
@@ -212,9 +221,13 @@ class Archiver:
                 break
 
     async def _propose(self, through: int) -> None:
-        """Say in the log that everything up to there is archived; what was proposed in vain is repeated."""
+        """Say in the log that everything up to there is archived."""
+        await self._say(Archived(through))
+
+    async def _say(self, entry: Archived | Break) -> None:
+        """Propose it; what was proposed in vain is repeated by who called."""
         try:
-            await self._log.propose(Archived(through))
+            await self._log.propose(entry)
         except NeumannError as error:
-            self.status.last_error = f"archived through {through}, not yet in the log: {error}"
+            self.status.last_error = f"{entry} is not yet in the log: {error}"
             await asyncio.sleep(_PROPOSE_RETRY_S)

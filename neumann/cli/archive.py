@@ -1,4 +1,4 @@
-"""Verbs on the archive of the log: wal-push, wal-list, wal-verify, wal-search, archive-flush.
+"""Verbs on the archive of the log: wal-push, -list, -verify, -search; archive-flush, -check, -stop.
 
 wal-push is what archive_command may run; it and those that read an archive need no server.
 """
@@ -6,6 +6,7 @@ wal-push is what archive_command may run; it and those that read an archive need
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import click
 
 from neumann.archive.push import push
+from neumann.archive.read_back import read_back
 from neumann.cli import output
 from neumann.cli.place import find_source, local, with_source
 from neumann.cli.snapshots import lines
@@ -214,3 +216,44 @@ def archive_flush(call: Call) -> None:
     params = {"timeout_s": f"{call.timeout_s:g}"}
     reply = call.node.post("/admin/archive/flush", params=params).body
     call.show(reply, lambda: lines(reply))
+
+
+@verb("archive-check")
+@with_source
+def archive_check(call: Call, repo: str | None, wal_dir: str | None, snapshot_dir: str | None) -> None:
+    """Prove that archiving works: name a restore point, seal, wait until it is archived.
+
+    With --wal-dir or --repo the file is also read back from there, to the last byte: exits 4 if it is not
+    there, 5 if it is damaged. Without, the exit code of archive_command is believed.
+    """
+    named = bool(repo or wal_dir)
+    directory = find_source(repo, wal_dir, snapshot_dir).wal_directory if named else ""
+    reply = call.node.post("/admin/archive/check", params={"timeout_s": f"{call.timeout_s:g}"}).body
+    found = None
+    if named:
+        cluster_id = bytes.fromhex(reply["cluster_id"])
+        found = read_back(RealDisk(), directory, reply["file"], reply["name"], cluster_id)
+    body = {**reply, "read_back": found._asdict() if found else None}
+    call.show(body, lambda: _check_text(body))
+
+
+def _check_text(body: dict[str, Any]) -> str:
+    text = f"archived through {body['archived_through']:,}: {body['file']}, restore point {body['name']}\n"
+    if body["read_back"] is None:
+        return text + "not read back: name the archive with --wal-dir to have that done too"
+    return text + f"read back: {body['read_back']['path']}, {body['read_back']['bytes']:,} bytes"
+
+
+@verb("archive-stop")
+@click.option("--reason", required=True, metavar="TEXT", help="Stands in the log.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def archive_stop(call: Call, reason: str, yes: bool) -> None:
+    """End archiving with a named break: from then on the log is not kept for the archive.
+
+    Only where every node's archive_command is empty; until this is said, an empty one only pauses.
+    """
+    if sys.stdin.isatty():
+        call.confirm("What is written from now on can't be recovered from an archive. Go on?", yes)
+    reply = call.node.post("/admin/archive/stop", {"reason": reason}).body
+    through = output.count(reply["archived_through"])
+    call.show(reply, lambda: f"archiving is off since index {output.count(reply['index'])}; it had {through}")

@@ -11,7 +11,7 @@ from neumann.errors import OutcomeUnknown
 from neumann.format.history import History
 from neumann.format.manifest import Archiving
 from neumann.format.names import Paths
-from neumann.format.special import Archived
+from neumann.format.special import Archived, Break
 from neumann.runtime.member import Member
 from neumann.wal import SegmentInfo
 
@@ -39,7 +39,7 @@ class MemberLog:
     def oldest_client_time_ns(self, after_index: int) -> int:
         return self._member.lag.oldest_behind(after_index)
 
-    async def propose(self, special: Archived) -> int:
+    async def propose(self, special: Archived | Break) -> int:
         if not self._member.leads:
             raise OutcomeUnknown("this node does not lead any more")
         return await self._member.proposer.submit_special(special)

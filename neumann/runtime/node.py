@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from neumann.archive.archiver import Archiver
 from neumann.config import Config
 from neumann.env import Env
 from neumann.errors import BadInput, NeumannError, OutcomeUnknown, Unavailable
 from neumann.format import command
 from neumann.query.statement import Params, QueryResult
-from neumann.runtime import gauges, operations, transfer, views
+from neumann.runtime import archive_operations, gauges, operations, transfer, views
 from neumann.runtime.formation import take_in
 from neumann.runtime.forwards import Forwards
 from neumann.runtime.host import Host
@@ -299,6 +300,14 @@ class Node:
         """Seal, and wait until the archive has everything written so far."""
         return await self._administer_anywhere("archive_flush", {"timeout_s": timeout_s}, timeout_s)
 
+    async def archive_check(self, timeout_s: float = 60.0) -> dict[str, Any]:
+        """Name a restore point and wait until the archive has it."""
+        return await self._administer_anywhere("archive_check", {"timeout_s": timeout_s}, timeout_s)
+
+    async def archive_stop(self, reason: str, timeout_s: float = 30.0) -> dict[str, Any]:
+        """End archiving with a named break."""
+        return await self._administer_anywhere("archive_stop", {"reason": reason}, timeout_s)
+
     async def status(self) -> dict[str, Any]:
         """cluster-status, from the leader where there is one."""
         try:
@@ -372,13 +381,21 @@ class Node:
             case "restore_point":
                 return await operations.restore_point(member, _text(asked, "name"))
             case "archive_flush":
-                return await operations.archive_flush(member, timeout_s)
+                return await archive_operations.flush(member, self._archiver(), timeout_s)
+            case "archive_check":
+                return await archive_operations.check(member, self._archiver(), timeout_s)
+            case "archive_stop":
+                return await archive_operations.stop(member, _text(asked, "reason"))
             case "status":
-                assert self.host.archiving is not None
-                return views.status(member) | {"archive": views.archive(member, self.host.archiving.archiver)}
+                return views.status(member, self._archiver())
             case "barrier":
                 return await member.reader.barrier()
         raise BadInput(f"admin.{verb} is no method of this server")
+
+    def _archiver(self) -> Archiver:
+        """It is there while the member is."""
+        assert self.host.archiving is not None
+        return self.host.archiving.archiver
 
 
 def _seconds(asked: dict[str, Any], key: str, default: float | None = None) -> float:

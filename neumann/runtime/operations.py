@@ -1,7 +1,8 @@
-"""What an operator asks of a leader: snapshot, pause and resume, restore point, archive-flush.
+"""What an operator asks of a leader: snapshot, pause and resume, restore point.
 
-Each runs on the leader; runtime/node.py forwards to it. A request is answered only by an entry that was
-proposed after it came, and a caller who goes away cancels nothing (design section 9).
+Each runs on the leader; runtime/node.py forwards to it. What is asked of the archive is in
+archive_operations.py. A request is answered only by an entry that was proposed after it came, and a caller
+who goes away cancels nothing (design section 9).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from neumann.errors import BadInput, OutcomeUnknown, RefusedByState, Unavailable
 from neumann.format import limits
 from neumann.format.special import Pause, Resume
 from neumann.format.times import time_text
-from neumann.runtime import views
 from neumann.runtime.member import Member
 
 _LOOK_AGAIN_S = 0.01
@@ -23,7 +23,7 @@ PAUSE_MAX_S = 24 * 3600.0
 
 async def snapshot(member: Member, timeout_s: float) -> dict[str, Any]:
     """A published snapshot on a majority; OutcomeUnknown with its id when time runs out."""
-    _needs_leader(member)
+    needs_leader(member)
     term = member.raft.term
     index = member.duties.propose_marker(snapshot=True, asked=True)
     snapshot_id = f"{index}-{term}"
@@ -32,7 +32,7 @@ async def snapshot(member: Member, timeout_s: float) -> dict[str, Any]:
     try:
         async with asyncio.timeout(timeout_s):
             while True:
-                _still_leads(member, term, f"snapshot {snapshot_id}")
+                still_leads(member, term, f"snapshot {snapshot_id}")
                 digest = member.snapshots.digest_at(index)
                 if member.snapshots.newest[0] >= index and digest is not None:
                     holders = member.peers.snapshot_holders(index, digest)
@@ -61,7 +61,7 @@ async def pause_writes(
     member: Member, owner: str, max_s: float, reason: str, timeout_s: float
 ) -> dict[str, Any]:
     """Pause client writes; returns when every reachable member has applied it."""
-    _needs_leader(member)
+    needs_leader(member)
     if not 0 < max_s <= PAUSE_MAX_S:
         raise BadInput(f"a pause of {max_s:g} s", remedy=f"more than 0 and at most {PAUSE_MAX_S:g}")
     until_ns = member.env.clock.wall_ns() + int(max_s * _SECOND_NS)
@@ -78,7 +78,7 @@ async def pause_writes(
 
 async def resume_writes(member: Member) -> dict[str, Any]:
     """End the pause; RefusedByState if it had ended before."""
-    _needs_leader(member)
+    needs_leader(member)
     pause = member.applier.state.pause
     if pause is None:
         raise RefusedByState(
@@ -91,52 +91,25 @@ async def resume_writes(member: Member) -> dict[str, Any]:
 
 async def restore_point(member: Member, name: str) -> dict[str, Any]:
     """A named moment in the log; its segment is sealed so that it goes to the archive at once."""
-    _needs_leader(member)
+    needs_leader(member)
     if not name or len(name.encode()) > limits.RESTORE_POINT_BYTES_MAX:
         raise BadInput(f"{name!r} is no name for a restore point", remedy="1 to 128 bytes")
     if any(known == name for known, _, _ in member.snapshots.restore_points):
         raise RefusedByState(f"a restore point {name!r} is in the log already", remedy="choose another name")
     term = member.raft.term
     index = member.duties.propose_marker(seal=True, name=name)
-    await _applied(member, index, term)
+    await applied(member, index, term)
     time_ns = next(time for _, at, time in member.snapshots.restore_points if at == index)
     return {"name": name, "index": index, "time": time_text(time_ns, 9)}
 
 
-async def archive_flush(member: Member, timeout_s: float) -> dict[str, Any]:
-    """Seal the open segment and wait until the archive has it."""
-    _needs_leader(member)
-    if not member.applier.state.archiving.on:
-        raise RefusedByState("archiving is not on", remedy="set [wal] archive_command on every node")
-    term = member.raft.term
-    index = member.duties.propose_marker(seal=True)
-    await _applied(member, index, term)
-    try:
-        async with asyncio.timeout(timeout_s):
-            while member.applier.state.archiving.through < index:
-                _still_leads(member, term, "archive-flush")
-                await asyncio.sleep(_LOOK_AGAIN_S)
-    except TimeoutError:
-        through = member.applier.state.archiving.through
-        raise OutcomeUnknown(
-            f"archived through {through} of {index} after {timeout_s:g} s",
-            remedy="see the archive's last error in neumann-admin cluster-status",
-        ) from None
-    return {"sealed": index, "archived_through": member.applier.state.archiving.through}
-
-
-async def status(member: Member) -> dict[str, Any]:
-    """cluster-status as the leader knows it."""
-    return views.status(member)
-
-
-async def _applied(member: Member, index: int, term: int) -> None:
+async def applied(member: Member, index: int, term: int) -> None:
     """Wait until the entry that was created at `index` in `term` is applied."""
     member.pump()
     while member.applier.applied_index < index:
-        _still_leads(member, term, f"entry {index}")
+        still_leads(member, term, f"entry {index}")
         await asyncio.sleep(_LOOK_AGAIN_S)
-    _still_leads(member, term, f"entry {index}")
+    still_leads(member, term, f"entry {index}")
 
 
 async def _applied_everywhere(member: Member, index: int, timeout_s: float) -> list[str]:
@@ -156,12 +129,13 @@ async def _applied_everywhere(member: Member, index: int, timeout_s: float) -> l
         await asyncio.sleep(_LOOK_AGAIN_S)
 
 
-def _needs_leader(member: Member) -> None:
+def needs_leader(member: Member) -> None:
+    """Unavailable unless this node leads."""
     if not member.leads:
         raise Unavailable("this node does not lead", remedy="try again: a leader is being found")
 
 
-def _still_leads(member: Member, term: int, what: str) -> None:
+def still_leads(member: Member, term: int, what: str) -> None:
     """In a later term, led by this node again, another entry may stand in that place."""
     if not member.leads or member.raft.term != term:
         raise OutcomeUnknown(f"the leader changed while {what} was on its way", remedy="look, then try again")

@@ -13,6 +13,8 @@ from neumann.format.times import time_text
 from neumann.runtime.member import Member
 
 _SECOND_NS = 1_000_000_000
+_FAILURES_MAX = 3
+_LAG_TIMEOUTS_MAX, _ARCHIVE_TIMEOUT_S_MIN = 3, 20.0
 
 
 def cluster_info(member: Member, rows: int) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def members(member: Member) -> list[dict[str, Any]]:
     return lines
 
 
-def verdict(member: Member) -> tuple[str, str]:
+def verdict(member: Member, archiver: Archiver | None) -> tuple[str, str]:
     """("SAFE" | "DEGRADED" | "DOWN", why), as the leader sees it."""
     raft = member.raft
     if not member.leads:
@@ -107,9 +109,8 @@ def verdict(member: Member) -> tuple[str, str]:
         return "DEGRADED", f"not heard from {', '.join(silent)} lately"
     if len(voters) < wanted:
         return "DEGRADED", f"{len(voters)} of {wanted} voters"
-    archive = member.applier.state.archiving
-    if archive.on and not member.config.wal.archive_command:
-        return "DEGRADED", "archiving is on, and the leader has no archive_command"
+    if archiver is not None and (trouble := archive_trouble(member, archiver)):
+        return "DEGRADED", trouble
     if member.write_gate() is not None:
         return "DEGRADED", str(member.write_gate())
     losses = (len(voters) - 1) // 2
@@ -123,9 +124,9 @@ def voters_configured(member: Member) -> int:
     return count if count <= 2 or count % 2 else count - 1
 
 
-def status(member: Member) -> dict[str, Any]:
-    """cluster-status, from the leader's own knowledge."""
-    word, reason = verdict(member)
+def status(member: Member, archiver: Archiver | None = None) -> dict[str, Any]:
+    """cluster-status, from the leader's own knowledge; less of the archive where there is no archiver."""
+    word, reason = verdict(member, archiver)
     raft, state = member.raft, member.applier.state
     return {
         "verdict": word,
@@ -139,7 +140,9 @@ def status(member: Member) -> dict[str, Any]:
         "applied_index": member.applier.applied_index,
         "voters_wanted": voters_configured(member),
         "members": members(member),
-        "archive": {"on": state.archiving.on, "through": state.archiving.through},
+        "archive": {"on": state.archiving.on, "through": state.archiving.through}
+        if archiver is None
+        else archive(member, archiver),
         "paused": None
         if state.pause is None
         else {
@@ -150,11 +153,32 @@ def status(member: Member) -> dict[str, Any]:
     }
 
 
+def archive_trouble(member: Member, archiver: Archiver) -> str:
+    """Why the archive is not as it should be, "" if it is: judged by what it lacks and never by "the task
+    runs" (design section 7). One failure that the next attempt mends is none."""
+    own = member.config.wal
+    if not member.applier.state.archiving.on:
+        return ""
+    if not own.archive_command:
+        return "archiving is on, and the leader has no archive_command"
+    status, lag = archiver.status, archiver.lag()
+    if status.failures_in_a_row >= _FAILURES_MAX:
+        return f"the archive has failed {status.failures_in_a_row} times in a row: {status.last_error}"
+    bound_s = _LAG_TIMEOUTS_MAX * max(own.archive_timeout, _ARCHIVE_TIMEOUT_S_MIN)
+    if own.archive_timeout and lag.seconds > bound_s:
+        why = status.last_error or "archive_command does not end"
+        return f"the archive is {lag.seconds:.0f} s behind (archive_timeout {own.archive_timeout} s): {why}"
+    return ""
+
+
 def archive(member: Member, archiver: Archiver) -> dict[str, Any]:
     """State of the archive, from lag and never from "the task runs" (design section 7)."""
     archiving, status, lag = member.applier.state.archiving, archiver.status, archiver.lag()
+    trouble = archive_trouble(member, archiver)
     return {
         "on": archiving.on,
+        "state": "off" if not archiving.on else "trouble" if trouble else "archiving",
+        "trouble": trouble,
         "command": member.config.wal.archive_command,
         "through": archiving.through,
         "backlog_segments": lag.segments,
@@ -163,6 +187,7 @@ def archive(member: Member, archiver: Archiver) -> dict[str, Any]:
         "lag_entries": max(0, member.raft.commit_index - archiving.through) if lag.seconds else 0,
         "files_total": status.files_total,
         "failures": dict(status.failures),
+        "failures_in_a_row": status.failures_in_a_row,
         "recoverable_until": time_text(member.archived_time_ns) if member.archived_time_ns else None,
         "last_file": status.last_file,
         "last_error": status.last_error,

@@ -59,6 +59,8 @@ class AdminRoutes:
             web.post("/admin/writes/resume", self.post_resume),
             web.post("/admin/restore-points", self.post_restore_point),
             web.post("/admin/archive/flush", self.post_flush),
+            web.post("/admin/archive/check", self.post_archive_check),
+            web.post("/admin/archive/stop", self.post_archive_stop),
         ]
 
     async def get_health(self, request: web.Request) -> web.Response:
@@ -170,6 +172,18 @@ class AdminRoutes:
         given = parameters(request, "timeout_s")
         body = await object_body(request, "timeout_s")
         return answer(await self._node.archive_flush(_timeout(given, body, _FLUSH_TIMEOUT_S)))
+
+    async def post_archive_check(self, request: web.Request) -> web.Response:
+        """Name a restore point, and wait until it is archived."""
+        given = parameters(request, "timeout_s")
+        body = await object_body(request, "timeout_s")
+        return answer(await self._node.archive_check(_timeout(given, body, _FLUSH_TIMEOUT_S)))
+
+    async def post_archive_stop(self, request: web.Request) -> web.Response:
+        """End archiving, for a reason that stands in the log."""
+        parameters(request)
+        body = await object_body(request, "reason")
+        return answer(await self._node.archive_stop(_text(body, "reason")))
 
 
 class AdminServer:

@@ -11,7 +11,7 @@ from neumann.format import command
 from neumann.format.frame import Kind
 from neumann.format.times import time_text
 from tests.archive.pushing import make_node
-from tests.cli.conftest import Admin
+from tests.cli.conftest import Admin, Server
 from tests.recovery.world import Cluster, segment_files
 
 DISK = RealDisk()
@@ -201,3 +201,26 @@ def test_wal_push_and_its_refusals(admin: Admin, tmp_path: Path, monkeypatch: py
     assert admin("wal-push", node.segments[0], tmp_path / "nowhere").code == 10
     assert admin("wal-push", node.segments[0], "backup:/archive").code == 2
     assert admin("wal-push", tmp_path / "x.wal", archive).code == 2
+
+
+# --- asking the leader ---------------------------------------------------------------------------
+
+
+def test_archive_check_reads_back_what_was_archived(ask: Admin, server: Server, tmp_path: Path) -> None:
+    assert ask("cluster-status", "--wait", "10", "--for", "healthy").code == 0
+    assert ask("put", "t", "k", "1").code == 0
+    believed = ask("archive-check", "--timeout", "20")
+    assert believed.code == 0 and "not read back" in believed.out
+    done = ask("archive-check", "--wal-dir", server.archive, "--format", "json")
+    assert done.code == 0, done.err
+    assert Path(done.json["read_back"]["path"]).parent == server.archive
+    assert "read back" in ask("archive-check", "--wal-dir", server.archive).out
+    elsewhere = ask("archive-check", "--wal-dir", tmp_path)
+    assert elsewhere.code == 4 and "is not there" in elsewhere.err
+    assert ask("archive-check", "--wal-dir", tmp_path / "nowhere").code == 10
+
+
+def test_archive_stop_is_refused_while_a_command_is_set(ask: Admin) -> None:
+    assert ask("archive-stop").code == 2
+    refused = ask("archive-stop", "--reason", "why not", "--yes")
+    assert refused.code == 9 and "would begin again" in refused.err

@@ -1,0 +1,148 @@
+"""Archiving as the cluster's state (R7), on a real node: check, stop, an empty command, trouble shown."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neumann.archive.read_back import read_back
+from neumann.env.disk import RealDisk
+from neumann.errors import ArchiveGap, BadInput, Corrupt, OutcomeUnknown, RefusedByState, WrongHistory
+from neumann.recovery.catalog import Catalog
+from neumann.recovery.runs import runs
+from neumann.runtime.node import Node
+from tests.runtime.nodes import config_of, one_node, until, write_rows
+
+REASON = "the backup host is gone"
+
+
+def archive_in(root: Path) -> Path:
+    archive = root / "archive"
+    archive.mkdir(exist_ok=True)
+    return archive
+
+
+def settings(root: Path, command: str | None = None) -> dict[str, Any]:
+    """Archiving with cp, or another command; nothing is sealed by time."""
+    archive = archive_in(root)
+    command = f"cp %p {archive}/%f" if command is None else command
+    return {"archive_command": command, "archive_timeout": 600.0, "retain_entries": 0}
+
+
+def archiving(node: Node) -> tuple[bool, int]:
+    assert node.member is not None
+    return tuple(node.member.applier.state.archiving)  # type: ignore[return-value]
+
+
+async def test_archive_check_ends_with_a_file_that_can_be_read_back(tmp_path: Path) -> None:
+    async with one_node(config_of(tmp_path, **settings(tmp_path))) as node:
+        await write_rows(node, range(20))
+        await until(lambda: archiving(node)[0], "archiving is on")
+        done = await node.archive_check(10.0)
+        again = await node.archive_check(10.0)
+    assert done["archived_through"] >= done["index"] and again["name"] != done["name"]
+    directory, cluster_id = str(archive_in(tmp_path)), bytes.fromhex(done["cluster_id"])
+    found = read_back(RealDisk(), directory, done["file"], done["name"], cluster_id)
+    path = Path(found.path)
+    assert found.bytes == path.stat().st_size
+    with pytest.raises(WrongHistory, match="does not hold"):
+        read_back(RealDisk(), directory, done["file"], again["name"], cluster_id)
+    with pytest.raises(WrongHistory, match="is of cluster"):
+        read_back(RealDisk(), directory, done["file"], done["name"], b"x" * 16)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(Corrupt, match="ended with 0"):
+        read_back(RealDisk(), directory, done["file"], done["name"], cluster_id)
+    path.unlink()
+    with pytest.raises(ArchiveGap, match="is not there"):
+        read_back(RealDisk(), directory, done["file"], done["name"], cluster_id)
+
+
+async def test_archive_check_of_a_failing_archive_says_why(tmp_path: Path) -> None:
+    command = "echo no room in the vault >&2; exit 3; : %p"
+    async with one_node(config_of(tmp_path, **settings(tmp_path, command))) as node:
+        await until(lambda: archiving(node)[0], "archiving is on")
+        with pytest.raises(OutcomeUnknown, match="no room in the vault"):
+            await node.archive_check(0.5)
+
+
+async def test_an_empty_command_pauses_keeps_the_log_and_degrades(tmp_path: Path) -> None:
+    """R7, cockroachdb#173234: what keeps the log is the state in it, so no edit of a file drops it."""
+    config = config_of(tmp_path, **settings(tmp_path))
+    async with one_node(config) as node:
+        await write_rows(node, range(10))
+        await until(lambda: archiving(node)[0], "archiving is on")
+        await node.archive_flush(10.0)
+        through = archiving(node)[1]
+        assert (await node.status())["archive"]["state"] == "archiving"
+    async with one_node(config_of(tmp_path, **settings(tmp_path, ""))) as node:
+        for round_number in range(3):
+            await write_rows(node, range(10), round_number)
+            await node.snapshot(10.0)
+        status = await node.status()
+        assert status["verdict"] == "DEGRADED" and "no archive_command" in status["reason"]
+        assert status["archive"]["state"] == "trouble"
+        assert archiving(node) == (True, through)
+        assert node.member is not None and node.member.wal.base.index <= through
+        for asked in (node.archive_check(5.0), node.archive_flush(5.0)):
+            with pytest.raises(RefusedByState, match="archiving is paused"):
+                await asked
+    async with one_node(config_of(tmp_path, **settings(tmp_path))) as node:
+        await until(lambda: archiving(node)[0], "archiving is on")
+        await node.archive_flush(10.0)
+    assert runs(Catalog(RealDisk(), str(archive_in(tmp_path))), bodies=True).wrong == []
+
+
+async def test_archive_stop_and_a_new_begin_that_declares_the_hole(tmp_path: Path) -> None:
+    async with one_node(config_of(tmp_path, **settings(tmp_path))) as node:
+        await until(lambda: archiving(node)[0], "archiving is on")
+        await node.archive_flush(10.0)
+        with pytest.raises(RefusedByState, match="would begin again at once"):
+            await node.archive_stop(REASON)
+        with pytest.raises(BadInput, match="no reason"):
+            await node.archive_stop("")
+    async with one_node(config_of(tmp_path, **settings(tmp_path, ""))) as node:
+        assert archiving(node)[0]
+        stopped = await node.archive_stop(REASON)
+        assert (stopped["reason"], archiving(node)[0]) == (REASON, False)
+        with pytest.raises(RefusedByState, match="not on"):
+            await node.archive_stop(REASON)
+        assert (await node.status())["verdict"] == "SAFE"
+        for round_number in range(3):
+            await write_rows(node, range(10), round_number)
+            await node.snapshot(10.0)
+        assert node.member is not None
+        await until(lambda: node.member.wal.base.index > stopped["archived_through"], "the log goes")  # type: ignore[union-attr]
+    async with one_node(config_of(tmp_path, **settings(tmp_path))) as node:
+        await until(lambda: archiving(node)[0], "archiving is on again")
+        await write_rows(node, range(5))
+        await node.archive_flush(10.0)
+    (gap,) = runs(Catalog(RealDisk(), str(archive_in(tmp_path))), bodies=True).wrong
+    assert isinstance(gap, ArchiveGap)
+
+
+async def test_trouble_is_told_from_what_the_archive_lacks(tmp_path: Path) -> None:
+    """tidb#53047: the status said NORMAL while nothing had been archived for hours."""
+    switch = tmp_path / "fail"
+    switch.touch()
+    command = f"test ! -e {switch} && cp %p {archive_in(tmp_path)}/%f"
+    config = config_of(tmp_path, **settings(tmp_path, command))
+    async with one_node(config) as node:
+        await write_rows(node, range(10))
+        status: dict[str, Any] = {}
+        async with asyncio.timeout(20):
+            while status.get("verdict") != "DEGRADED":
+                status = await node.status()
+                await asyncio.sleep(0.05)
+        assert "times in a row" in status["reason"] and ".history: exit" in status["reason"]
+        told = status["archive"]
+        assert told["failures_in_a_row"] >= 3 and told["failures"]["exit"] >= 3 and told["lag_seconds"] > 0
+        switch.unlink()
+        await until(lambda: archiving(node)[1] >= 0 and not _trouble(node), "it goes on by itself")
+
+
+def _trouble(node: Node) -> int:
+    assert node.host.archiving is not None
+    return node.host.archiving.archiver.status.failures_in_a_row
