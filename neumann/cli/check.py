@@ -13,6 +13,7 @@ import click
 from neumann.cli import output
 from neumann.cli.checksums import Report, verify_directory
 from neumann.cli.inspect import inspect_file
+from neumann.cli.progress import bar
 from neumann.cli.verb import Call, verb
 from neumann.env.disk import RealDisk
 from neumann.errors import Corrupt, NotFound
@@ -28,7 +29,8 @@ def verify_checksums(call: Call, data_dir: str | None, snapshot_dir: str | None)
     if snapshot_dir is not None:
         _verify_snapshot(call, os.path.abspath(snapshot_dir))
         return
-    report = verify_directory(RealDisk(), call.data_dir(data_dir))
+    with bar("reading", quiet=call.quiet, shown=output.size) as advance:
+        report = verify_directory(RealDisk(), call.data_dir(data_dir), advance)
     body = {
         "data_dir": report.data_dir,
         "scope": {kind: asdict(scope) for kind, scope in report.scopes.items()},

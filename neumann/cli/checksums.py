@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from neumann.cli.progress import Advance
 from neumann.env.doors import Disk
 from neumann.env.files import read_file
 from neumann.errors import Corrupt, FormatTooNew, NotFound
@@ -74,24 +75,33 @@ class Report:
     data_dir: str
     scopes: dict[str, Scope] = field(default_factory=dict)
     damage: list[Damage] = field(default_factory=list)
+    advance: Advance | None = None
+    expected_bytes: int = 0
+
+    def tell(self) -> None:
+        """How far it is, to whoever wants to know."""
+        if self.advance is not None:
+            self.advance(sum(scope.bytes for scope in self.scopes.values()), self.expected_bytes)
 
 
-def verify_directory(disk: Disk, root: str) -> Report:
-    """Read all of a data directory but aside/. NotFound if it holds no state."""
+def verify_directory(disk: Disk, root: str, advance: Advance | None = None) -> Report:
+    """Read all of a data directory but aside/. NotFound if it holds no state. `advance` gets bytes."""
     paths = Paths(root)
     if not (disk.exists(paths.raft) or disk.exists(paths.store)):
         raise NotFound(f"{root} holds no state of a node", remedy="name the node's --data-dir")
-    first = _read_all(disk, paths)
+    first = _read_all(disk, paths, advance)
     if not first.damage:
         return first
-    second = _read_all(disk, paths)
+    second = _read_all(disk, paths, advance)
     lasting = {damage.path for damage in first.damage}
     second.damage = [damage for damage in second.damage if damage.path in lasting]
     return second
 
 
-def _read_all(disk: Disk, paths: Paths) -> Report:
-    report = Report(paths.root)
+def _read_all(disk: Disk, paths: Paths, advance: Advance | None) -> Report:
+    report = Report(paths.root, advance=advance)
+    for directory in (paths.wal, paths.store):
+        report.expected_bytes += sum(_size(disk, f"{directory}/{name}") for name in disk.list(directory))
     mark = _verify_state(disk, paths, report)
     _verify_log(disk, paths, mark, report)
     _verify_store(disk, paths, report)
@@ -116,6 +126,8 @@ def _attempt(report: Report, path: str, remedy: str, work: Callable[[], None]) -
                 first if isinstance(first, int) else None,
             )
         )
+    finally:
+        report.tell()
 
 
 def _verify_state(disk: Disk, paths: Paths, report: Report) -> SyncMark | None:
@@ -252,6 +264,14 @@ def _verify_published(disk: Disk, paths: Paths, report: Report) -> None:
 
 def _inodes(disk: Disk, directory: str) -> set[int]:
     return {_inode(disk, f"{directory}/{name}") for name in disk.list(directory)}
+
+
+def _size(disk: Disk, path: str) -> int:
+    """0 for a file that has gone away."""
+    try:
+        return disk.stat(path).size_bytes
+    except FileNotFoundError:
+        return 0
 
 
 def _inode(disk: Disk, path: str) -> int:

@@ -13,7 +13,8 @@ import sys
 import click
 
 from neumann import __version__
-from neumann.cli import archive, check, cluster, data, query, recovery, replay, snapshots
+from neumann.cli import archive, check, cluster, completion, data, query, recovery, replay, snapshots
+from neumann.cli.headings import Headed
 from neumann.errors import BadInput, NeumannError, StorageFailed
 
 _VERBS: tuple[list[click.Command], ...] = (
@@ -36,18 +37,17 @@ _VERBS: tuple[list[click.Command], ...] = (
     archive.wal_verify,
     archive.wal_search,
     archive.archive_flush,
-    archive.archive_check,
-    archive.archive_stop,
     replay.wal_replay,
     recovery.init_cluster,
     recovery.rejoin,
     recovery.aside_list,
     check.verify_checksums,
     check.inspect,
+    completion.completion,
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Headed, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="neumann-admin", message="%(prog)s %(version)s")
 def group() -> None:
     """Operate a neumann cluster: look at it, back it up, and bring it back."""
@@ -61,7 +61,7 @@ for _commands in _VERBS:
 def run() -> None:
     """Carry out the command line and end the program."""
     try:
-        sys.exit(group.main(prog_name="neumann-admin", standalone_mode=False) or 0)
+        sys.exit(group.main(prog_name=completion.PROGRAM, standalone_mode=False) or 0)
     except NeumannError as error:
         _end(error)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -10,6 +10,7 @@ import click
 
 from neumann.cli import output
 from neumann.cli.place import find_place, give_to_owner, local, with_place, with_source
+from neumann.cli.progress import bar
 from neumann.cli.verb import Call, verb
 from neumann.env import Env, real_env
 from neumann.format.restored import Restored
@@ -96,14 +97,8 @@ async def _run(
 
 
 async def _carry_out(env: Env, planned: Planned, call: Call) -> Report:
-    def progress(done: int, of: int) -> None:
-        sys.stderr.write(f"\rreplayed {output.count(done)} of {output.count(of)}")
-
-    is_watched = sys.stderr.isatty() and not call.quiet
-    report = await restore(env, planned, progress if is_watched else None)
-    if is_watched and report.entries:
-        sys.stderr.write("\n")
-    return report
+    with bar("replaying", quiet=call.quiet) as advance:
+        return await restore(env, planned, advance)
 
 
 def _plan_lines(facts: dict[str, Any]) -> list[str]:

@@ -131,7 +131,14 @@ def verb(name: str, *aliases: str) -> Callable[[Callable[..., None]], list[click
             run = option(run)
         command = click.command(name)(run)
         others = [
-            click.Command(alias, callback=run, params=command.params, help=command.help) for alias in aliases
+            click.Command(
+                alias,
+                callback=run,
+                params=command.params,
+                help=command.help,
+                short_help=f"The same as {name}.",
+            )
+            for alias in aliases
         ]
         return [command, *others]
 
