@@ -35,7 +35,7 @@ _GC_THRESHOLDS = (100_000, 50, 100)
 def main() -> None:
     """The program."""
     try:
-        arguments = _parse(sys.argv[1:])
+        arguments = parser().parse_args()
         config = settings.read_config(arguments.config, _overrides(arguments))
         if arguments.check_config:
             sys.stdout.write(f"the configuration of node {config.node.id} is correct\n")
@@ -64,7 +64,8 @@ class _Parser(argparse.ArgumentParser):
         raise BadInput(message, remedy="neumann --help lists the flags")
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
+    """The flags of `neumann`."""
     parser = _Parser(prog="neumann", description="Run one node of a neumann cluster.", allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help=f"default {settings.DEFAULT_PATH}, if it is there")
     parser.add_argument("--data-dir", metavar="DIR", help="where everything durable lies")
@@ -79,7 +80,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--explain-start", action="store_true", help="print what a start would do, and exit")
     parser.add_argument("--check-config", action="store_true", help="check the configuration, and exit")
     parser.add_argument("--version", action="version", version=f"neumann {__version__}")
-    return parser.parse_args(argv)
+    return parser
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, object]:

@@ -139,9 +139,9 @@ class BackupConfig:
     """[backup]: the repository and its retention."""
 
     repo: str = setting("", "directory, host:path or s3://; R", absent=True)
-    keep_snapshot_days: int = setting(7, "R", absent=True)
-    keep_full_days: int = setting(30, "R", absent=True)
-    keep_weekly_days: int = setting(365, "R", absent=True)
+    keep_snapshot_days: int = setting(7, "age at which a snapshot may go; R", absent=True)
+    keep_full_days: int = setting(30, "age at which a full backup may go; R", absent=True)
+    keep_weekly_days: int = setting(365, "the same for one of each week; R", absent=True)
     keep_min: int = setting(1, "full backups kept whatever their age; R", absent=True)
 
 
@@ -149,8 +149,10 @@ class BackupConfig:
 class LogConfig:
     """[log]: messages for people, on standard error."""
 
-    level: str = setting("info", "", choices=("debug", "info", "warning", "error"))
-    format: str = setting("text", "", choices=("text", "json"))
+    level: str = setting(
+        "info", "the least severe that is written", choices=("debug", "info", "warning", "error")
+    )
+    format: str = setting("text", "of a line", choices=("text", "json"))
 
 
 @dataclass(frozen=True, slots=True)

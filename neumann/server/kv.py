@@ -50,13 +50,13 @@ class KvRoutes:
         ]
 
     async def get_tables(self, request: web.Request) -> web.Response:
-        """GET /kv."""
+        """Names of the tables that hold a row."""
         given = parameters(request, "stale")
         tables = await self._node.tables(stale=flag(given, "stale"))
         return answer({"tables": tables}, headers=self._index_header())
 
     async def get_row(self, request: web.Request) -> web.Response:
-        """GET /kv/{table}/{key}."""
+        """One value; 404 if there is none."""
         given = parameters(request, "stale")
         table, key = request.match_info["table"], request.match_info["key"]
         row = await self._node.get(table, key, stale=flag(given, "stale"))
@@ -70,7 +70,7 @@ class KvRoutes:
         return answer(values.to_json(packed), headers=headers)
 
     async def get_rows(self, request: web.Request) -> web.Response:
-        """GET /kv/{table}: one page of a scan."""
+        """One page of a scan."""
         given = parameters(request, "prefix", "start", "stop", "limit", "reverse", "cursor", "stale")
         reverse = flag(given, "reverse")
         start, stop = given.get("start", ""), given.get("stop", "")
@@ -92,20 +92,20 @@ class KvRoutes:
         return answer({"rows": listed, "cursor": cursor or None}, headers=self._index_header())
 
     async def put_row(self, request: web.Request) -> web.Response:
-        """PUT /kv/{table}/{key}."""
+        """Write a row."""
         given = parameters(request, "timeout_s")
         packed = values.from_json(await json_body(request))
         table, key = request.match_info["table"], request.match_info["key"]
         return await self._write(command.encode_put(table, key, packed, _condition_of(request)), given)
 
     async def delete_row(self, request: web.Request) -> web.Response:
-        """DELETE /kv/{table}/{key}."""
+        """Delete a row."""
         given = parameters(request, "timeout_s")
         table, key = request.match_info["table"], request.match_info["key"]
         return await self._write(command.encode_delete(table, key, _condition_of(request)), given)
 
     async def post_batch(self, request: web.Request) -> web.Response:
-        """POST /kv."""
+        """Write an atomic batch."""
         given = parameters(request, "timeout_s")
         body = await json_body(request)
         if not isinstance(body, dict) or set(body) != {"ops"} or not isinstance(body["ops"], list):

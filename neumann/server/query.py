@@ -37,7 +37,7 @@ class QueryRoutes:
         return [web.post("/query", self.post_query)]
 
     async def post_query(self, request: web.Request) -> web.Response:
-        """POST /query."""
+        """Answer one SQL statement over all tables."""
         given = parameters(request, "timeout_s")
         body = await object_body(request, "sql", "params", "stale", "rows_max", "timeout_s")
         sql, stale, rows_max = body.get("sql"), body.get("stale", False), body.get("rows_max")
