@@ -1,10 +1,10 @@
 # Sourced, after _common.sh, by the scripts that need containers:
 #   source "$root/scripts/_engine.sh"; in_engine "$root/scripts/NAME" "$@"
 #
-# in_engine returns inside of a private world with a Docker engine of its own: network, mounts and processes in
-# new namespaces, everything the engine stores on a tmpfs, a new /run (about 1 GB). An engine of the host, its
-# images, its ports and its firewall are never touched, and when the script ends, however it ends, so do the
-# engine, its containers and its files.
+# in_engine returns inside of a private world with a Docker engine of its own: network, mounts and processes
+# in new namespaces, everything the engine stores on a tmpfs, a new /run (about 1 GB). An engine of the host,
+# its images, its ports and its firewall are never touched, and when the script ends, however it ends, so do
+# the engine, its containers and its files.
 #
 # That world has no way out, so what comes from outside is fetched first and kept in .cache/: the Dockerfile's
 # base image (from an engine of the host that has it or can pull it, else made of Debian's packages), and the
@@ -68,7 +68,8 @@ fetch_base() {
 make_base() {
     local mirror tree
     # shellcheck disable=SC2016
-    mirror="$(apt-get indextargets --format '$(REPO_URI)' Created-By:Packages Codename:bookworm | head -n 1)"
+    mirror="$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' |
+        head -n 1)"
     tree="$(mktemp -d)"
     if ! debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$tree" \
         "${mirror:-http://deb.debian.org/debian}" >"$cache/debootstrap.log" 2>&1; then

@@ -1,4 +1,4 @@
-"""The scripts that use a real Docker engine, whole: the compose cluster, and an install without a compiler."""
+"""The scripts that use a real Docker engine, whole: the compose cluster, an install without a compiler."""
 
 from __future__ import annotations
 
