@@ -37,6 +37,8 @@ _VERBS: tuple[list[click.Command], ...] = (
     archive.wal_verify,
     archive.wal_search,
     archive.archive_flush,
+    archive.archive_check,
+    archive.archive_stop,
     replay.wal_replay,
     recovery.init_cluster,
     recovery.rejoin,
