@@ -109,6 +109,7 @@ def _build(payload: tuple[Any, ...]) -> Manifest:
     feature_level, block_bytes, sessions = rest
     members, removed = checked(configuration, (tuple, tuple))
     checked((time_ns, tables, feature_level, block_bytes, sessions), (int, tuple, int, int, tuple))
+    checked(sessions, ())
     return Manifest(
         history_format.from_plain(plain_history),
         build(LogPoint, point),
