@@ -15,7 +15,8 @@ import gc
 import signal
 import socket
 import sys
-from typing import NoReturn
+import traceback
+from typing import Any, NoReturn
 
 import uvloop
 
@@ -105,6 +106,7 @@ async def _serve(config: Config, bootstrap: bool) -> None:
     async with contextlib.AsyncExitStack() as stack:
         node = await Node.start(config, real_env(), bootstrap=bootstrap)
         stack.push_async_callback(node.stop)
+        watch_callbacks(node)
         rpc_server = await rpc.serve(node, config.node.listen)
         stack.push_async_callback(rpc_server.close)
         admin_server = await admin.serve(node, config)
@@ -119,6 +121,27 @@ async def _serve(config: Config, bootstrap: bool) -> None:
         )
         sys.stdout.flush()
         await _stop_or_failure(stop, node)
+        await node.hand_over()
+
+
+def watch_callbacks(node: Node) -> None:
+    """End the node for an error that none of its callbacks handled: what state it left, nobody knows.
+
+    Its next start reads the disk. Errors of other people's callbacks are only logged.
+    """
+
+    def unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        loop.default_exception_handler(context)
+        error = context.get("exception")
+        if "handle" in context and isinstance(error, Exception) and _is_ours(error):
+            node.fail(error)
+
+    asyncio.get_running_loop().set_exception_handler(unhandled)
+
+
+def _is_ours(error: Exception) -> bool:
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(str(frame.f_globals.get("__name__")).startswith("neumann.") for frame in frames)
 
 
 async def _stop_or_failure(stop: asyncio.Event, node: Node) -> None:

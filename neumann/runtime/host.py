@@ -113,7 +113,7 @@ class Host:
                 log.info("not a member yet: %s", error)
                 self.found = await self.lane.run(lambda: look(self.env.disk, self.paths))
             except NeumannError as error:
-                self._fail(error)
+                self.fail(error)
                 return
 
     async def _act(self, answers: dict[str, Answer]) -> bool:
@@ -207,7 +207,8 @@ class Host:
         if member is not None:
             await member.stop()
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """This node can't go on; `failed` tells whoever runs it."""
         if not self.failed.done():
             self.failed.set_result(error)
 
@@ -221,11 +222,11 @@ class Host:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a background task failed", exc_info=error)
-            self._fail(error)
+            self.fail(error)
 
     def _on_change(self) -> None:
         if self.member is not None and self.member.failure is not None:
-            self._fail(self.member.failure)
+            self.fail(self.member.failure)
         if self.archiving is not None:
             self.archiving.look()
         if self.member is not None and not self._guarded and not self._guarding:

@@ -58,6 +58,18 @@ class Node:
         await host.start()
         return cls(host)
 
+    async def hand_over(self) -> None:
+        """A leader lets another lead, while clients are still answered. To be called before `stop`."""
+        if self.member is not None:
+            await self.member.hand_over()
+
+    def fail(self, error: Exception) -> None:
+        """End for an error that nobody handled; `failed` tells."""
+        if self.member is not None:
+            self.member.fail(error)
+        else:
+            self.host.fail(error)
+
     async def stop(self) -> None:
         """An orderly end; a leader hands over first."""
         self._queries.give_up()

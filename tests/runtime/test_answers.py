@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import neumann
 from neumann.env import real_env
 from neumann.errors import NeumannError, NotLeader, StorageFailed, Unavailable
 from neumann.format.command import row_key
@@ -20,7 +21,7 @@ from neumann.runtime.sinks import FutureSink, Version
 from neumann.store.store import Store
 from tests.raft.build import core_with, frames, make_durable
 from tests.raft.harness import ELECTION_TICKS
-from tests.runtime.nodes import config_of, configs_of, one_node, put, start, until
+from tests.runtime.nodes import cluster, config_of, configs_of, leads, one_node, put, start, until
 from tests.store.rows import manifest_of
 
 ROW = row_key("t", "a")
@@ -125,3 +126,17 @@ async def test_what_waits_to_be_forwarded_is_bounded(tmp_path: Path) -> None:
         assert sink.answers["unavailable"] + sink.answers["back_pressure"] == 2 * count
     finally:
         await following.stop()
+
+
+async def test_a_leader_that_is_about_to_stop_hands_over_and_still_answers(tmp_path: Path) -> None:
+    """The program closed all connections first, so every write under way at a planned stop was unknown to
+    its client."""
+    async with cluster(tmp_path) as running:
+        old = next(one for one in running if leads(one.node))
+        async with neumann.connect(old.node.config.node.listen) as db:
+            await db.put("t", "a", 1)
+            await old.node.hand_over()
+            assert not leads(old.node)
+            await until(lambda: any(leads(one.node) for one in running if one is not old), "another leads")
+            assert (await old.node.write(put("b")))[0] > 0
+            await db.put("t", "c", 1)
