@@ -87,11 +87,14 @@ class _Link(asyncio.Protocol):
             self._dialling = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
+        """Dial once. The name is looked up without a limit: a lookup can't be ended, and a second one
+        beside it would only take another of the few threads that look up."""
         host, port = split_address(self.address)
         loop = asyncio.get_running_loop()
         try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             async with asyncio.timeout(_DIAL_TIMEOUT_S):
-                await loop.create_connection(lambda: self, host, port)
+                await loop.create_connection(lambda: self, str(found[0][4][0]), port)
         except (OSError, TimeoutError):
             await asyncio.sleep(_REDIAL_S)
         finally:
