@@ -3,120 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
-from neumann.archive import archiver as archiver_module
-from neumann.archive.archiver import Archiver, Settings, substitute
-from neumann.env import Env, real_env
-from neumann.errors import Unavailable
+from neumann.archive.archiver import Settings, substitute
 from neumann.format import history as history_format
-from neumann.format import names
-from neumann.format.history import History
 from neumann.format.manifest import Archiving
-from neumann.format.names import Paths
-from neumann.format.special import Archived
-from neumann.recovery.formation import empty_base
-from neumann.wal.segment import SegmentInfo
-
-HISTORY = empty_base("n1", "h:1", b"s" * 16, 1, b"c" * 16, 7, 1024).history
-HISTORY_NAME = names.history_name(HISTORY.timeline)
-
-
-class Log:
-    """archiver.ArchivedLog over a few files: what is proposed is applied at once."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.state = Archiving()
-        self.proposed: list[int] = []
-        self.segments: list[SegmentInfo] = []
-        self.first = 1
-        self.refuse = 0
-
-    def add(self, count: int = 1) -> None:
-        for _ in range(count):
-            first = self.segments[-1].last_index + 1 if self.segments else self.first
-            name = names.segment_name(HISTORY.timeline, first)
-            path = self.root / "raft" / name
-            path.write_bytes(f"entries {first}".encode())
-            info = SegmentInfo(name, str(path), first, first + 9, first, first + 9, path.stat().st_size, True)
-            self.segments.append(info)
-
-    def archiving(self) -> Archiving:
-        return self.state
-
-    def history(self) -> History:
-        return HISTORY
-
-    def first_retained_index(self) -> int:
-        return self.first
-
-    def sealed_segments(self, after_index: int) -> list[SegmentInfo]:
-        return [s for s in self.segments if s.last_index > after_index]
-
-    def oldest_client_time_ns(self, after_index: int) -> int:
-        return min((s.first_time_ns for s in self.sealed_segments(after_index)), default=0)
-
-    def propose(self, special: Archived) -> Awaitable[int]:
-        return self._propose(special)
-
-    async def _propose(self, special: Archived) -> int:
-        await asyncio.sleep(0)
-        if self.refuse:
-            self.refuse -= 1
-            raise Unavailable("no leader")
-        self.proposed.append(special.through)
-        self.state = Archiving(True, max(special.through, self.state.through))
-        return len(self.proposed)
-
-
-class World:
-    """A node's directory, an archive, and an archiver over both."""
-
-    def __init__(self, root: Path, env: Env) -> None:
-        self.archive = root / "archive"
-        self.archive.mkdir()
-        (root / "raft").mkdir()
-        self.root = root
-        self.log = Log(root)
-        self.settings = Settings(f"cp %p {self.archive}/%f", 20.0)
-        self.archiver = Archiver(env, Paths(str(root)), self.log, lambda: self.settings)
-
-    def archived(self) -> list[str]:
-        return sorted(path.name for path in self.archive.iterdir())
-
-    def names(self) -> list[str]:
-        return [HISTORY_NAME, *(s.name for s in self.log.segments)]
-
-    @contextlib.asynccontextmanager
-    async def leading(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.archiver.run())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not condition():
-                await asyncio.sleep(0.005)
-
-
-@pytest.fixture
-async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr(archiver_module, "_QUICK_RETRY_S", 0.01)
-    monkeypatch.setattr(archiver_module, "_RETRY_S_MAX", 0.05)
-    monkeypatch.setattr(archiver_module, "_PROPOSE_RETRY_S", 0.01)
-    env = real_env()
-    yield World(tmp_path, env)
-    await env.net.close()
-    await env.jobs.close()
+from neumann.format.special import Break
+from tests.archive.archiving import HISTORY, HISTORY_NAME, World
 
 
 async def test_switched_on_then_history_then_segments_oldest_first(world: World) -> None:
@@ -141,6 +35,27 @@ async def test_a_log_that_begins_later_is_archived_from_there(world: World) -> N
     async with world.leading():
         await world.until(lambda: world.log.state.through == 110)
     assert world.log.proposed == [100, 110]
+
+
+async def test_what_was_dropped_while_archiving_was_off_is_declared_and_not_called_archived(
+    world: World,
+) -> None:
+    """A second `archived` that jumped over the hole said that entries were archived which are gone."""
+    world.log.state = Archiving(False, 50)
+    world.log.first = 101
+    world.log.add(1)
+    async with world.leading():
+        await world.until(lambda: world.log.state == Archiving(True, 110))
+    assert world.log.breaks == [Break(51, 100, "archiving was off, and the log is gone")]
+    assert world.log.proposed == [100, 110]
+
+
+async def test_archiving_goes_on_after_a_stop_where_it_was(world: World) -> None:
+    world.log.add(3)
+    world.log.state = Archiving(False, 10)
+    async with world.leading():
+        await world.until(lambda: world.log.state == Archiving(True, 30))
+    assert (world.log.breaks, world.log.proposed) == ([], [10, 20, 30])
 
 
 async def test_failures_are_counted_by_reason_and_repeated_without_skipping(world: World) -> None:
