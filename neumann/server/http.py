@@ -108,7 +108,7 @@ def _framework_answer(request: web.Request, error: web.HTTPException) -> web.Res
     if error.status == TooLarge.http_status:
         return error_answer(TooLarge(f"request above {BODY_BYTES_MAX} bytes"))
     message = f"{request.method} {request.path}: {error.reason}"
-    return error_answer(BadInput(message, remedy="the routes are in the README"), error.status)
+    return error_answer(BadInput(message, remedy="docs/reference.md lists the routes"), error.status)
 
 
 def parameters(request: web.Request, *known: str) -> dict[str, str]:
