@@ -287,7 +287,7 @@ class Node:
                 remedy=f"look for {made['id']} in neumann-admin snapshot-list",
                 detail={"id": made["id"]},
             ) from None
-        is_here = self._leading.member().snapshots.digest_at(made["index"]) is not None
+        is_here = self._leading.member().snapshots.made_at(made["index"]) is not None
         if is_here and self.config.node.id not in made["durable_on"]:
             made["durable_on"] = sorted([*made["durable_on"], self.config.node.id])
         return made

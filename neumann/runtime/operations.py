@@ -33,9 +33,9 @@ async def snapshot(member: Member, timeout_s: float) -> dict[str, Any]:
         async with asyncio.timeout(timeout_s):
             while True:
                 still_leads(member, term, f"snapshot {snapshot_id}")
-                digest = member.snapshots.digest_at(index)
-                if member.snapshots.newest[0] >= index and digest is not None:
-                    holders = member.peers.snapshot_holders(index, digest)
+                made = member.snapshots.made_at(index)
+                if member.snapshots.newest[0] >= index and made is not None:
+                    holders = member.peers.snapshot_holders(index, made.digest)
                     voters = [h for h in holders if h in member.raft.configuration.voters]
                     if len(voters) + 1 >= majority:
                         break
@@ -46,13 +46,12 @@ async def snapshot(member: Member, timeout_s: float) -> dict[str, Any]:
             remedy=f"look for {snapshot_id} in neumann-admin snapshot-list",
             detail={"id": snapshot_id},
         ) from None
-    manifest = member.manifest
     return {
         "id": snapshot_id,
         "index": index,
         "term": term,
-        "time": time_text(manifest.time_ns),
-        "digest": digest.hex(),
+        "time": time_text(made.time_ns),
+        "digest": made.digest.hex(),
         "durable_on": sorted([member.identity.node_id, *holders]),
     }
 

@@ -30,7 +30,7 @@ from neumann.wal import Log
 
 log = logging.getLogger(__name__)
 
-_DIGESTS_KEPT = 64
+_KNOWN_MAX = 64
 _DISK_FULL_RETRY_S = 2.0
 
 
@@ -40,6 +40,13 @@ class _Marked(NamedTuple):
     frozen: Frozen
     state: MachineState
     started_ns: int
+
+
+class Known(NamedTuple):
+    """A snapshot that was made here: its layout digest, and the log time of its marker."""
+
+    digest: bytes
+    time_ns: int
 
 
 class Snapshots:
@@ -83,7 +90,7 @@ class Snapshots:
         self._on_done = on_done
         self._on_diverged = on_diverged
         self._on_failure = on_failure
-        self._digests: dict[int, bytes] = {manifest.point.index: digest}
+        self._known: dict[int, Known] = {manifest.point.index: Known(digest, manifest.time_ns)}
         self._reported: dict[int, bytes] = {}
         self._marked: deque[_Marked] = deque()
         self._started: dict[int, int] = {}
@@ -135,9 +142,9 @@ class Snapshots:
         """The manifest is durable and the store has adopted it."""
         self.manifest = manifest
         index = manifest.point.index
-        self._digests[index] = digest
-        for old in sorted(self._digests)[:-_DIGESTS_KEPT]:
-            del self._digests[old]
+        self._known[index] = Known(digest, manifest.time_ns)
+        for old in sorted(self._known)[:-_KNOWN_MAX]:
+            del self._known[old]
         reported = self._reported.pop(index, None)
         if reported is not None:
             self._compare(index, reported)
@@ -213,18 +220,18 @@ class Snapshots:
         self._metrics.snapshot_last_success_ns = self._clock.wall_ns()
         self._on_done(manifest)
 
-    def digest_at(self, index: int) -> bytes | None:
-        """The layout digest this node made at that marker, while it is remembered."""
-        return self._digests.get(index)
+    def made_at(self, index: int) -> Known | None:
+        """The snapshot that this node made at that marker, while it is remembered."""
+        return self._known.get(index)
 
     def _compare(self, index: int, reported: bytes) -> None:
-        own = self._digests.get(index)
+        own = self._known.get(index)
         if own is None:
             if index > self.newest[0]:
                 self._reported[index] = reported
             return
-        if own != reported:
+        if own.digest != reported:
             self._on_diverged(
-                f"snapshot {index} differs from the majority's: layout digest here {own.hex()}, "
+                f"snapshot {index} differs from the majority's: layout digest here {own.digest.hex()}, "
                 f"reported {reported.hex()}"
             )
