@@ -37,9 +37,9 @@ _READ_BACK_BYTES_MAX = 4 * 1024 * 1024
 class Applier:
     """Owns the machine's state and writes the store's memtable.
 
-    `unsealed_entries` counts what the open segment holds. `run_end(after, bytes_max)` is the end of a run
-    of whole frames. `on_special` is called behind each applied special entry; `on_failure` when a
-    committed frame can't be read back.
+    `unsealed_entries` counts what the open segment holds. While a pause holds, nothing was written since
+    `pause_index`. `run_end(after, bytes_max)` is the end of a run of whole frames. `on_special` is called
+    behind each applied special entry; `on_failure` when a committed frame can't be read back.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Applier:
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self.state = state
-        self.pause_index = 0
+        self.pause_index = state.applied.index if state.pause is not None else 0
         self.rows_since_snapshot = 0
         self.bytes_since_snapshot = 0
         self._store = store

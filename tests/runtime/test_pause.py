@@ -1,0 +1,25 @@
+"""What resume-writes says of the pause that it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from neumann.errors import Paused
+from tests.runtime.nodes import config_of, one_node, put
+
+
+async def test_resume_knows_since_when_nothing_was_written_after_a_restart(tmp_path: Path) -> None:
+    """The index of a pause was forgotten by whoever started from a snapshot made while it held, and
+    resume then said that nothing was written since index 0."""
+    config = config_of(tmp_path)
+    async with one_node(config) as node:
+        written, _ = await node.write(put("a"))
+        paused = await node.pause_writes(max_s=60)
+        made = await node.snapshot()
+    async with one_node(config) as node:
+        with pytest.raises(Paused):
+            await node.write(put("b"))
+        resumed = await node.resume_writes()
+        assert written < paused["index"] <= resumed["unchanged_since"] <= made["index"]
