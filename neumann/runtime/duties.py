@@ -61,6 +61,7 @@ class Duties:
         """This node became leader: nothing is on its way yet."""
         self._marker_index = 0
         self._resume_index = 0
+        self._publish_ns = 0
         self._commits: deque[tuple[int, int]] = deque()
         self._lonely_since_ns: int | None = None
         self._sealed_ns = self._clock.monotonic_ns()
@@ -92,7 +93,8 @@ class Duties:
         publish = Publish.NO
         if snapshot:
             due_ns = self._config.snapshot.publish_interval_s * _SECOND_NS
-            quiet = self._clock.monotonic_ns() - self._snapshots.published_ns >= due_ns
+            published_ns = max(self._publish_ns, self._snapshots.published_ns)
+            quiet = self._clock.monotonic_ns() - published_ns >= due_ns
             publish = Publish.ASKED if asked else Publish.PERIODIC if quiet else Publish.NO
         paused = self._applier.state.pause is not None
         reported = self._peers.majority_snapshot(self._snapshots.newest, self._raft.configuration)
@@ -109,6 +111,8 @@ class Duties:
         now = self._clock.monotonic_ns()
         if snapshot:
             self._snapshot_ns = now
+        if marker.publish:
+            self._publish_ns = now
         if marker.seal:
             self._sealed_ns = now
         self._marker_index = self._proposer.propose_now(marker)

@@ -140,3 +140,20 @@ async def test_publishing_waits_for_room_on_a_full_disk(tmp_path: Path) -> None:
         disk.is_full = False
         made = await asked
         assert publish.open_published(disk, f"{node.paths.snapshots}/{made['id']}").tables
+
+
+async def test_a_busy_cluster_publishes_once_an_interval(tmp_path: Path) -> None:
+    """Bug: until the first one was published, each snapshot was to be published too."""
+    config = config_of(tmp_path)
+    config = replace(config, snapshot=replace(config.snapshot, interval_entries=10, publish_interval_s=60.0))
+    env = real_env()
+    env.disk = _SlowLinks()
+    async with one_node(config, env) as node:
+        for key in range(60):
+            await node.write(put(f"{key:03d}"))
+        member = node.member
+        assert member is not None
+        await until(lambda: not member.snapshots.in_progress, "all snapshots are made")
+        assert member.manifest.point.index >= 50
+        published = publish.list_published(env.disk, node.paths.snapshots)
+        assert len([one for one in published if one.index > 0]) == 1
