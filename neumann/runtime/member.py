@@ -407,6 +407,8 @@ class Member:
     def _drop_log(self) -> None:
         """Drop what no snapshot, archive or follower needs (R7)."""
         archiving = self.applier.state.archiving
+        if not archiving.on and self.leads and self.config.wal.archive_command:
+            return  # the entry that switches it on is on its way, and names where this log begins
         keep_behind = retain(
             self.wal.segments(),
             snapshot_index=min(self.manifest.point.index, self.snapshots.published_index),
