@@ -17,6 +17,7 @@ from neumann.cli.progress import Advance
 from neumann.env.doors import Disk
 from neumann.env.files import read_file
 from neumann.errors import Corrupt, FormatTooNew, NotFound
+from neumann.format import history as history_format
 from neumann.format import journal as journal_format
 from neumann.format import manifest as manifest_format
 from neumann.format import names, state
@@ -40,6 +41,7 @@ _BEHIND = "behind the end that an orderly stop left the log with"
 _STATE = "the next start makes both slots equal; if neither is readable: neumann-admin rejoin"
 _RESTORED = "it only keeps the same restore from being done twice: delete it"
 _JOURNAL = "do again what was begun here: wal-replay, init-cluster or rejoin"
+_HISTORY = "delete it: it is written anew before it is archived"
 _COPY = "the running node links missing files again within a minute; a damaged copy: delete that directory"
 
 
@@ -153,6 +155,10 @@ def _verify_state(disk: Disk, paths: Paths, report: Report) -> SyncMark | None:
     _attempt(report, paths.identity, _MEMBER, lambda: whole(paths.identity, state.decode_identity))
     _attempt(report, paths.restored, _RESTORED, lambda: whole(paths.restored, restored_format.decode))
     _attempt(report, paths.journal, _JOURNAL, lambda: whole(paths.journal, journal_format.decode))
+    for name in disk.list(paths.raft):
+        if names.parse_history(name) is not None:
+            path = f"{paths.raft}/{name}"
+            _attempt(report, path, _HISTORY, lambda path=path: whole(path, history_format.decode))  # type: ignore[misc]
     _attempt(report, paths.vote, _STATE, lambda: slots(paths.vote, state.decode_vote_slot))
     _attempt(report, paths.sync_mark, _STATE, lambda: slots(paths.sync_mark, state.decode_mark_slot))
     return found[0] if found else None
@@ -192,7 +198,7 @@ def _verify_log(disk: Disk, paths: Paths, mark: SyncMark | None, report: Report)
             path = f"{paths.wal}/{name}"
             _attempt(report, path, _MEMBER, lambda path=path, parsed=parsed: segment(path, *parsed))  # type: ignore[misc]
     if mark is not None and max((end.index for end in ends.values()), default=0) < mark.index:
-        what = f"the log ends before entry {mark.index}, which the sync mark says was durable"
+        what = f"{paths.wal}: the log ends before entry {mark.index}, which the sync mark says was durable"
         report.damage.append(Damage(paths.wal, what, _MEMBER, None, mark.index))
 
 
@@ -252,7 +258,9 @@ def _verify_published(disk: Disk, paths: Paths, report: Report) -> None:
     for published in list_published(disk, paths.snapshots):
         if not published.complete and disk.exists(published.path):
             what = f"{published.path}: {published.damage}"
-            report.damage.append(Damage(published.path, what, _COPY))
+            is_unread = published.manifest is None
+            path = f"{published.path}/{names.MANIFEST}" if is_unread else published.path
+            report.damage.append(Damage(path, what, _COPY))
             continue
         scope.add(published.bytes)
         for name in disk.list(published.path):

@@ -26,7 +26,7 @@ from neumann.raft import FrameLog, Restored
 from neumann.recovery import swap
 from neumann.runtime.lag import LagSamples
 from neumann.snapshot import publish
-from neumann.store.manifests import load_newest, write_manifest
+from neumann.store.manifests import check_usable, load_newest, write_manifest
 from neumann.store.store import Store
 from neumann.wal import Log, TwoSlotFile
 
@@ -70,7 +70,7 @@ def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened
     vote_file.write(vote)
     remove_temporaries(disk, paths.store)
     manifest = _newest_manifest(disk, paths)
-    _check_lineage(identity, manifest, mark, paths)
+    _check_lineage(disk, identity, manifest, mark, paths)
     wal, headers = _open_log(disk, paths, config, identity, manifest, mark, now_ns)
     store = Store.open(disk, paths.store, manifest, config.store.cache_bytes_max)
     _finish_publishing(disk, paths, manifest, wal)
@@ -143,7 +143,7 @@ def _newest_manifest(disk: Disk, paths: Paths) -> Manifest:
     return published.manifest
 
 
-def _check_lineage(identity: Identity, manifest: Manifest, mark: SyncMark, paths: Paths) -> None:
+def _check_lineage(disk: Disk, identity: Identity, manifest: Manifest, mark: SyncMark, paths: Paths) -> None:
     history = manifest.history
     if (history.cluster_id, history.timeline) != (identity.cluster_id, identity.timeline):
         raise RefusedByState(
@@ -152,6 +152,7 @@ def _check_lineage(identity: Identity, manifest: Manifest, mark: SyncMark, paths
             remedy=_PUT_THERE,
         )
     if manifest.point.index < mark.manifest_index:
+        check_usable(disk, paths.store, mark.manifest_index, mark.manifest_term)
         raise RefusedByState(
             f"somebody put an older store here: {paths.store} is at {manifest.point.index}, and this node "
             f"had one at {mark.manifest_index} and a log up to {mark.index}",

@@ -48,6 +48,13 @@ def load_newest(disk: Disk, directory: str) -> Manifest | None:
     return None
 
 
+def check_usable(disk: Disk, directory: str, index: int, term: int) -> None:
+    """Corrupt with the reason if the manifest of that snapshot is there and can't be used."""
+    path = posixpath.join(directory, names.manifest_name(index, term))
+    if disk.exists(path):
+        _check_tables(disk, directory, read_manifest(disk, path), path)
+
+
 def kept_manifests(disk: Disk, directory: str) -> list[Manifest]:
     """The newest two, newest first, as far as they can be read: what must not lose its tables."""
     kept = []
