@@ -160,8 +160,12 @@ class Archiver:
         name = names.history_name(history.timeline)
         path = f"{self._paths.raft}/{name}"
         data = history_format.encode(history)
-        if not self._env.disk.exists(path) or read_file(self._env.disk, path) != data:
-            write_durable(self._env.disk, path, data)
+        try:
+            if not self._env.disk.exists(path) or read_file(self._env.disk, path) != data:
+                write_durable(self._env.disk, path, data)
+        except OSError as error:
+            await self._failed("disk", name, str(error))
+            return False
         return await self._push(path, name)
 
     async def _push_oldest(self) -> bool:
