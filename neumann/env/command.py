@@ -1,6 +1,7 @@
 """Run an operator's shell command (archive_command): one process group, a time limit, its last words.
 
-Exit 0 and only 0 is success. Every other end has a reason, so that each can be counted.
+Exit 0 and only 0 is success. Every other end has a reason, so that each can be counted. The command has
+ended when its shell has; what it left running in its group is killed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import signal
 from neumann.env.doors import CommandEnd
 
 _STDERR_TAIL_BYTES = 2000
+_LAST_WORDS_S = 0.2
+"""So long standard error is read on after the end: who left the group may hold it open for ever."""
 _NOT_FOUND_STATUS = 127
 _NOT_EXECUTABLE_STATUS = 126
 
@@ -20,29 +23,66 @@ _NOT_EXECUTABLE_STATUS = 126
 async def run_command(command: str, directory: str, timeout_s: float) -> CommandEnd:
     """Run `command` with /bin/sh in `directory`. Cancelling kills its process group too."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            "/bin/sh",
-            "-c",
-            command,
-            cwd=directory,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+        return await _run(command, directory, timeout_s)
     except OSError as error:
         return CommandEnd("exec", -1, str(error))
+
+
+async def _run(command: str, directory: str, timeout_s: float) -> CommandEnd:
+    read_end, write_end = os.pipe()
+    said = _LastWords()
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: said, os.fdopen(read_end, "rb"))
+    try:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                "/bin/sh",
+                "-c",
+                command,
+                cwd=directory,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=write_end,
+                start_new_session=True,
+            )
+        finally:
+            os.close(write_end)
+        return await _end_of(process, said, timeout_s)
+    finally:
+        pipe.close()
+
+
+async def _end_of(process: asyncio.subprocess.Process, said: _LastWords, timeout_s: float) -> CommandEnd:
     try:
         async with asyncio.timeout(timeout_s):
-            _, stderr = await process.communicate()
+            await process.wait()
     except TimeoutError:
         return CommandEnd("timeout", -1, f"no end within {timeout_s:g} s; killed")
     finally:
         await _kill_group(process)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS_S):
+            await said.ended.wait()
     status = process.returncode
     assert status is not None
-    tail = stderr[-_STDERR_TAIL_BYTES:].decode(errors="replace").strip()
-    return CommandEnd(_reason(status), status, tail)
+    return CommandEnd(_reason(status), status, said.tail.decode(errors="replace").strip())
+
+
+class _LastWords(asyncio.Protocol):
+    """The end of what comes over a pipe of our own: asyncio's would make `wait` wait for all its writers."""
+
+    def __init__(self) -> None:
+        self.tail = bytearray()
+        self.ended = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self.tail += data
+        del self.tail[:-_STDERR_TAIL_BYTES]
+
+    def eof_received(self) -> None:
+        self.ended.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set()
 
 
 def _reason(status: int) -> str:
