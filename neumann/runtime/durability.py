@@ -57,6 +57,7 @@ class Durability:
         self._vote_staged: tuple[int, str] | None = None
         self._after_sync: list[Addressed] = []
         self._writing = False
+        self._began_ns = 0
         self._stopped = False
 
     def stage(self, vote: tuple[int, str] | None, after_sync: Sequence[Addressed]) -> None:
@@ -75,6 +76,7 @@ class Durability:
             self._release(after)
             return
         self._writing = True
+        self._began_ns = self._clock.monotonic_ns()
         if batch is not None and batch.lower_to is not None:
             place = batch.lower_to
             lowered = SyncMark(place.segment_first, place.offset, *place.point, 0, 0)
@@ -89,6 +91,11 @@ class Durability:
         else:
             self._write_batch(batch, vote, after)
 
+    @property
+    def stalled_ns(self) -> int:
+        """How long the disk has had what it writes now."""
+        return self._clock.monotonic_ns() - self._began_ns if self._writing else 0
+
     async def stop(self) -> None:
         """Take nothing more; the batch in the lane is finished."""
         self._stopped = True
@@ -98,7 +105,6 @@ class Durability:
     def _write_batch(
         self, batch: WriteBatch | None, vote: tuple[int, str] | None, after: list[Addressed]
     ) -> None:
-        started_ns = self._clock.monotonic_ns()
 
         def work() -> Synced | None:
             if vote is not None:
@@ -115,7 +121,7 @@ class Durability:
             if error is not None:
                 self._on_failure(error)
             elif not self._stopped:
-                self._metrics.fsync_seconds.observe_ns(self._clock.monotonic_ns() - started_ns)
+                self._metrics.fsync_seconds.observe_ns(self._clock.monotonic_ns() - self._began_ns)
                 if synced is not None:
                     self._marks.synced(synced.segment_first, synced.offset, *synced.point)
                 self._on_durable(synced, vote)

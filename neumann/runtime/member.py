@@ -58,6 +58,8 @@ from neumann.wal.retention import retain
 
 log = logging.getLogger(__name__)
 
+_STALL_TIMEOUTS = 10
+
 
 class Member:
     """See the module. `serves()` is False until the formation guard has passed; `on_change` is called
@@ -284,9 +286,18 @@ class Member:
             return
         self._timer = asyncio.get_running_loop().call_later(TICK_MS / 1000, self._tick)
         self.raft.tick()
+        self._leave_stalled_disk()
         if self.leads:
             self.duties.look(ticked=True)
         self.pump()
+
+    def _leave_stalled_disk(self) -> None:
+        """A leader abdicates (design section 6): it would keep in memory what its disk does not take."""
+        limit_ns = _STALL_TIMEOUTS * self.config.raft.election_timeout_ms * 1_000_000
+        stalls = self.durability.stalled_ns > limit_ns
+        if stalls and self.raft.role == "leader" and len(self.raft.configuration.voters) > 1:
+            log.error("the disk has not written for %.1f s: another shall lead", limit_ns / 1e9)
+            self.raft.step_down("its disk stalls")
 
     # --- the order of durability -----------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from neumann.format.command import encode_put, pack_value
 from neumann.format.times import time_text
 from neumann.snapshot.publish import open_published
 from tests.sim.world import World
@@ -31,6 +32,30 @@ def test_a_snapshot_tells_its_own_time() -> None:
         for one in (await process.call(node.snapshot()), await first):
             manifest = open_published(leading.disk, f"{leading.paths.snapshots}/{one['id']}")
             assert one["time"] == time_text(manifest.time_ns)
+
+    with world:
+        world.loop.run(script())
+
+
+def test_a_leader_whose_disk_stalls_lets_another_lead() -> None:
+    """It led on, since the others' disks are a majority, and kept in memory whatever its own did not take."""
+    world = World("stall")
+
+    async def script() -> None:
+        for machine in world.machines:
+            await world.start(machine)
+        await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
+        leader = world.leader()
+        assert leader is not None
+        leading = next(m for m in world.machines if m.name == leader.identity.node_id)
+        process, node = leading.process, leading.node
+        assert process is not None and node is not None
+        leading.pace.slowness = 30_000
+        await process.call(node.write(encode_put("t", "a", pack_value(1))))
+        await world.until(lambda: world.leader() not in (None, leader), LIMIT_S, "another leads")
+        assert world.member(leading) is leader and leader.failure is None
+        leading.pace.slowness = 1
+        await world.until(world.is_converged, 200, "all replicas equal")
 
     with world:
         world.loop.run(script())
