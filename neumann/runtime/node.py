@@ -108,9 +108,9 @@ class Node:
                 member = self._leading.member()
                 archiving = member.applier.state.archiving
                 through = archiving.through if archiving.on else None
-                segments = member.wal.segments()
+                history, segments = member.manifest.history, member.wal.segments()
                 return await self.host.lane.run(
-                    partial(transfer.describe, disk, paths, snapshot_id, segments, through)
+                    partial(transfer.describe, disk, paths, history, snapshot_id, segments, through)
                 )
             case "snapshot.read", (str() as snapshot_id, str() as name, int() as offset, int() as length):
                 return await self.host.lane.run(

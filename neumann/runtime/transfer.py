@@ -12,6 +12,7 @@ from neumann.env import Disk
 from neumann.errors import BadInput, NotFound
 from neumann.format import manifest as manifest_format
 from neumann.format import names
+from neumann.format.history import History
 from neumann.format.names import Paths
 from neumann.snapshot import publish
 from neumann.wal import SegmentInfo
@@ -20,11 +21,24 @@ CHUNK_BYTES_MAX = 4 * 1024 * 1024
 
 
 def describe(
-    disk: Disk, paths: Paths, snapshot_id: str, segments: list[SegmentInfo], archived_through: int | None
+    disk: Disk,
+    paths: Paths,
+    history: History,
+    snapshot_id: str,
+    segments: list[SegmentInfo],
+    archived_through: int | None,
 ) -> dict[str, Any]:
-    """The manifest, its tables, and the sealed segments above archived-through that end with it."""
-    published = [p for p in publish.list_published(disk, paths.snapshots) if p.complete]
-    chosen = next((p for p in published if snapshot_id in ("", p.id)), None)
+    """The manifest, its tables, and the sealed segments above archived-through that end with it.
+
+    Only of snapshots that this node published on this timeline: users put copies of others beside them.
+    """
+    own = [
+        p
+        for p in publish.list_published(disk, paths.snapshots)
+        if p.complete and p.manifest is not None and p.manifest.history == history
+        if p.path == f"{paths.snapshots}/{p.id}"
+    ]
+    chosen = next((p for p in own if snapshot_id in ("", p.id)), None)
     if chosen is None or chosen.manifest is None:
         raise NotFound(f"no complete published snapshot {snapshot_id or 'at all'} here")
     tables = [

@@ -43,3 +43,27 @@ async def test_a_joiner_waits_where_there_is_no_snapshot_to_fetch(tmp_path: Path
             await leading.stop()
     finally:
         await running.stop()
+
+
+async def test_a_joiner_is_never_given_a_snapshot_that_a_user_put_there(tmp_path: Path) -> None:
+    """The newest snapshot in the leader's directory was handed out, whoever's it was: a copy of another
+    cluster's made a joiner a member of that cluster."""
+    other = config_of(tmp_path / "other")
+    async with one_node(other) as node:
+        await write_rows(node, range(200))
+        foreign = await node.snapshot()
+    first, second = configs_of(tmp_path, 2)
+    joining, leading = await start(second), await start(first)
+    try:
+        await until(lambda: joining.node.member is not None, "n2 has joined")
+        await joining.stop()
+        shutil.rmtree(tmp_path / "n2")
+        copied = tmp_path / "n1/raft/snapshots/copied"
+        shutil.copytree(tmp_path / f"other/n1/raft/snapshots/{foreign['id']}", copied)
+        joining = await start(second)
+        await until(lambda: joining.node.member is not None, "n2 has joined anew")
+        assert leading.node.member is not None and joining.node.member is not None
+        assert joining.node.member.manifest.history == leading.node.member.manifest.history
+    finally:
+        await joining.stop()
+        await leading.stop()
