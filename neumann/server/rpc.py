@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 
 _UNREAD_BYTES_MAX = 64 * 1024 * 1024
 _TASKS_MAX = 1000
+_SPARE_CONNECTIONS = 64
+"""Above limits.connections_max, for peers only: clients never lock them out."""
+_PEERS_ASK = frozenset({"who", "announce", "snapshot.describe", "snapshot.read", "segment.read"})
 _BATCH_HEADERS = ((16, 1), (65_536, 3))
 
 
@@ -82,15 +85,18 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._unpacker = rpc.new_unpacker()
         self._message_bytes = 0
+        self._is_spare = False
         self._answers: list[tuple[int, int, object, object]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- in --------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if len(self._server.connections) >= self._node.config.limits.connections_max:
+        spare = len(self._server.connections) - self._node.config.limits.connections_max
+        if spare >= _SPARE_CONNECTIONS:
             cast(asyncio.Transport, transport).abort()
             return
+        self._is_spare = spare >= 0
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_UNREAD_BYTES_MAX)
         self._server.connections.add(self)
@@ -126,7 +132,9 @@ class _Connection(asyncio.Protocol):
                     _, call_id, method, params = message
                     if type(call_id) is not int or type(params) is not tuple:
                         raise BadInput("a request has an integer as id and an array of params")
-                    if method == "write" and len(params) == 1 and type(params[0]) is bytes:
+                    if self._is_spare:
+                        self._other(call_id, method, params)
+                    elif method == "write" and len(params) == 1 and type(params[0]) is bytes:
                         write_ids.append(call_id)
                         commands.append(params[0])
                     elif method == "get" and len(params) == 3 and _is_plain_get(*params):
@@ -136,6 +144,7 @@ class _Connection(asyncio.Protocol):
                         self._other(call_id, method, params)
                 elif kind == rpc.NOTIFICATION and message[1:2] == ("raft",):
                     (payload,) = message[2]
+                    self._is_spare = False
                     self._node.on_message(payload, self._reply)
                 else:
                     raise BadInput("neither a request nor a peer's message")
@@ -191,6 +200,12 @@ class _Connection(asyncio.Protocol):
     # --- everything else -------------------------------------------------------------------------
 
     def _other(self, call_id: int, method: str, params: Sequence[Any]) -> None:
+        if self._is_spare and method not in _PEERS_ASK:
+            most = self._node.config.limits.connections_max
+            text = f"this node has {most} connections, which is limits.connections_max"
+            self.failed((call_id,), BackPressure(text, remedy="close some, or raise the limit"))
+            self.flush()
+            return
         if len(self._tasks) >= _TASKS_MAX:
             text = f"{len(self._tasks)} requests of this connection are being worked on already"
             self.failed((call_id,), BackPressure(text, remedy="wait for answers before sending more"))

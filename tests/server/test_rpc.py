@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +211,21 @@ async def test_requests_that_are_worked_on_at_once_are_limited(dial: Dial) -> No
     assert sorted(answer[1] for answer in answers) == list(range(count))
     assert {answer[2][0] for answer in answers if answer[2] is not None} == {"back_pressure"}
     assert sum(answer[2] is None for answer in answers) >= 1000
+
+
+async def test_clients_that_take_all_connections_do_not_lock_peers_out(tmp_path: Path) -> None:
+    """Who came above the limit was cut off without a word, a peer too: clients could take the quorum."""
+    config = config_of(tmp_path)
+    config = replace(config, limits=replace(config.limits, connections_max=2))
+    host, _, port = config.node.listen.rpartition(":")
+    async with one_node(config):
+        wires = [Wire(*await asyncio.open_connection(host, int(port))) for _ in range(3)]
+        for wire in wires[:2]:
+            assert (await wire.ask("get", ("t", "a", False)))[0] is None
+        error, _ = await wires[2].ask("get", ("t", "a", False))
+        assert error[0] == "back_pressure" and "connections_max" in error[1]
+        assert (await wires[2].ask("who", ()))[1]["node_id"] == "n1"
+        wires[2].send((rpc.NOTIFICATION, "raft", (b"",)))
+        assert (await wires[2].ask("write", (put("a"),)))[0] is None
+        for wire in wires:
+            await wire.close()
