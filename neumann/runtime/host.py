@@ -37,6 +37,7 @@ from neumann.snapshot import install
 log = logging.getLogger(__name__)
 
 _ASK_AGAIN_S = 0.25
+_INSTALL_AGAIN_S = 1.0
 _AUDIT_S = 60.0
 
 
@@ -293,10 +294,11 @@ class Host:
                 await self.lane.run(lambda: install.place(self.env.disk, self.paths, fetched, segment_bytes))
                 log.info("installed snapshot %s of %s", fetched.manifest.snapshot_id, leader)
             await self._run()
-        except (Unavailable, OutcomeUnknown, NotFound, Corrupt) as error:
+        except (Unavailable, OutcomeUnknown, NotFound, Corrupt, OSError) as error:
             if self.member is None:
                 raise
             log.warning("snapshot %d could not be fetched: %s", offer.index, error)
+            await asyncio.sleep(_INSTALL_AGAIN_S)
         finally:
             self._installing = False
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import shutil
 from pathlib import Path
 
+from neumann.env import real_env
+from neumann.env.disk import RealDisk
 from neumann.format.message import SnapshotOffer
 from tests.runtime.nodes import config_of, configs_of, keys_of, leads, one_node, start, until, write_rows
 
@@ -67,3 +71,33 @@ async def test_a_joiner_is_never_given_a_snapshot_that_a_user_put_there(tmp_path
     finally:
         await joining.stop()
         await leading.stop()
+
+
+class _NoScratch(RealDisk):
+    """Nothing can be put together in scratch/."""
+
+    refused = 0
+
+    def make_dirs(self, path: str) -> None:
+        if "/scratch/" in path:
+            self.refused += 1
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+        super().make_dirs(path)
+
+
+async def test_a_member_without_room_for_a_snapshot_goes_on(tmp_path: Path) -> None:
+    """A full disk while a snapshot was fetched ended the follower that ran beside (R9)."""
+    env = real_env()
+    env.disk = disk = _NoScratch()
+    async with one_node(config_of(tmp_path), env) as node:
+        await write_rows(node, range(10))
+        await node.snapshot()
+        member = node.member
+        assert member is not None
+        offer = SnapshotOffer(member.raft.term, *member.manifest.point, 1)
+        node.host._on_need_snapshot("n1", offer)
+        await until(lambda: disk.refused > 0, "there was no room")
+        node.host._on_need_snapshot("n1", offer)
+        await asyncio.sleep(0.1)
+        assert disk.refused == 1, "it does not try again at once"
+        assert not node.failed.done() and len(await keys_of(node)) == 10
