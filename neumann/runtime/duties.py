@@ -94,7 +94,7 @@ class Duties:
         if snapshot:
             due_ns = self._config.snapshot.publish_interval_s * _SECOND_NS
             published_ns = max(self._publish_ns, self._snapshots.published_ns)
-            quiet = self._clock.monotonic_ns() - published_ns >= due_ns
+            quiet = self._clock.monotonic_ns() - published_ns >= due_ns or self._snapshots.published is None
             publish = Publish.ASKED if asked else Publish.PERIODIC if quiet else Publish.NO
         paused = self._applier.state.pause is not None
         reported = self._peers.majority_snapshot(self._snapshots.newest, self._raft.configuration)
@@ -120,6 +120,8 @@ class Duties:
 
     def _snapshot_due(self) -> bool:
         own, applier = self._config.snapshot, self._applier
+        if self._snapshots.published is None and not self._snapshots.in_progress:
+            return True  # nobody could join or catch up
         if applier.rows_since_snapshot >= own.interval_entries:
             return True
         if applier.bytes_since_snapshot >= own.interval_bytes:

@@ -157,3 +157,26 @@ async def test_a_busy_cluster_publishes_once_an_interval(tmp_path: Path) -> None
         assert member.manifest.point.index >= 50
         published = publish.list_published(env.disk, node.paths.snapshots)
         assert len([one for one in published if one.index > 0]) == 1
+
+
+async def test_a_leader_that_has_published_nothing_does(tmp_path: Path) -> None:
+    """Bug: after a user had deleted raft/snapshots while a node was down, a quiet cluster took nobody in."""
+    node = await Node.start(_config(tmp_path), real_env(), bootstrap=True)
+    await _fill(node, 0, 20)
+    await node.snapshot()
+    await _fill(node, 20, 40)
+    assert node.member is not None
+    await node.member.checkpointer.drain()
+    await node.stop()
+    shutil.rmtree(tmp_path / "raft/snapshots")
+    node = await Node.start(_config(tmp_path), real_env(), bootstrap=True)
+    try:
+        await until(lambda: publish.newest_complete(node.env.disk, node.paths.snapshots) is not None, "one")
+        assert node.member is not None
+        member = node.member
+        await until(lambda: not member.snapshots.in_progress, "it is done")
+        before = member.applier.applied_index
+        await asyncio.sleep(0.2)
+        assert member.applier.applied_index == before, "one is enough"
+    finally:
+        await node.stop()
