@@ -70,7 +70,7 @@ def _report_text(report: Report) -> str:
 @click.option("--entries", is_flag=True, help="Each entry of a segment, each row of a table.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many lines of them.")
 def inspect(call: Call, path: str, entries: bool, limit: int | None) -> None:
-    """Print what is in a segment, table, manifest, history, vote, sync mark or identity."""
+    """Print what is in a segment, table, manifest, history, vote, sync mark, identity or journal."""
     if not os.path.isfile(path):
         raise NotFound(f"{path} is no file")
     found = inspect_file(RealDisk(), os.path.abspath(path), entries=entries)

@@ -1,21 +1,24 @@
-"""Tells what is in one file of ours, whichever it is, by its first bytes. Changes nothing."""
+"""Tells what is in one file of ours, whichever it is: by its first bytes, else by its name. Read-only."""
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from neumann.env.doors import Disk
 from neumann.env.files import read_file
-from neumann.errors import BadInput, NeumannError
-from neumann.format import command, special, state, table
+from neumann.errors import BadInput, Corrupt, NeumannError
+from neumann.format import command, names, special, state, table
 from neumann.format import frame as frame_format
 from neumann.format import history as history_format
 from neumann.format import journal as journal_format
 from neumann.format import manifest as manifest_format
+from neumann.format import restored as restored_format
 from neumann.format import segment as segment_format
 from neumann.format.frame import Frame, Kind
-from neumann.format.segment import SEGMENT_HEADER_BYTES, SEGMENT_MAGIC
+from neumann.format.record import SLOT_BYTES, SLOT_COUNT
+from neumann.format.segment import SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader
 from neumann.format.times import time_text
 from neumann.store.table_reader import Table
 
@@ -31,6 +34,10 @@ class Inspection(NamedTuple):
     items: Iterator[dict[str, Any]]
 
 
+Reader = Callable[[Disk, str, bool], Inspection]
+"""(disk, path, whether entries are wanted)."""
+
+
 def inspect_file(disk: Disk, path: str, *, entries: bool) -> Inspection:
     """What that file holds. BadInput if it is not ours, Corrupt if its head is damaged."""
     file = disk.open(path)
@@ -39,12 +46,26 @@ def inspect_file(disk: Disk, path: str, *, entries: bool) -> Inspection:
     finally:
         file.close()
     reader = next((read for prefix, read in _READERS.items() if magic.startswith(prefix)), None)
+    reader = reader or _by_name(posixpath.basename(path))
     if reader is None:
         raise BadInput(
             f"{path} is no file of neumann: it starts with {magic!r}",
-            remedy="segments, tables, manifests, histories, votes, sync marks, identities can be read",
+            remedy="what can be read: segments, tables, manifests, histories, votes, sync marks, identities, "
+            "restored and restore.journal",
         )
     return reader(disk, path, entries)
+
+
+def _by_name(name: str) -> Reader | None:
+    """For a file whose first bytes are damaged: it is still told as what it was."""
+    parsers: tuple[tuple[Callable[[str], object], bytes], ...] = (
+        (names.parse_segment, b"NEUWAL"),
+        (names.parse_table, b"NEUTAB"),
+        (names.parse_manifest, b"NEUMAN"),
+        (names.parse_history, b"NEUHST"),
+    )
+    prefix = next((prefix for parse, prefix in parsers if parse(name)), _NAMES.get(name))
+    return None if prefix is None else _READERS[prefix]
 
 
 def _segment(disk: Disk, path: str, entries: bool) -> Inspection:
@@ -58,16 +79,21 @@ def _segment(disk: Disk, path: str, entries: bool) -> Inspection:
         "previous_chain": f"{header.previous_chain:08x}",
         "bytes": len(data),
     }
-    return Inspection("segment", fields, _frames(data, entries))
+    return Inspection("segment", fields, _frames(data, header, entries))
 
 
-def _frames(data: bytes, entries: bool) -> Iterator[dict[str, Any]]:
+def _frames(data: bytes, segment: SegmentHeader, entries: bool) -> Iterator[dict[str, Any]]:
     offset, before = SEGMENT_HEADER_BYTES, None
     while offset < len(data):
         try:
             frame = frame_format.decode(data, offset)
             if before is not None:
                 frame_format.check_follows(before, frame.header)
+            elif (frame.header.first_index, frame.header.parent) != (
+                segment.first_index,
+                segment.previous_chain,
+            ):
+                raise Corrupt("the first frame does not continue what the segment's header names")
         except NeumannError as error:
             if any(data[offset:]):
                 yield {"offset": offset, "damage": error.message}
@@ -101,7 +127,10 @@ def _entries(frame: Frame) -> Iterator[dict[str, Any]]:
         fields = {} if entry is None else {name: _shown(value) for name, value in entry._asdict().items()}
         yield {"index": header.first_index, **place, "op": header.kind.name.lower(), **fields}
         return
-    for index, one in enumerate(command.decode_body(frame.body) or (), header.first_index):
+    commands = command.decode_body(frame.body)
+    if commands is None:
+        yield {"index": header.first_index, **place, "op": "unreadable", "last_index": header.last_index}
+    for index, one in enumerate(commands or (), header.first_index):
         yield {"index": index, **place, **_command_line(one)}
 
 
@@ -122,7 +151,14 @@ def _command_line(one: Any) -> dict[str, Any]:
 def _table(disk: Disk, path: str, entries: bool) -> Inspection:
     found = Table(disk, path, None)
     fields = {name: _shown(value) for name, value in found.ref._asdict().items()}
-    return Inspection("table", fields | {"bytes": found.file_bytes}, _rows(found) if entries else iter(()))
+    lines = _rows(found) if entries else _table_blocks(found)
+    return Inspection("table", fields | {"bytes": found.file_bytes}, lines)
+
+
+def _table_blocks(found: Table) -> Iterator[dict[str, Any]]:
+    for number, columns in enumerate(found.chunks()):
+        table_name, key = command.split_row_key(columns.keys[0])
+        yield {"block": number, "rows": len(columns.keys), "table": table_name, "first_key": key}
 
 
 def _rows(found: Table) -> Iterator[dict[str, Any]]:
@@ -165,13 +201,36 @@ def _history(disk: Disk, path: str, entries: bool) -> Inspection:
     )
 
 
-def _record(kind: str, decode: Callable[[bytes, str], Any]) -> Callable[[Disk, str, bool], Inspection]:
+def _record(kind: str, decode: Callable[[bytes, str], Any]) -> Reader:
     def read(disk: Disk, path: str, entries: bool) -> Inspection:
         found = decode(read_file(disk, path), path)
         fields = {name: _shown(value) for name, value in found._asdict().items()}
         return Inspection(kind, fields, iter(()))
 
     return read
+
+
+def _slots(
+    kind: str,
+    decode: Callable[[bytes, str], tuple[int, Any]],
+    decode_slot: Callable[[bytes, int, str], tuple[int, Any]],
+) -> Reader:
+    def read(disk: Disk, path: str, entries: bool) -> Inspection:
+        data = read_file(disk, path)
+        fields = {name: _shown(value) for name, value in decode(data, path)[1]._asdict().items()}
+        return Inspection(kind, fields, _slot_lines(data, path, decode_slot))
+
+    return read
+
+
+def _slot_lines(
+    data: bytes, path: str, decode_slot: Callable[[bytes, int, str], tuple[int, Any]]
+) -> Iterator[dict[str, Any]]:
+    for slot in range(SLOT_COUNT):
+        try:
+            yield {"slot": slot, "sequence": decode_slot(data, slot, path)[0]}
+        except NeumannError as error:
+            yield {"slot": slot, "offset": slot * SLOT_BYTES, "damage": error.message}
 
 
 def _shown(value: Any) -> Any:
@@ -185,13 +244,22 @@ def _shown(value: Any) -> Any:
     return value
 
 
-_READERS: dict[bytes, Callable[[Disk, str, bool], Inspection]] = {
+_READERS: dict[bytes, Reader] = {
     SEGMENT_MAGIC[:6]: _segment,
     table.MAGIC[:6]: _table,
     b"NEUMAN": _manifest,
     b"NEUHST": _history,
-    b"NEUVOT": _record("vote", lambda data, where: state.decode_vote(data, where)[1]),
-    b"NEUMRK": _record("sync mark", lambda data, where: state.decode_mark(data, where)[1]),
+    b"NEUVOT": _slots("vote", state.decode_vote, state.decode_vote_slot),
+    b"NEUMRK": _slots("sync mark", state.decode_mark, state.decode_mark_slot),
     b"NEUIDT": _record("identity", state.decode_identity),
     b"NEUJRN": _record("journal of a swap", journal_format.decode),
+    b"NEURST": _record("restored", restored_format.decode),
+}
+_NAMES = {
+    names.MANIFEST: b"NEUMAN",
+    names.VOTE: b"NEUVOT",
+    names.SYNC_MARK: b"NEUMRK",
+    names.IDENTITY: b"NEUIDT",
+    names.RESTORE_JOURNAL: b"NEUJRN",
+    names.RESTORED: b"NEURST",
 }

@@ -3,7 +3,7 @@
     <data_dir>/
       lock                          flock of the running server, or of a tool that changes the directory
       raft/                         what is only this node's, and the log
-        identity  vote  sync-mark  restored
+        identity  vote  sync-mark  restored  <timeline>.history
         wal/<timeline>-<first index>.wal
         snapshots/<index>-<term>/   published: manifest and <digest>.table, hard links
         snapshots/latest            relative link to the newest
