@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from bench.harness.machine import describe
 from bench.harness.stage import OURS, THEIRS, Stage
 from tests.procedures.process import StartFailed
 
+FAILURES = (LoadFailed, StartFailed, OSError)  # a TimeoutError is an OSError
+"""What a question may end with on a machine where another one succeeds."""
+
 
 def questions() -> dict[str, Any]:
     """Modules of this package that measure something, by name."""
@@ -29,7 +33,7 @@ def questions() -> dict[str, Any]:
 
 
 def arguments(known: dict[str, Any]) -> argparse.Namespace:
-    meanings = "\n".join(f"  {name:18} {module.__doc__.splitlines()[0]}" for name, module in known.items())
+    meanings = "\n".join(f"  {name:24} {module.__doc__.splitlines()[0]}" for name, module in known.items())
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description=f"Measure neumann beside etcd, three nodes each.\n\n{meanings}",
@@ -60,30 +64,57 @@ def main() -> int:
         machine = describe(root)
         if machine["file_system"] == "tmpfs":
             print(f"bench: {root} is in memory: fdatasync costs nothing; see --directory", file=sys.stderr)
-        results = [known[name].measure(stage) for name in options.names or known]
-    except (Missing, LoadFailed, StartFailed) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
+        answers = Answers(options.json)
+        for name in options.names or known:
+            answers.ask(name, known[name].measure, stage)
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    print_results(results, machine)
-    if options.json:
-        options.json.write_text(json.dumps([result.to_json() for result in results], indent=2) + "\n")
-    return 0
+    print_results(answers.results, machine)
+    for line in answers.failures:
+        print(f"bench: {line}", file=sys.stderr)
+    return 1 if answers.failures or not answers.results else 0
+
+
+class Answers:
+    """What was found so far; `file` always holds all of it. A question that fails loses no other one."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self.results: list[Result] = []
+        self.failures: list[str] = []
+
+    def ask(self, name: str, measure: Callable[[Stage], Result], stage: Stage) -> None:
+        """Measure it; a question whose programs are not installed is skipped with one line."""
+        try:
+            self.results.append(measure(stage))
+        except Missing as error:
+            print(f"{name}: skipped: {error}", file=sys.stderr)
+        except FAILURES as error:
+            self.failures.append(f"{name} failed: {error}")
+            print(self.failures[-1], file=sys.stderr)
+        if self._file is not None:
+            self._file.write_text(json.dumps([one.to_json() for one in self.results], indent=2) + "\n")
+
+
+def ratio_line(result: Result) -> str:
+    """How many times as good as the peer, and of a latency also how much of the peer's it is."""
+    assert result.ratio is not None
+    line = f"{result.name:24} {result.ratio:6.2f}x against {result.peer}, {result.figure}"
+    return f"{line} ({1 / result.ratio:.2f} of its)" if result.is_latency else line
 
 
 def print_results(results: list[Result], machine: dict[str, object]) -> None:
     """Ratios, then each side's medians, then the machine."""
     for result in results:
         if result.ratio is not None:
-            print(f"{result.name:18} {result.ratio:6.2f}x {result.peer}'s {result.figure}")
-    print(f"\n{'':18} {'':8} {'rows/s':>10} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'cpu us/row':>11}")
+            print(ratio_line(result))
+    print(f"\n{'':24} {'':12} {'rows/s':>10} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'cpu us/row':>11}")
     for result in results:
         for side, who in ((OURS, "neumann"), (THEIRS, result.peer)):
             seen = result.side(side)
             if seen is not None:
                 print(
-                    f"{result.name:18} {who:8} {seen.rate:10,.0f} {seen.p50_ms:8.2f} {seen.p99_ms:8.2f}"
+                    f"{result.name:24} {who:12} {seen.rate:10,.0f} {seen.p50_ms:8.2f} {seen.p99_ms:8.2f}"
                     f" {seen.max_ms:8.1f} {seen.cpu_us:11.1f}"
                 )
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine.items()))

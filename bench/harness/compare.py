@@ -14,14 +14,17 @@ from typing import Any
 
 from bench.harness import load as generator
 from bench.harness.etcd import Etcd
-from bench.harness.load import Figures, Load
+from bench.harness.load import Figures, Load, Missing
 from bench.harness.neumann import Neumann
+from bench.harness.side import Kind, Side
 from bench.harness.stage import OURS, THEIRS, Stage
+
+_RATE = "rate"  # more is better; every other figure is a time
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`figure` is the field of Figures that the ratio compares, ours over theirs."""
+    """`figure` is the field of Figures that the ratio compares."""
 
     name: str
     figure: str
@@ -29,14 +32,22 @@ class Result:
     rounds: tuple[dict[str, Figures], ...]
 
     @property
+    def is_latency(self) -> bool:
+        return self.figure != _RATE
+
+    @property
     def ratio(self) -> float | None:
-        """Median over the pairs; None where only one side was measured."""
-        pairs = [
-            getattr(one[OURS], self.figure) / getattr(one[THEIRS], self.figure)
+        """How many times better ours is, median over the pairs; None where one side was not measured.
+
+        A rate is ours over theirs, a latency theirs over ours.
+        """
+        over, under = (THEIRS, OURS) if self.is_latency else (OURS, THEIRS)
+        factors: list[float] = [
+            getattr(one[over], self.figure) / getattr(one[under], self.figure)
             for one in self.rounds
             if one.keys() == {OURS, THEIRS}
         ]
-        return statistics.median(pairs) if pairs else None
+        return statistics.median(factors) if factors else None
 
     def side(self, side: str) -> Figures | None:
         """Each figure's median over the rounds; the worst for max_ms."""
@@ -51,7 +62,6 @@ class Result:
         ours, theirs = self.side(OURS), self.side(THEIRS)
         return {
             "name": self.name,
-            "figure": self.figure,
             "ours": asdict(ours) if ours else None,
             "peer": self.peer,
             "theirs": asdict(theirs) if theirs else None,
@@ -60,31 +70,40 @@ class Result:
         }
 
 
-def compare(stage: Stage, name: str, load: Load, figure: str = "rate") -> Result:
-    """Start both clusters, put every key once, and drive them in turn."""
+def compare(stage: Stage, name: str, load: Load, figure: str = _RATE, peer: Kind = Etcd) -> Result:
+    """Start both clusters, put every key once, and drive them in turn. Without the peer, ours alone."""
     generator.build()
+    root = stage.root / name
     with ExitStack() as running:
-        sides: dict[str, Etcd | Neumann] = {}
+        sides: dict[str, Side] = {}
         if OURS in stage.sides:
-            sides[OURS] = running.enter_context(Neumann(stage.root / name / OURS, stage.profile))
+            sides[OURS] = running.enter_context(Neumann(stage, root / OURS))
         if THEIRS in stage.sides:
-            sides[THEIRS] = running.enter_context(Etcd(stage.root / name / THEIRS))
-        for cluster in sides.values():
-            generator.fill(cluster.name, cluster.leader(), load)
+            try:
+                sides[THEIRS] = running.enter_context(peer(stage, root / THEIRS))
+            except Missing as error:
+                if OURS not in sides:
+                    raise
+                _progress(f"{name}: ours alone: {error}")
+        for side in sides.values():
+            side.fill(load)
         rounds: list[dict[str, Figures]] = []
         for number in range(1, stage.rounds + 1):
             rounds.append({})
-            for side, cluster in sides.items():
-                figures = rounds[-1][side] = _drive(cluster, load, stage, seed=number)
-                _progress(f"{name}: round {number}/{stage.rounds} {cluster.name:8}{figures.rate:9,.0f}/s")
-    return Result(name, figure, Etcd.name, tuple(rounds))
+            for which, side in sides.items():
+                figures = rounds[-1][which] = _drive(side, load, stage, seed=number)
+                _progress(
+                    f"{name}: round {number}/{stage.rounds} {side.name:12}"
+                    f"{figures.rate:9,.0f}/s p50 {figures.p50_ms:.2f} p99 {figures.p99_ms:.2f} ms"
+                )
+    return Result(name, figure, peer.name, tuple(rounds))
 
 
-def _drive(cluster: Etcd | Neumann, load: Load, stage: Stage, seed: int) -> Figures:
-    cpu_before = cluster.cpu_seconds()
-    figures = generator.drive(cluster.name, cluster.leader(), load, stage, seed)
+def _drive(side: Side, load: Load, stage: Stage, seed: int) -> Figures:
+    cpu_before = side.cpu_seconds()
+    figures = side.drive(load, stage, seed)
     rows = figures.rate * (stage.warmup_s + stage.seconds)
-    return replace(figures, cpu_us=(cluster.cpu_seconds() - cpu_before) / rows * 1e6)
+    return replace(figures, cpu_us=(side.cpu_seconds() - cpu_before) / rows * 1e6)
 
 
 def _progress(line: str) -> None:

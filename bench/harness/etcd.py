@@ -9,19 +9,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bench.harness.load import require
+from bench.harness.load import Load, require, require_etcd_client
+from bench.harness.side import Server
+from bench.harness.stage import Stage
 from tests.ports import free_ports
 from tests.procedures.process import Process
 
 _READY_TIMEOUT_S = 30.0
 
 
-class Etcd:
-    """A running cluster; stopped at the end of the `with`."""
+class Etcd(Server):
+    """Missing where the packages are not installed."""
 
     name = "etcd"
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, stage: Stage, root: Path) -> None:
+        require_etcd_client()
         binary = require("etcd", "etcd-server")
         ports = free_ports(6)
         self._client_ports = ports[:3]
@@ -65,7 +68,12 @@ class Etcd:
         for process in self.processes:
             process.stop()
 
-    def leader(self) -> str:
+    def target(self, load: Load) -> tuple[str, str]:
+        if load.http:
+            return "etcd-http", ",".join(f"127.0.0.1:{port}" for port in self._client_ports)
+        return "etcd", self._leader()
+
+    def _leader(self) -> str:
         """host:port of the leader's client side."""
         deadline = time.monotonic() + _READY_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -77,7 +85,6 @@ class Etcd:
         raise TimeoutError("etcd has no leader")
 
     def cpu_seconds(self) -> float:
-        """Of all nodes since they started."""
         return sum(process.cpu_seconds() for process in self.processes)
 
 

@@ -1,4 +1,4 @@
-"""Our side: three `neumann` processes with default settings, through the driver of the drill."""
+"""Our side: three `neumann` processes, through the driver of the drill."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.procedures.cluster import BIN, Cluster
+from bench.harness.load import Load
+from bench.harness.side import Server
+from bench.harness.stage import Stage
+from tests.procedures.cluster import BIN, Cluster, Sections
 
 
-class Neumann:
-    """A running cluster; stopped at the end of the `with`. `profile`: directory for cProfile files."""
+class Neumann(Server):
+    """Default settings but for `sections`. Started under a profiler where the stage asks for it."""
 
     name = "neumann"
 
-    def __init__(self, root: Path, profile: Path | None = None) -> None:
-        self._cluster = Cluster(root)
-        self._profile = profile
+    def __init__(self, stage: Stage, root: Path, sections: Sections | None = None) -> None:
+        self._cluster = Cluster(root, sections=sections)
+        self._profile = stage.profile
 
     def __enter__(self) -> Self:
         try:
@@ -42,10 +45,20 @@ class Neumann:
     ) -> None:
         self._cluster.stop()
 
-    def leader(self) -> str:
-        """host:port of the leader's RPC side."""
-        return self._cluster.leader().address
+    def target(self, load: Load) -> tuple[str, str]:
+        if load.http:
+            urls = [member.admin_url for member in self._cluster.members]
+            return "neumann-http", ",".join(url.removeprefix("http://") for url in urls)
+        return "neumann", self._cluster.leader().address
 
     def cpu_seconds(self) -> float:
-        """Of all nodes since they started."""
         return sum(member.process.cpu_seconds() for member in self._cluster.members if member.process)
+
+
+class WithoutSnapshots(Neumann):
+    """Ours as a peer: no snapshot becomes due, by entries or by bytes, in the time of a run."""
+
+    name = "no snapshots"
+
+    def __init__(self, stage: Stage, root: Path) -> None:
+        super().__init__(stage, root, {"snapshot": {"interval_entries": 10**9, "interval_bytes": "1024GiB"}})

@@ -1,18 +1,21 @@
+//go:build etcd
+
 package main
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"go.etcd.io/etcd/clientv3"
 )
 
+func init() { dialers["etcd"] = dialEtcd }
+
 // etcdConnection is one gRPC connection; each operation in flight is a goroutine, as in etcd's own
 // benchmark tool.
 type etcdConnection struct{ client *clientv3.Client }
 
-func dialEtcd(endpoint string) (connection, error) {
+func dialEtcd(endpoint string, _ *workload) (connection, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:   []string{endpoint},
 		DialTimeout: 5 * time.Second,
@@ -31,41 +34,7 @@ func dialEtcd(endpoint string) (connection, error) {
 func (c *etcdConnection) close() { c.client.Close() }
 
 func (c *etcdConnection) run(load *workload, seed int64, result *recorder) {
-	parts := make([]recorder, load.outstanding)
-	var running sync.WaitGroup
-	for i := range parts {
-		running.Add(1)
-		go func(i int) {
-			defer running.Done()
-			c.loop(load, newSource(load, seed*1000+int64(i)), &parts[i])
-		}(i)
-	}
-	running.Wait()
-	for i := range parts {
-		result.latencies = append(result.latencies, parts[i].latencies...)
-		result.errors += parts[i].errors
-		if result.firstError == "" {
-			result.firstError = parts[i].firstError
-		}
-	}
-}
-
-func (c *etcdConnection) loop(load *workload, from *source, result *recorder) {
-	for {
-		sent := time.Now()
-		key, more := from.next(sent)
-		if !more {
-			return
-		}
-		if failure := c.do(load, from, key); failure != "" {
-			result.failed(failure)
-			if result.errors > 100 {
-				return
-			}
-			continue
-		}
-		result.answered(load, sent, time.Now())
-	}
+	runBlocking(load, seed, result, c.do)
 }
 
 // do is one operation; "" or what went wrong.
@@ -73,13 +42,13 @@ func (c *etcdConnection) do(load *workload, from *source, key string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	var err error
-	switch load.kind {
-	case "get":
+	switch {
+	case from.reads():
 		var answer *clientv3.GetResponse
 		if answer, err = c.client.Get(ctx, key); err == nil && len(answer.Kvs) != 1 {
 			return "no row for " + key
 		}
-	case "bulk":
+	case load.kind == "bulk":
 		operations := make([]clientv3.Op, 0, load.batch)
 		for _, row := range from.rows() {
 			operations = append(operations, clientv3.OpPut(row, string(from.value)))

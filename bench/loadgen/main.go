@@ -1,14 +1,15 @@
-// The load generator: the same closed loop against etcd and against neumann.
+// The load generator: the same load against etcd and against neumann.
 //
-// C connections, each with M operations in flight: as one is answered, the next one is sent. Keys are
-// drawn with a fixed seed, values are fixed bytes. What completes in the warm-up is not counted. It
-// prints one JSON object; a wrong or failed answer is counted in "errors" and its text is in "error".
+// A closed loop of C connections, each with M operations in flight: as one is answered, the next one is
+// sent. Or with -rate an open loop (open.go). Keys are drawn with a fixed seed, values are fixed bytes.
+// What completes in the warm-up is not counted. It prints one JSON object; a wrong or failed answer is
+// counted in "errors" and its text is in "error".
 //
-//	loadgen -target etcd|neumann -endpoint HOST:PORT -workload fill|put|get|bulk [flags]
+//	loadgen -target TARGET -endpoint HOST:PORT[,...] -workload fill|put|get|mixed|bulk [flags]
 //
-// The two drivers, etcd.go and neumann.go, each keep one connection busy in the way that suits their
-// protocol best: a goroutine for each operation in flight over gRPC, one goroutine a connection over
-// MessagePack-RPC.
+// The drivers etcd.go and neumann.go each keep one connection busy in the way that suits their protocol
+// best: a goroutine for each operation in flight over gRPC, one goroutine a connection over
+// MessagePack-RPC. http.go speaks to both with curl's requests. etcd.go needs the build tag etcd.
 package main
 
 import (
@@ -17,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"sort"
+	"strings"
 	"sync"
 	"time"
 )
@@ -27,31 +29,43 @@ type connection interface {
 	close()
 }
 
+type dialer func(endpoint string, load *workload) (connection, error)
+
+var dialers = map[string]dialer{
+	"neumann":      dialNeumann,
+	"neumann-http": dialNeumannHTTP,
+	"etcd-http":    dialEtcdHTTP,
+}
+
 func main() {
 	var load workload
-	target := flag.String("target", "", "etcd or neumann")
-	endpoint := flag.String("endpoint", "", "HOST:PORT of the leader")
-	connections := flag.Int("connections", 8, "connections")
+	target := flag.String("target", "", "etcd, etcd-http, neumann or neumann-http")
+	endpoint := flag.String("endpoint", "", "HOST:PORT; several with commas share the connections")
 	seconds := flag.Float64("seconds", 5, "measured time")
 	warmup := flag.Float64("warmup", 1, "time before that, not counted")
 	seed := flag.Int64("seed", 1, "of the drawn keys")
-	flag.StringVar(&load.kind, "workload", "put", "fill: each key once; put, get: drawn keys; bulk: batches of drawn keys")
+	flag.StringVar(&load.kind, "workload", "put",
+		"fill: each key once; put, get: drawn keys; mixed: either; bulk: batches of drawn keys")
+	flag.IntVar(&load.connections, "connections", 8, "connections")
+	flag.Float64Var(&load.rate, "rate", 0, "operations a second in an open loop, neumann only; 0: a closed loop")
 	flag.IntVar(&load.outstanding, "outstanding", 32, "operations in flight on each connection")
 	flag.IntVar(&load.keys, "keys", 10000, "number of keys")
 	flag.IntVar(&load.valueBytes, "value-bytes", 100, "bytes of a value")
 	flag.IntVar(&load.batch, "batch", 100, "rows of a batch")
 	flag.Parse()
 
-	dial := map[string]func(string) (connection, error){"etcd": dialEtcd, "neumann": dialNeumann}[*target]
-	if dial == nil || !load.valid() || *connections < 1 {
+	dial := dialers[*target]
+	if dial == nil || !load.valid() || load.rate > 0 && *target != "neumann" {
 		flag.Usage()
 		os.Exit(2)
 	}
-	opened := make([]connection, *connections)
+	endpoints := strings.Split(*endpoint, ",")
+	opened := make([]connection, load.connections)
 	for i := range opened {
 		var err error
-		if opened[i], err = dial(*endpoint); err != nil {
-			fmt.Fprintf(os.Stderr, "loadgen: %s at %s: %v\n", *target, *endpoint, err)
+		at := endpoints[i%len(endpoints)]
+		if opened[i], err = dial(at, &load); err != nil {
+			fmt.Fprintf(os.Stderr, "loadgen: %s at %s: %v\n", *target, at, err)
 			os.Exit(1)
 		}
 		defer opened[i].close()
@@ -63,7 +77,7 @@ func main() {
 	if load.kind == "fill" {
 		load.countFrom = begin
 	}
-	results := make([]recorder, *connections)
+	results := make([]recorder, load.connections)
 	var running sync.WaitGroup
 	for i := range opened {
 		running.Add(1)

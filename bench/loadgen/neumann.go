@@ -18,7 +18,7 @@ type neumannConnection struct {
 
 const table = "bench"
 
-func dialNeumann(endpoint string) (connection, error) {
+func dialNeumann(endpoint string, _ *workload) (connection, error) {
 	socket, err := net.DialTimeout("tcp", endpoint, 5*time.Second)
 	if err != nil {
 		return nil, err
@@ -40,6 +40,10 @@ func dialNeumann(endpoint string) (connection, error) {
 func (c *neumannConnection) close() { c.socket.Close() }
 
 func (c *neumannConnection) run(load *workload, seed int64, result *recorder) {
+	if load.rate > 0 {
+		c.runAtRate(load, seed, result)
+		return
+	}
 	from := newSource(load, seed)
 	sentAt := make([]time.Time, load.outstanding)
 	inFlight := 0
@@ -76,7 +80,7 @@ func (c *neumannConnection) run(load *workload, seed int64, result *recorder) {
 // request appends [0, slot, method, params] to what will be sent.
 func (c *neumannConnection) request(load *workload, from *source, slot int, key string) {
 	b := append(c.buffer[:0], 0x94, 0x00, 0xcd, byte(slot>>8), byte(slot))
-	if load.kind == "get" {
+	if from.reads() {
 		b = append(appendString(b, "get"), 0x93)
 		b = append(appendString(appendString(b, table), key), 0xc2)
 	} else {

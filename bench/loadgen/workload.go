@@ -10,7 +10,9 @@ import (
 // workload is what is asked for, and the window in which it is counted; shared by all connections.
 type workload struct {
 	kind        string
+	connections int
 	outstanding int
+	rate        float64 // 0: closed loop
 	keys        int
 	valueBytes  int
 	batch       int
@@ -20,8 +22,8 @@ type workload struct {
 }
 
 func (load *workload) valid() bool {
-	known := load.kind == "fill" || load.kind == "put" || load.kind == "get" || load.kind == "bulk"
-	return known && load.outstanding > 0 && load.keys > 0 && load.valueBytes > 0 && load.batch > 0
+	known := map[string]bool{"fill": true, "put": true, "get": true, "mixed": true, "bulk": true}[load.kind]
+	return known && load.connections > 0 && load.rate >= 0 && load.outstanding > 0 && load.keys > 0 && load.valueBytes > 0 && load.batch > 0
 }
 
 // source draws the operations of one goroutine.
@@ -49,6 +51,11 @@ func (s *source) next(now time.Time) (string, bool) {
 		return keyName(number), number < s.load.keys
 	}
 	return keyName(s.random.Intn(s.load.keys)), now.Before(s.load.countUntil)
+}
+
+// reads says whether the next operation is a get.
+func (s *source) reads() bool {
+	return s.load.kind == "get" || s.load.kind == "mixed" && s.random.Intn(2) == 0
 }
 
 // rows are the distinct keys of one batch: a run of neighbours that begins at key.

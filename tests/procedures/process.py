@@ -91,7 +91,12 @@ class Process:
 
     def cpu_seconds(self) -> float:
         """User and system time of it and of its living and ended children."""
-        return sum(_cpu_ticks(pid) for pid in _tree(self.pid)) / _TICKS_PER_S
+        return cpu_seconds(self.pid)
+
+
+def cpu_seconds(root: int) -> float:
+    """User and system time of a process and of its living and ended children."""
+    return sum(_cpu_ticks(pid) for pid in _tree(root)) / _TICKS_PER_S
 
 
 def _tree(pid: int) -> list[int]:
