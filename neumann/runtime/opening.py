@@ -88,7 +88,7 @@ def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened
         max([manifest.time_ns, *(h.time_ns for h in headers[-1:])]),
         _unsealed_entries(wal, headers, manifest.point.index),
         _lag(headers, manifest),
-        _newest_published(disk, paths, manifest),
+        _newest_published(disk, paths, manifest, wal),
     )
 
 
@@ -107,11 +107,18 @@ def _finish_publishing(disk: Disk, paths: Paths, manifest: Manifest, wal: Log) -
         publish.publish(disk, paths, manifest, asked=entry.publish is Publish.ASKED)
 
 
-def _newest_published(disk: Disk, paths: Paths, manifest: Manifest) -> Manifest | None:
-    """The newest whole published snapshot of this very timeline: what an install may begin with."""
+def _newest_published(disk: Disk, paths: Paths, manifest: Manifest, wal: Log) -> Manifest | None:
+    """The newest whole published snapshot that this log goes on from: what an install may begin with.
+
+    Users put others beside the node's own: older, newer, of other timelines.
+    """
     for published in publish.list_published(disk, paths.snapshots):
         found = published.manifest
-        if published.complete and found is not None and found.history == manifest.history:
+        if published.path != f"{paths.snapshots}/{published.id}" or not published.complete:
+            continue
+        if found is None or found.history != manifest.history or found.point > manifest.point:
+            continue
+        if wal.end_at(found.point.index) == found.point:
             return found
     return None
 

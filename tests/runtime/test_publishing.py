@@ -180,3 +180,24 @@ async def test_a_leader_that_has_published_nothing_does(tmp_path: Path) -> None:
         assert member.applier.applied_index == before, "one is enough"
     finally:
         await node.stop()
+
+
+async def test_a_snapshot_newer_than_the_node_is_not_its_own(tmp_path: Path) -> None:
+    """Bug: a snapshot of a member that was further, copied to one that lagged, kept it from starting."""
+    data, before = tmp_path / "data", tmp_path / "before"
+    node = await Node.start(_config(data), real_env(), bootstrap=True)
+    await _fill(node, 0, 5)
+    made = await node.snapshot()
+    await node.stop()
+    shutil.copytree(data, before, symlinks=True)
+    node = await Node.start(_config(data), real_env(), bootstrap=True)
+    await _fill(node, 5, 9)
+    newer = await node.snapshot()
+    await node.stop()
+    shutil.copytree(data / "raft/snapshots" / newer["id"], before / "raft/snapshots" / newer["id"])
+    node = await Node.start(_config(before), real_env(), bootstrap=True)
+    try:
+        assert node.member is not None and node.member.snapshots.published is not None
+        assert node.member.snapshots.published.snapshot_id == made["id"]
+    finally:
+        await node.stop()
