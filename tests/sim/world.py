@@ -256,7 +256,8 @@ class World:
         for machine in self.machines:
             member = self.member(machine)
             if member is not None:
-                index = member.raft.commit_index
+                # What is committed may stand on other disks only, and here what it replaces.
+                index = min(member.raft.commit_index, member.raft.durable_index)
                 self.segments.look(machine.name, machine.disk, machine.paths.wal, index, full)
                 self.layout.look(machine.name, machine.disk, machine.paths.store, full)
 
