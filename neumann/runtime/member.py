@@ -51,7 +51,6 @@ from neumann.runtime.proposer import Proposer
 from neumann.runtime.reader import Reader
 from neumann.runtime.snapshots import Snapshots
 from neumann.runtime.space import SpaceWatch
-from neumann.snapshot import prune
 from neumann.store.checkpoint import Checkpointer
 from neumann.wal import Synced
 from neumann.wal.retention import retain
@@ -202,7 +201,7 @@ class Member:
             opened.manifest_digest,
             opened.published,
             durable_index=lambda: self.raft.durable_index,
-            keep=lambda: _prune_policy(config),
+            settings=lambda: self.config.snapshot,
             on_done=self._snapshot_done,
             on_diverged=self._diverged,
             on_failure=self.fail,
@@ -219,7 +218,7 @@ class Member:
             self.peers,
             self.snapshots,
             self.checkpointer,
-            self._archiving_wanted,
+            lambda: self.applier.state.archiving.on,
         )
 
     # --- life ------------------------------------------------------------------------------------
@@ -357,9 +356,15 @@ class Member:
     # --- what follows from it --------------------------------------------------------------------
 
     def _step(self, sender: str, message: Message, incarnation: Hashable) -> None:
-        if not self._stopped:
+        """What the core does not bear ends the member; the network would only hang up for it."""
+        if self._stopped:
+            return
+        try:
             self.raft.step(sender, message, incarnation)
             self.pump()
+        except Exception as error:
+            self.fail(error)
+            raise
 
     def _role_changed(self) -> None:
         leads = self.raft.role == "leader"
@@ -484,11 +489,3 @@ class Member:
 
     def _voters_clock_ns(self) -> int | None:
         return self.peers.voters_clock_ns(self.config.raft.election_timeout_ms * 1_000_000)
-
-    def _archiving_wanted(self) -> bool:
-        return self.applier.state.archiving.on
-
-
-def _prune_policy(config: Config) -> prune.Policy:
-    own = config.snapshot
-    return prune.Policy(own.keep_newest, own.keep_hourly_days, own.keep_age_min_s)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from neumann.config import SnapshotConfig
 from neumann.env import Clock, Disk, Lane
 from neumann.format.frame import FrameHeader
 from neumann.format.manifest import Manifest
@@ -67,7 +68,7 @@ class Snapshots:
         published: Manifest | None,
         *,
         durable_index: Callable[[], int],
-        keep: Callable[[], prune.Policy],
+        settings: Callable[[], SnapshotConfig],
         on_done: Callable[[Manifest], None],
         on_diverged: Callable[[str], None],
         on_failure: Callable[[BaseException], None],
@@ -86,7 +87,7 @@ class Snapshots:
         self._clock = clock
         self._metrics = metrics
         self._durable_index = durable_index
-        self._keep = keep
+        self._settings = settings
         self._on_done = on_done
         self._on_diverged = on_diverged
         self._on_failure = on_failure
@@ -185,7 +186,9 @@ class Snapshots:
         publish.publish(self._disk, self._paths, manifest, asked=asked)
         if manifest.pause is not None:
             return
-        removed = prune.prune(self._disk, self._paths, self._keep(), self._clock.wall_ns())
+        own = self._settings()
+        policy = prune.Policy(own.keep_newest, own.keep_hourly_days, own.keep_age_min_s)
+        removed = prune.prune(self._disk, self._paths, policy, self._clock.wall_ns())
         for snapshot_id in removed:
             log.info("pruned the published snapshot %s", snapshot_id)
 

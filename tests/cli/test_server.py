@@ -9,6 +9,7 @@ import pytest
 
 from neumann.cli import server
 from neumann.errors import NeumannError
+from neumann.format.message import Envelope, VoteRequest, encode
 from tests.runtime.nodes import config_of, one_node, put, until
 
 
@@ -38,3 +39,23 @@ async def test_errors_of_other_callbacks_are_none_of_the_node(tmp_path: Path) ->
         await node.write(put("a"))
         assert not node.failed.done()
         asyncio.get_running_loop().set_exception_handler(None)
+
+
+async def test_an_error_that_a_peer_s_message_brings_about_ends_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network only closed the connection, and the core went on with half of a step done."""
+    async with one_node(config_of(tmp_path)) as node:
+        member = node.member
+        assert member is not None
+        own = member.identity
+
+        def raises(*_: object) -> None:
+            raise AssertionError("what never happens")
+
+        monkeypatch.setattr(member.raft, "step", raises)
+        request = VoteRequest(1, 0, 0, True, False)
+        payload = encode(Envelope(own.cluster_id, own.timeline, "n2", b"s" * 16, request))
+        with pytest.raises(AssertionError):
+            node.on_message(payload, lambda _: None)
+        assert "what never happens" in str(node.failed.result())
