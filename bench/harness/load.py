@@ -16,6 +16,7 @@ from bench.harness.stage import Stage
 _SOURCE = Path(__file__).resolve().parent.parent / "loadgen"
 _BINARY = _SOURCE / "build" / "loadgen"
 _GO_PATH = "/usr/share/gocode"
+_FILL_IN_FLIGHT = 256
 _ANSWERS_TIMEOUT_S = 60.0  # for a fill, and for the last answers
 _CLIENT = Path(_GO_PATH, "src/go.etcd.io/etcd/clientv3")
 
@@ -98,7 +99,8 @@ def drive(target: str, endpoint: str, load: Load, stage: Stage, seed: int) -> Fi
 
 def fill(target: str, endpoint: str, load: Load) -> None:
     """Put each key once, so that a get always finds a row and a put replaces one."""
-    outstanding = 1 if load.http else 32
+    # More than this in flight makes etcd refuse ("too many requests") on a slow disk.
+    outstanding = 1 if load.http else max(1, _FILL_IN_FLIGHT // load.connections)
     filling = Load("fill", load.connections, outstanding, load.keys, load.value_bytes, http=load.http)
     _run(target, endpoint, filling, seed=0, seconds=0.0, warmup_s=0.0)
 

@@ -14,9 +14,10 @@ _BLOCK = b"\0" * 4096
 
 
 def describe(root: Path) -> dict[str, object]:
-    """Cores, interpreter, file system of `root` and what an fdatasync costs there."""
+    """Cores, what already ran on them, interpreter, file system of `root` and an fdatasync's cost there."""
     return {
         "cores": len(os.sched_getaffinity(0)),
+        "load_average": round(os.getloadavg()[0], 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "executable": os.path.realpath(sys.executable),
