@@ -219,7 +219,12 @@ class Checkpointer:
         self._unlink_unneeded([])
 
     def _unlink_unneeded(self, keep: list[bytes]) -> None:
-        """Old manifests, and the tables that no kept manifest, nor `keep`, nor what is pinned, names."""
+        """Old manifests, and the tables that no kept manifest, nor `keep`, nor what is pinned, names.
+
+        Nothing while writes are paused: somebody may be copying the directory.
+        """
+        if self._store.manifest.pause is not None:
+            return
         directory = self._store.directory
         remove_old(self._disk, directory)
         kept = kept_manifests(self._disk, directory)

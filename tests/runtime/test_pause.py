@@ -23,3 +23,25 @@ async def test_resume_knows_since_when_nothing_was_written_after_a_restart(tmp_p
             await node.write(put("b"))
         resumed = await node.resume_writes()
         assert written < paused["index"] <= resumed["unchanged_since"] <= made["index"]
+
+
+async def test_nothing_is_removed_while_a_pause_holds(tmp_path: Path) -> None:
+    """A snapshot that was asked for during a pause removed old manifests and tables, under the hands of
+    whoever copied the directory."""
+    async with one_node(config_of(tmp_path)) as node:
+        for key in range(4):
+            await node.write(put(str(key)))
+            await node.snapshot()
+        await node.pause_writes(max_s=60)
+        before = set(node.env.disk.list(node.paths.store))
+        for _ in range(3):
+            await node.snapshot()
+        assert before <= set(node.env.disk.list(node.paths.store))
+        await node.resume_writes()
+        await node.write(put("a"))
+        await node.snapshot()
+        member = node.member
+        assert member is not None
+        await member.checkpointer.drain()
+        manifests = [name for name in node.env.disk.list(node.paths.store) if name.endswith(".manifest")]
+        assert len(manifests) == 2
