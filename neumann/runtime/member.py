@@ -421,7 +421,9 @@ class Member:
         self._on_change()
 
     def _drop_log(self) -> None:
-        """Drop what no snapshot, archive or follower needs (R7)."""
+        """Drop what no snapshot, archive or follower needs (R7). Not while a pause holds: it is copied."""
+        if self.applier.state.pause is not None:
+            return
         archiving = self.applier.state.archiving
         if not archiving.on and self.leads and self.config.wal.archive_command:
             return  # the entry that switches it on is on its way, and names where this log begins

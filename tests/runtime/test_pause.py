@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from neumann.errors import Paused
-from tests.runtime.nodes import config_of, one_node, put
+from tests.runtime.nodes import config_of, one_node, put, until
 
 
 async def test_resume_knows_since_when_nothing_was_written_after_a_restart(tmp_path: Path) -> None:
@@ -26,22 +26,23 @@ async def test_resume_knows_since_when_nothing_was_written_after_a_restart(tmp_p
 
 
 async def test_nothing_is_removed_while_a_pause_holds(tmp_path: Path) -> None:
-    """A snapshot that was asked for during a pause removed old manifests and tables, under the hands of
-    whoever copied the directory."""
-    async with one_node(config_of(tmp_path)) as node:
+    """A snapshot that was asked for during a pause removed old manifests, tables and segments, under the
+    hands of whoever copied the directory."""
+    async with one_node(config_of(tmp_path, retain_entries=0)) as node:
+        disk, paths = node.env.disk, node.paths
         for key in range(4):
             await node.write(put(str(key)))
             await node.snapshot()
         await node.pause_writes(max_s=60)
-        before = set(node.env.disk.list(node.paths.store))
+        before = {*disk.list(paths.store), *disk.list(paths.wal)}
         for _ in range(3):
             await node.snapshot()
-        assert before <= set(node.env.disk.list(node.paths.store))
+        assert before <= {*disk.list(paths.store), *disk.list(paths.wal)}
         await node.resume_writes()
         await node.write(put("a"))
         await node.snapshot()
         member = node.member
         assert member is not None
         await member.checkpointer.drain()
-        manifests = [name for name in node.env.disk.list(node.paths.store) if name.endswith(".manifest")]
-        assert len(manifests) == 2
+        assert len([name for name in disk.list(paths.store) if name.endswith(".manifest")]) == 2
+        await until(lambda: len(disk.list(paths.wal)) == 1, "what nobody needs is dropped")
