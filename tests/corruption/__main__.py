@@ -22,7 +22,7 @@ import pytest
 
 from tests.cli.conftest import run_admin
 from tests.corruption.directory import ROOT, files, load, make
-from tests.corruption.every import KINDS, Case, every_flip, every_length
+from tests.corruption.every import KINDS, OPENS_MAX, Case, every_flip, every_length
 from tests.corruption.judge import Tally
 
 
@@ -91,8 +91,8 @@ def every(root: Path, budget_s: float) -> int:
         if time.monotonic() > ends:
             print(f"the budget of {budget_s:g} s is used up before: {kind}")
             break
-        every_flip(case, kind, tally)
-        every_length(case, kind, tally)
+        every_flip(case, kind, tally, opens_max=OPENS_MAX)
+        every_length(case, kind, tally, opens_max=OPENS_MAX)
     print("\n".join(tally.lines()))
     print(
         f"{tally.total('flipped')} flips and {tally.total('cut')} lengths: {tally.total('named')} named, "

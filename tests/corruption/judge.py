@@ -138,15 +138,6 @@ class Tally:
         ]
 
 
-def damaged(disk: SimDisk, path: str, size: int) -> SimDisk:
-    """A copy where the file ends early."""
-    copy = disk.fork()
-    file = copy.open(path, write=True)
-    file.truncate(size)
-    file.close()
-    return copy
-
-
 def room_behind_the_mark(disk: SimDisk, path: str) -> int | None:
     """For the open segment: where the log ends in it, and unused room begins; None for another file."""
     mark = state.decode_mark(read_file(disk, Paths(ROOT).sync_mark), "")[1]

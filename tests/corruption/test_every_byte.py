@@ -18,7 +18,7 @@ from neumann.format.names import Paths
 from neumann.runtime.opening import open_member
 from tests.corruption import judge
 from tests.corruption.directory import ROOT, files, kinds, load, make
-from tests.corruption.every import KINDS, Case, every_flip, every_length
+from tests.corruption.every import KINDS, OPENS_MAX, Case, every_flip, every_length
 from tests.corruption.judge import Served, Tally
 
 
@@ -63,7 +63,7 @@ def test_a_sample_of_lengths(case: Case, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_flip(case: Case, kind: str) -> None:
     tally = Tally()
-    every_flip(case, kind, tally)
+    every_flip(case, kind, tally, opens_max=OPENS_MAX)
     size = len(read_file(case.disk_of(kind), case.path_of(kind)))
     assert tally.total("named") == tally.total("flipped") == size
 
@@ -73,7 +73,7 @@ def test_every_flip(case: Case, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_length(case: Case, kind: str) -> None:
     tally = Tally()
-    every_length(case, kind, tally)
+    every_length(case, kind, tally, opens_max=OPENS_MAX)
     size = len(read_file(case.disk_of(kind), case.path_of(kind)))
     assert tally.total("named") + tally.total("room") == tally.total("cut") == size
     assert bool(tally.total("room")) == (kind == "open segment")
