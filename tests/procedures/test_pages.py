@@ -6,6 +6,7 @@ from tests.procedures.pages import DOCS, blocks
 
 EXECUTED = {
     "runbook.md": {"sh", "toml"},  # test_runbook_page.py
+    "performance.md": {"sh"},  # tests/bench/test_page.py
     "python.md": {"python"},  # test_python.py
 }
 
