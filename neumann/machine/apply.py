@@ -144,6 +144,9 @@ def _run(header: FrameHeader, commands: Commands | None, rows: Rows, decide: _De
             if op == PUT and condition is None and type(value) is bytes and not session and not serial:
                 rows[table + SEPARATOR + key] = (value, index, time_ns)
                 continue
+            if op == BATCH and (plain := _plain_puts(command, index, time_ns)) is not None:
+                rows.update(plain)
+                continue
             steps = _steps(command)
         except _MALFORMED:
             failed[index] = Outcome.UNDECODABLE
@@ -163,6 +166,27 @@ def _run(header: FrameHeader, commands: Commands | None, rows: Rows, decide: _De
 def _without_effect(header: FrameHeader, outcome: Outcome) -> Result:
     indexes = list(range(header.first_index, header.last_index + 1))
     return Result([outcome] * len(indexes), indexes)
+
+
+def _plain_puts(command: Any, index: int, time_ns: int) -> Rows | None:
+    """The rows of a batch that only puts, without conditions: a bulk load. None for every other, which
+    `_steps` takes apart; raises one of _MALFORMED where that would too."""
+    _, table, key, condition, session, serial, operations = command
+    if session or serial or table or key or condition is not None or type(operations) is not tuple:
+        return None
+    rows: Rows = {}
+    for op, row_table, row_key, row_condition, value in operations:
+        if (
+            type(op) is not int
+            or op != PUT
+            or row_condition is not None
+            or type(value) is not bytes
+            or type(row_table) is not str
+            or type(row_key) is not str
+        ):
+            return None
+        rows[row_table + SEPARATOR + row_key] = (value, index, time_ns)
+    return rows or None
 
 
 def _steps(command: Any) -> list[_Step]:
