@@ -32,6 +32,7 @@ import msgpack
 
 from neumann.errors import Corrupt
 from neumann.format.checksum import crc32c
+from neumann.format.fields import checked
 from neumann.format.manifest import TableRef
 from neumann.format.record import check_version
 
@@ -136,7 +137,7 @@ def decode_content(block: bytes, where: str) -> bytes:
 def decode_rows(content: bytes, where: str) -> Columns:
     """The rows in a block's content; Corrupt names `where`."""
     try:
-        columns = Columns(*msgpack.unpackb(content, use_list=False, raw=False))
+        columns = Columns(*checked(msgpack.unpackb(content, use_list=False, raw=False), (tuple,) * 4))
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise Corrupt(f"{where}: the block holds no rows: {error}") from error
     if not columns.keys or len({len(column) for column in columns}) != 1:
@@ -178,7 +179,10 @@ def decode_index(data: bytes, footer: Footer, where: str) -> Index:
     if len(data) != footer.index_bytes or crc32c(data) != footer.index_crc:
         raise Corrupt(f"{where}: the table's index fails its checksum")
     try:
-        index = Index(*msgpack.unpackb(data, raw=False))
+        plain = msgpack.unpackb(data, use_list=False, raw=False)
+        first_keys, ends, last_key = checked(plain, (tuple, tuple, str))
+        checked(first_keys, (str,) * len(first_keys))
+        index = Index(first_keys, checked(ends, (int,) * len(ends)), last_key)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise Corrupt(f"{where}: not a table's index: {error}") from error
     if not index.first_keys or len(index.first_keys) != len(index.ends):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from neumann.errors import Corrupt, FormatTooNew
@@ -35,7 +35,7 @@ def test_a_block(content: Columns) -> None:
 @settings(deadline=None, max_examples=40)
 @given(
     index=st.lists(st.tuples(strategies.text, strategies.u64), min_size=1).map(
-        lambda pairs: Index([key for key, _ in pairs], [end for _, end in pairs], pairs[-1][0])
+        lambda pairs: Index(tuple(key for key, _ in pairs), tuple(end for _, end in pairs), pairs[-1][0])
     ),
     counts=st.tuples(strategies.u64, strategies.u64, strategies.u64),
     digest=strategies.digests,
@@ -70,11 +70,27 @@ def test_a_later_version_is_told_apart_from_damage() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(content=strategies.rubbish)
-def test_a_good_checksum_over_something_else(content: bytes) -> None:
+@example(content=b"\x94\x01\x00\x00\x00")
+@example(content=b"\x94\x91\x01\x91\x00\x91\x00\x92\x00\x00")
+def test_no_rows_under_a_good_checksum(content: bytes) -> None:
+    try:
+        found = table.decode_rows(table.decode_content(table.encode_block(content), WHERE), WHERE)
+    except Corrupt as error:
+        assert WHERE in error.message
+    else:
+        assert len({len(column) for column in found}) == 1, "four columns all the same"
+
+
+@settings(deadline=None, max_examples=60)
+@given(content=strategies.rubbish)
+@example(content=b"\x93\x01\x00\x00")
+@example(content=b"\x93\x91\x00\x91\x00\x00")
+@example(content=b"\x93\x90\x90\xa0")
+def test_no_index_under_a_good_checksum(content: bytes) -> None:
     footer = Footer(len(content), crc32c(content), 0, 0, 0, bytes(32))
-    for decode in (
-        lambda: table.decode_rows(table.decode_content(table.encode_block(content), WHERE), WHERE),
-        lambda: table.decode_index(content, footer, WHERE),
-    ):
-        with pytest.raises(Corrupt, match=WHERE):
-            decode()
+    try:
+        found = table.decode_index(content, footer, WHERE)
+    except Corrupt as error:
+        assert WHERE in error.message
+    else:
+        assert {*map(type, found.first_keys)} == {str}, "an index all the same"
