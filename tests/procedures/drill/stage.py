@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from neumann.cli import progress
 from tests.procedures.cluster import BIN, Cluster, Member, must
 from tests.procedures.drill.cities import cities
 from tests.procedures.drill.record import Record, Rows, State, Write
@@ -82,7 +83,8 @@ class Stage:
         rows = cities(self._row_count)
         self.say(f"{len(rows):,} cities are written through the public client")
         began = time.monotonic()
-        self.users.load(rows)
+        with progress.bar("loading", quiet=False) as advance:
+            self.users.load(rows, advance)
         self.say(f"all acknowledged, {len(rows) / (time.monotonic() - began):,.0f} rows a second")
 
     @property

@@ -15,6 +15,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 import neumann
+from neumann.cli.progress import Advance
 from neumann.errors import OutcomeUnknown, Paused
 from tests.procedures.drill.cities import TABLE
 from tests.procedures.drill.record import Record, Rows, Write, pack
@@ -45,9 +46,9 @@ class Traffic:
         self._thread.join()
         self._loop.close()
 
-    def load(self, cities: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    def load(self, cities: Sequence[tuple[str, dict[str, Any]]], advance: Advance | None) -> None:
         """All of them, in atomic batches, several in flight; returns when all are acknowledged."""
-        self._run(self._load(cities))
+        self._run(self._load(cities, advance))
 
     def put(self, key: str, value: object) -> Write:
         """One acknowledged put."""
@@ -74,12 +75,17 @@ class Traffic:
     async def _connect(self, contact: str) -> neumann.Client:
         return await neumann.connect(contact).__aenter__()
 
-    async def _load(self, cities: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    async def _load(self, cities: Sequence[tuple[str, dict[str, Any]]], advance: Advance | None) -> None:
+        acknowledged = 0
         batches = iter([cities[at : at + _BATCH_ROWS] for at in range(0, len(cities), _BATCH_ROWS)])
 
         async def worker() -> None:
+            nonlocal acknowledged
             for batch in batches:
                 await self._acknowledge(batch)
+                acknowledged += len(batch)
+                if advance is not None:
+                    advance(acknowledged, len(cities))
 
         await asyncio.gather(*(worker() for _ in range(_BATCHES_IN_FLIGHT)))
 
