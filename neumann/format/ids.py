@@ -54,6 +54,24 @@ class Member(NamedTuple):
     role: str
 
 
+class Candidate(NamedTuple):
+    """Who stands for election: a node, and the storage that it is. A vote binds to both (section 6)."""
+
+    node_id: str
+    storage_id: bytes
+
+
+NOBODY = Candidate("", b"")
+"""The vote of a voter that has given none."""
+
+
+class Incarnation(NamedTuple):
+    """Who exactly sends: which storage, and which start of it (0 where the message does not tell)."""
+
+    storage_id: bytes
+    start_number: int = 0
+
+
 VOTER = "voter"
 LEARNER = "learner"
 

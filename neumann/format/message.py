@@ -37,11 +37,16 @@ class VoteRequest(NamedTuple):
 
 
 class VoteReply(NamedTuple):
-    """`term` is the voter's; a granted pre-vote repeats the term that was asked for."""
+    """`term` is the voter's; a granted pre-vote repeats the term that was asked for.
+
+    `candidate`: the storage id whose request this answers. Two storages of one node id may stand in the
+    same term, and the newer connection gets the answers of both.
+    """
 
     term: int
     granted: bool
     pre: bool
+    candidate: bytes
 
 
 class Append(NamedTuple):

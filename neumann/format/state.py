@@ -32,12 +32,14 @@ class Identity(NamedTuple):
 class Vote(NamedTuple):
     """Term, vote and floor in one record, and how often this directory was started.
 
-    `voted_for` is a node id or "" for nobody. The floor is the (term, index) of the last frame that
-    may have been acknowledged before damage was set aside; (0, 0) for none.
+    `voted_for` is a node id or "" for nobody, `voted_storage` the storage id of that candidate: if a
+    replaced member's old disk comes back, it is not who got the vote. The floor is the (term, index) of
+    the last frame that may have been acknowledged before damage was set aside; (0, 0) for none.
     """
 
     term: int = 0
     voted_for: str = ""
+    voted_storage: bytes = b""
     floor_term: int = 0
     floor_index: int = 0
     start_number: int = 0

@@ -29,8 +29,9 @@ Rules for the embedder:
   first; nothing of an earlier term is committed before it. `configuration_pending` forbids a
   CONFIGURATION frame. A created frame is never taken back: if its write fails, `step_down` (R15).
 * A failed sync is final: stop calling (R9). A set `diverged` is too: the core does nothing any more.
-* Answers are stepped with the incarnation (storage id, start number) of who answered; answers of a
-  storage id that the configuration doesn't name are not stepped at all (design section 6).
+* Messages are stepped with the incarnation (storage id, start number) of who sent them. Votes and
+  acknowledgements of a storage id that the configuration doesn't name count for nothing; step only those
+  of one that shall replace the named one (design section 6).
 * A snapshot is offered at the last `snapshot_published`, or else at the log's base.
 
 Where things are: core.py inputs and roles; election.py votes; replication.py the leader's half,

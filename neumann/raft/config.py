@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from neumann.format.ids import Configuration
+from neumann.format.ids import Candidate, Configuration
 from neumann.raft.log import FrameLog
 
 
@@ -19,7 +19,7 @@ class Random(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RaftConfig:
-    """Settings of one core. Time is counted in ticks of `tick_ms` that the embedder gives.
+    """Whose core, and its settings. Time is counted in ticks of `tick_ms` that the embedder gives.
 
     An election begins after a silence of [election_ticks, 2 * election_ticks). The flow limits hold
     for each follower: one more frame goes out while both are below their limit, so the bytes in
@@ -27,6 +27,7 @@ class RaftConfig:
     """
 
     node_id: str
+    storage_id: bytes
     tick_ms: int = 10
     heartbeat_ticks: int = 10
     election_ticks: int = 50
@@ -51,7 +52,7 @@ class Restored:
     """
 
     term: int
-    voted_for: str
+    voted_for: Candidate
     log: FrameLog
     configuration: Configuration
     configuration_index: int

@@ -6,11 +6,11 @@ draws randomness of its own, or does I/O. Every change of role is made in this f
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from neumann.format.frame import Frame
-from neumann.format.ids import Configuration, LogPoint
+from neumann.format.ids import NOBODY, Candidate, Configuration, Incarnation, LogPoint
 from neumann.format.message import (
     Append,
     AppendReply,
@@ -63,8 +63,8 @@ class Raft:
         return self._state.term
 
     @property
-    def voted_for(self) -> str:
-        """Who has this node's vote in the current term; "" for nobody."""
+    def voted_for(self) -> Candidate:
+        """Who has this node's vote in the current term; NOBODY for nobody."""
         return self._state.voted_for
 
     @property
@@ -167,9 +167,8 @@ class Raft:
         elif not self._leadership.tick():
             self._follow(self._state.term, "", "no answer from a majority in an election timeout")
 
-    def step(self, sender: str, message: Message, incarnation: Hashable = None) -> None:
-        """A message from `sender`, a node id. `incarnation` is who exactly answered: its storage id
-        and start number."""
+    def step(self, sender: str, message: Message, incarnation: Incarnation) -> None:
+        """A message from `sender`, a node id; `incarnation` is who exactly sent it."""
         if self._state.diverged or sender == self._state.node_id:
             return
         if isinstance(message, AppendReply):
@@ -177,9 +176,9 @@ class Raft:
         elif isinstance(message, Append | SnapshotOffer):
             self._on_leader(sender, message)
         elif isinstance(message, VoteRequest):
-            self._on_vote_request(sender, message)
+            self._on_vote_request(Candidate(sender, incarnation.storage_id), message)
         elif isinstance(message, VoteReply):
-            self._on_vote_reply(sender, message)
+            self._on_vote_reply(sender, message, incarnation)
         else:
             self._on_timeout_now(sender, message)
 
@@ -195,7 +194,7 @@ class Raft:
             self._leadership.advance_commit()
             self._resign_if_removed()
 
-    def vote_persisted(self, term: int, voted_for: str) -> None:
+    def vote_persisted(self, term: int, voted_for: Candidate) -> None:
         """`Ready.vote` is durable. A candidate's vote for itself counts from now on."""
         state = self._state
         state.durable_vote = (term, voted_for)
@@ -294,7 +293,7 @@ class Raft:
 
     # Messages.
 
-    def _on_append_reply(self, sender: str, reply: AppendReply, incarnation: Hashable) -> None:
+    def _on_append_reply(self, sender: str, reply: AppendReply, incarnation: Incarnation) -> None:
         if reply.term > self._state.term:
             self._follow(reply.term, "", f"{sender} is in the later term {reply.term}")
         elif reply.term == self._state.term and self._leadership is not None:
@@ -317,7 +316,7 @@ class Raft:
         else:
             self._following.on_offer(sender, message)
 
-    def _on_vote_request(self, sender: str, request: VoteRequest) -> None:
+    def _on_vote_request(self, candidate: Candidate, request: VoteRequest) -> None:
         state = self._state
         if not state.can_vote:
             return
@@ -325,11 +324,14 @@ class Raft:
             if self._election.in_lease() and not request.transfer:
                 return
             if not request.pre:
-                self._follow(request.term, "", f"{sender} campaigns in term {request.term}")
-        self._election.answer(sender, request)
+                self._follow(request.term, "", f"{candidate.node_id} campaigns in term {request.term}")
+        self._election.answer(candidate, request)
 
-    def _on_vote_reply(self, sender: str, reply: VoteReply) -> None:
+    def _on_vote_reply(self, sender: str, reply: VoteReply, incarnation: Incarnation) -> None:
         state = self._state
+        named = state.memberships.storages.get(sender) == incarnation.storage_id
+        if not named or reply.candidate != state.candidate.storage_id:
+            return
         if reply.pre and reply.granted:
             if state.role is Role.PRECANDIDATE and reply.term == state.term + 1:
                 self._judge(self._election.count(sender, True))
@@ -355,7 +357,7 @@ class Raft:
             state.role = Role.PRECANDIDATE
         else:
             state.role = Role.CANDIDATE
-            state.set_vote(state.term + 1, state.node_id)
+            state.set_vote(state.term + 1, state.candidate)
         self._judge(self._election.ask(pre, transfer))
 
     def _judge(self, result: Vote) -> None:
@@ -368,7 +370,7 @@ class Raft:
 
     def _lead(self) -> None:
         state = self._state
-        assert state.role is Role.CANDIDATE and state.durable_vote == (state.term, state.node_id)
+        assert state.role is Role.CANDIDATE and state.durable_vote == (state.term, state.candidate)
         state.role = Role.LEADER
         state.leader = state.node_id
         self._leadership = Leadership(state)
@@ -381,7 +383,7 @@ class Raft:
             self._leadership = None
             self.left_because = why
         if term > state.term:
-            state.set_vote(term, "")
+            state.set_vote(term, NOBODY)
         if state.role is not Role.FOLLOWER:
             self._election.restart_timer()
         state.role = Role.FOLLOWER

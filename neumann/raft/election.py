@@ -3,6 +3,9 @@
 * A pre-vote changes nothing on either side; only its winner enters a new term.
 * A voter that heard from a leader within the shortest election timeout answers no request, except in a
   leadership transfer (so a node that was cut off disturbs nobody when it comes back).
+* A vote binds to the candidate's node id and storage id: a disk that comes back after its node was
+  replaced is another candidate of the same name. A candidate need not be in the voter's configuration
+  (thesis 4.2.2), but it counts only the votes of those that its own names.
 * A vote is given only once in a term and only to a log at least as far as the own, and at least as far
   as the floor; it leaves only when durable. A candidate asks, and counts itself, only when its own
   vote is durable: what it says of its log then survives a crash, and leadership begins with a durable
@@ -11,6 +14,7 @@
 
 from __future__ import annotations
 
+from neumann.format.ids import NOBODY, Candidate
 from neumann.format.message import VoteReply, VoteRequest
 from neumann.raft import quorum
 from neumann.raft.config import Random
@@ -42,8 +46,7 @@ class Election:
         self._elapsed_ticks += 1
         if self._elapsed_ticks >= self._timeout_ticks:
             return True
-        alone = self._state.memberships.voters == (self._state.node_id,)
-        return alone and self._state.role is Role.FOLLOWER
+        return self._state.is_sole_voter and self._state.role is Role.FOLLOWER
 
     def may_campaign(self) -> bool:
         """Only a voter with a vote record, whose log has reached its floor."""
@@ -80,20 +83,21 @@ class Election:
             return Vote.PENDING
         return result
 
-    def answer(self, candidate: str, request: VoteRequest) -> None:
+    def answer(self, candidate: Candidate, request: VoteRequest) -> None:
         """Give or refuse the vote. A real request's term is not above the own any more."""
         state = self._state
-        free = state.voted_for == candidate or (state.voted_for == "" and state.leader == "")
+        node_id, storage_id = candidate
+        free = state.voted_for == candidate or (state.voted_for == NOBODY and state.leader == "")
         ahead = request.pre and request.term > state.term
         granted = request.term >= state.term and (free or ahead) and self._far_enough(request)
         if request.pre:
             term = request.term if granted else state.term
-            state.answer(candidate, VoteReply(term, granted, True))
+            state.answer(node_id, VoteReply(term, granted, True, storage_id))
             return
         if granted:
             state.set_vote(state.term, candidate)
             self.restart_timer()
-        state.send_after_sync(candidate, VoteReply(state.term, granted, False))
+        state.send_after_sync(node_id, VoteReply(state.term, granted, False, storage_id))
 
     def _far_enough(self, request: VoteRequest) -> bool:
         last = self._state.log.last

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from neumann.format.ids import LogPoint
+from neumann.format.ids import NOBODY, Candidate, Incarnation, LogPoint
 from neumann.raft.core import Raft
 from neumann.raft.progress import Mode
 from neumann.raft.state import Role
@@ -20,13 +20,13 @@ class Moment(NamedTuple):
 
     role: Role
     term: int
-    voted_for: str
+    voted_for: Candidate
     commit_index: int
     applied_index: int
     base_index: int
     last: LogPoint
     diverged: str
-    matches: dict[str, tuple[object, int]]
+    matches: dict[str, tuple[Incarnation | None, int]]
 
 
 def observe(core: Raft) -> Moment:
@@ -56,7 +56,7 @@ def check(core: Raft) -> None:
     assert log.end_at(core.durable_index) is not None, "the durable index is a frame end"
     assert core.configuration_index <= log.last.index
     if core.role in (Role.CANDIDATE, Role.LEADER):
-        assert core.voted_for == core.node_id
+        assert core.voted_for.node_id == core.node_id
         assert core.can_vote and core.floor == (0, 0) and not core.diverged
     if core.role is Role.LEADER:
         assert core.leader == core.node_id
@@ -86,7 +86,7 @@ def check_step(before: Moment, after: Moment) -> None:
     assert after.base_index >= before.base_index
     assert after.last.index >= before.commit_index, "a committed entry was cut"
     if after.term == before.term:
-        assert before.voted_for in ("", after.voted_for), "two votes in one term"
+        assert before.voted_for in (NOBODY, after.voted_for), "two votes in one term"
         if before.role is Role.LEADER:
             assert after.last.index >= before.last.index, "a leader cut its own log"
             assert after.role in (Role.LEADER, Role.FOLLOWER)

@@ -8,16 +8,26 @@ from __future__ import annotations
 
 from neumann.format import special
 from neumann.format.frame import Frame, Kind
-from neumann.format.ids import Configuration
+from neumann.format.ids import VOTER, Candidate, Configuration
 
 
 class Memberships:
-    """Configurations by the index of their entry, oldest first. `voters` and `others` follow them."""
+    """Configurations by the index of their entry, oldest first; the newest one's voters, who the others
+    are, which storage each member is, and whether `own` (this node with this storage) votes."""
 
-    __slots__ = ("_history", "configuration", "index", "node_id", "others", "voters")
+    __slots__ = (
+        "_history",
+        "configuration",
+        "index",
+        "is_voter",
+        "others",
+        "own",
+        "storages",
+        "voters",
+    )
 
-    def __init__(self, node_id: str, index: int, configuration: Configuration) -> None:
-        self.node_id = node_id
+    def __init__(self, own: Candidate, index: int, configuration: Configuration) -> None:
+        self.own = own
         self.reset(index, configuration)
 
     def reset(self, index: int, configuration: Configuration) -> None:
@@ -56,7 +66,8 @@ class Memberships:
     def _take_newest(self) -> None:
         assert self._history, "a truncation never reaches behind the log's base"
         self.index, self.configuration = self._history[-1]
+        members = self.configuration.members
         self.voters = self.configuration.voters
-        self.others = tuple(
-            member.node_id for member in self.configuration.members if member.node_id != self.node_id
-        )
+        self.others = tuple(m.node_id for m in members if m.node_id != self.own.node_id)
+        self.storages = {m.node_id: m.storage_id for m in members}
+        self.is_voter = any(m[:2] == self.own and m.role == VOTER for m in members)

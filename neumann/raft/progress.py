@@ -5,6 +5,10 @@
     REPLICATE  frames are sent ahead of their answers, up to the flow limits
     SNAPSHOT   what it needs next was dropped from the leader's log: it is offered a snapshot
 
+Who answers may be another storage than the one that the configuration names: a member that came back
+with an empty disk. It is served like a learner beside the voter that it shall replace, and `counts` is
+False: what it has is part of no majority (design section 6).
+
 Invariants: match_index < next_index; both only stand at frame ends; match_index falls only when another
 incarnation answers, because only a restart can lose what was durable (design section 4, floor).
 """
@@ -12,8 +16,9 @@ incarnation answers, because only a restart can lose what was durable (design se
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
 from enum import Enum
+
+from neumann.format.ids import Incarnation
 
 
 class Mode(Enum):
@@ -31,19 +36,23 @@ class Progress:
         "_retired",
         "bytes_in_flight",
         "commit_told",
+        "counts",
         "frames_in_flight",
         "in_flight",
         "incarnation",
         "match_index",
         "mode",
+        "named",
         "next_index",
         "probe_due",
         "round_answered",
     )
 
-    def __init__(self, next_index: int) -> None:
-        self.incarnation: Hashable = None
-        self._retired: set[Hashable] = set()
+    def __init__(self, next_index: int, named: bytes) -> None:
+        self.named = named
+        self.counts = True
+        self.incarnation: Incarnation | None = None
+        self._retired: set[Incarnation] = set()
         self.match_index = 0
         self.next_index = next_index
         self.round_answered = 0
@@ -90,7 +99,12 @@ class Progress:
         self.match_index = index
         return True
 
-    def meet(self, incarnation: Hashable, next_index: int) -> bool:
+    def name(self, storage_id: bytes) -> None:
+        """The storage id that the configuration names; what another one answered does not count."""
+        self.named = storage_id
+        self.counts = self.incarnation is None or self.incarnation.storage_id == storage_id
+
+    def meet(self, incarnation: Incarnation, next_index: int) -> bool:
         """An answer came from this incarnation; forget the match of an earlier one. False if the
         answer itself is from one that a later one has already replaced."""
         if incarnation == self.incarnation:
@@ -102,6 +116,7 @@ class Progress:
             self.match_index = self.round_answered = self.commit_told = 0
             self.probe(next_index)
         self.incarnation = incarnation
+        self.counts = incarnation.storage_id == self.named
         return True
 
     def _clear_flight(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from neumann.format.frame import Frame
+from neumann.format.ids import Candidate
 from neumann.format.message import Message, SnapshotOffer
 
 Addressed = tuple[str, Message]
@@ -28,7 +29,7 @@ class Ready(NamedTuple):
     diverged             why this node has stopped for good (R5), told once
     """
 
-    vote: tuple[int, str] | None
+    vote: tuple[int, Candidate] | None
     truncate_after: int | None
     frames: tuple[Frame, ...]
     messages: tuple[Addressed, ...]
@@ -62,7 +63,7 @@ class Outbox:
         self._clear()
 
     def _clear(self) -> None:
-        self.vote: tuple[int, str] | None = None
+        self.vote: tuple[int, Candidate] | None = None
         self.truncate_after: int | None = None
         self.frames: list[Frame] = []
         self.messages: list[Addressed] = []

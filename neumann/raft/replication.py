@@ -10,10 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 from neumann.format.frame import Frame, Kind
-from neumann.format.ids import LogPoint
+from neumann.format.ids import Incarnation, LogPoint
 from neumann.format.message import Append, AppendReply, SnapshotOffer, TimeoutNow
 from neumann.raft import quorum
 from neumann.raft.progress import Mode, Progress
@@ -49,10 +47,14 @@ class Leadership:
 
     def follow_configuration(self) -> None:
         """The members changed: serve the new, forget the removed."""
-        others = self._state.memberships.others
+        memberships = self._state.memberships
         next_index = self._state.log.last.index + 1
-        self.progress = {node_id: self.progress.get(node_id) or Progress(next_index) for node_id in others}
-        if self.transferring not in self._state.memberships.voters:
+        known, self.progress = self.progress, {}
+        for node_id in memberships.others:
+            named = memberships.storages[node_id]
+            self.progress[node_id] = known.get(node_id) or Progress(next_index, named)
+            self.progress[node_id].name(named)
+        if self.transferring not in memberships.voters:
             self.transferring = ""
         self._work = True
 
@@ -96,11 +98,9 @@ class Leadership:
 
     def _has_quorum(self) -> bool:
         """Whether a majority answered a round that this window began."""
-        state = self._state
-        alone = state.memberships.voters == (state.node_id,)
-        return alone or self._majority_of_rounds() >= self._window_round
+        return self._state.is_sole_voter or self._majority_of_rounds() >= self._window_round
 
-    def on_reply(self, sender: str, reply: AppendReply, incarnation: Hashable) -> None:
+    def on_reply(self, sender: str, reply: AppendReply, incarnation: Incarnation) -> None:
         """An answer in the own term. May commit, confirm reads, or move the sender's progress."""
         state = self._state
         progress = self.progress.get(sender)
@@ -142,10 +142,11 @@ class Leadership:
     def advance_commit(self) -> None:
         """Commit what a majority has durable, if it is of the own term."""
         state = self._state
-        progress = self.progress
         index = quorum.reached_by_majority(
             [
-                state.durable_index if voter == state.node_id else progress[voter].match_index
+                (state.durable_index if state.is_voter else 0)
+                if voter == state.node_id
+                else (known.match_index if (known := self.progress[voter]).counts else 0)
                 for voter in state.memberships.voters
             ]
         )
@@ -197,7 +198,7 @@ class Leadership:
         self._work = self._commit_due = False
         if self.transferring and not self._timeout_sent:
             target = self.progress[self.transferring]
-            if target.match_index == self._state.log.last.index:
+            if target.counts and target.match_index == self._state.log.last.index:
                 self._timeout_sent = True
                 self._state.send(self.transferring, TimeoutNow(self._state.term))
 
@@ -219,7 +220,9 @@ class Leadership:
         state = self._state
         return quorum.reached_by_majority(
             [
-                self._round if voter == state.node_id else self.progress[voter].round_answered
+                (self._round if state.is_voter else 0)
+                if voter == state.node_id
+                else (known.round_answered if (known := self.progress[voter]).counts else 0)
                 for voter in state.memberships.voters
             ]
         )

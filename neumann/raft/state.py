@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from neumann.format.frame import Frame
-from neumann.format.ids import LogPoint
+from neumann.format.ids import NOBODY, Candidate, LogPoint
 from neumann.format.message import Message
 from neumann.raft.config import RaftConfig, Restored
 from neumann.raft.membership import Memberships
@@ -35,12 +35,13 @@ class State:
         assert restored.applied_index <= restored.commit_index
         self.config = config
         self.node_id = config.node_id
+        self.candidate = Candidate(config.node_id, config.storage_id)
         self.term = restored.term
         self.voted_for = restored.voted_for
         self.role = Role.FOLLOWER
         self.leader = ""
         self.log = log
-        self.memberships = Memberships(config.node_id, restored.configuration_index, restored.configuration)
+        self.memberships = Memberships(self.candidate, restored.configuration_index, restored.configuration)
         for index, configuration in restored.later_configurations:
             self.memberships.append(index, configuration)
         self.commit_index = restored.commit_index
@@ -53,13 +54,18 @@ class State:
         self.diverged = ""
         self.outbox = Outbox(log.last.index)
         if self.term < log.last.term:  # of one batch, the frames reached the disk and the vote did not
-            self.set_vote(log.last.term, "")
+            self.set_vote(log.last.term, NOBODY)
         self.lift_floor()
 
     @property
     def is_voter(self) -> bool:
-        """Whether the configuration in force lets this node vote."""
-        return self.node_id in self.memberships.voters
+        """Whether the configuration in force names this node, with this storage, as a voter."""
+        return self.memberships.is_voter
+
+    @property
+    def is_sole_voter(self) -> bool:
+        """Whether this node alone is the majority."""
+        return self.is_voter and len(self.memberships.voters) == 1
 
     @property
     def vote_durable(self) -> bool:
@@ -73,9 +79,9 @@ class State:
         assert point is not None
         return point
 
-    def set_vote(self, term: int, voted_for: str) -> None:
+    def set_vote(self, term: int, voted_for: Candidate) -> None:
         """Enter `term`, or give this term's vote; it is out only once it is durable."""
-        assert term > self.term or (term == self.term and self.voted_for in ("", voted_for))
+        assert term > self.term or (term == self.term and self.voted_for in (NOBODY, voted_for))
         if (term, voted_for) != (self.term, self.voted_for):
             self.term = term
             self.voted_for = voted_for

@@ -24,6 +24,7 @@ def make_core(env: Env, config: Config, opened: Opened) -> Raft:
     """The core, as the disk left it."""
     settings = RaftConfig(
         node_id=opened.identity.node_id,
+        storage_id=opened.identity.storage_id,
         tick_ms=TICK_MS,
         heartbeat_ticks=max(1, config.raft.heartbeat_ms // TICK_MS),
         election_ticks=max(3, config.raft.election_timeout_ms // TICK_MS),

@@ -14,6 +14,7 @@ from typing import Any
 
 from neumann.env import Clock, Lane
 from neumann.errors import DiskFull
+from neumann.format.ids import Candidate
 from neumann.format.message import Message
 from neumann.format.state import SyncMark, Vote
 from neumann.runtime.marks import MarkKeeper
@@ -39,7 +40,7 @@ class Durability:
         metrics: Metrics,
         *,
         send: Callable[[str, Message], None],
-        on_durable: Callable[[Synced | None, tuple[int, str] | None], None],
+        on_durable: Callable[[Synced | None, tuple[int, Candidate] | None], None],
         on_full: Callable[[DiskFull], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
@@ -54,13 +55,13 @@ class Durability:
         self._on_durable = on_durable
         self._on_full = on_full
         self._on_failure = on_failure
-        self._vote_staged: tuple[int, str] | None = None
+        self._vote_staged: tuple[int, Candidate] | None = None
         self._after_sync: list[Addressed] = []
         self._writing = False
         self._began_ns = 0
         self._stopped = False
 
-    def stage(self, vote: tuple[int, str] | None, after_sync: Sequence[Addressed]) -> None:
+    def stage(self, vote: tuple[int, Candidate] | None, after_sync: Sequence[Addressed]) -> None:
         """A vote to write, and answers for when it and the log staged so far are durable."""
         if vote is not None:
             self._vote_staged = vote
@@ -103,12 +104,14 @@ class Durability:
             await asyncio.sleep(0.001)
 
     def _write_batch(
-        self, batch: WriteBatch | None, vote: tuple[int, str] | None, after: list[Addressed]
+        self, batch: WriteBatch | None, vote: tuple[int, Candidate] | None, after: list[Addressed]
     ) -> None:
 
         def work() -> Synced | None:
             if vote is not None:
-                self.vote = self.vote._replace(term=vote[0], voted_for=vote[1])
+                self.vote = self.vote._replace(
+                    term=vote[0], voted_for=vote[1].node_id, voted_storage=vote[1].storage_id
+                )
                 self._vote_file.write(self.vote)
             return batch.run() if batch is not None else None
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
 from neumann.config import Config
 from neumann.env import Env
@@ -30,7 +30,7 @@ from neumann.errors import (
 )
 from neumann.format.command import Limits
 from neumann.format.frame import FrameHeader
-from neumann.format.ids import Configuration, LogPoint
+from neumann.format.ids import Candidate, Configuration, Incarnation, LogPoint
 from neumann.format.limits import FEATURE_LEVEL
 from neumann.format.manifest import Manifest
 from neumann.format.message import Message, SnapshotOffer, Status
@@ -313,7 +313,7 @@ class Member:
         if not self._stopped:
             self.durability.write()
 
-    def _durable(self, synced: Synced | None, vote: tuple[int, str] | None) -> None:
+    def _durable(self, synced: Synced | None, vote: tuple[int, Candidate] | None) -> None:
         """A crash would keep this from here on: the core may count it."""
         if vote is not None:
             self.raft.vote_persisted(*vote)
@@ -355,7 +355,7 @@ class Member:
 
     # --- what follows from it --------------------------------------------------------------------
 
-    def _step(self, sender: str, message: Message, incarnation: Hashable) -> None:
+    def _step(self, sender: str, message: Message, incarnation: Incarnation) -> None:
         """What the core does not bear ends the member; the network would only hang up for it."""
         if self._stopped:
             return

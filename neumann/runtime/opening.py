@@ -17,7 +17,7 @@ from neumann.errors import Corrupt, NotFound, RefusedByState
 from neumann.format import frame as frame_format
 from neumann.format import special, state
 from neumann.format.frame import FrameHeader, Kind
-from neumann.format.ids import Configuration, LogPoint
+from neumann.format.ids import Candidate, Configuration, LogPoint
 from neumann.format.manifest import Manifest, layout_digest
 from neumann.format.names import Paths
 from neumann.format.special import Marker, Publish
@@ -235,7 +235,7 @@ def _restored(vote: Vote, wal: Log, headers: list[FrameHeader], manifest: Manife
         frames.append(header)
     return Restored(
         term=vote.term,
-        voted_for=vote.voted_for,
+        voted_for=Candidate(vote.voted_for, vote.voted_storage),
         log=frames,
         configuration=manifest.configuration,
         configuration_index=manifest.point.index,

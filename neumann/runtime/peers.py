@@ -8,13 +8,13 @@ Messages of another cluster or timeline are counted, logged once a minute, and d
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from neumann.env import Clock, Lane, Net
 from neumann.errors import NeumannError
 from neumann.format import message as message_format
-from neumann.format.ids import Configuration
+from neumann.format.ids import Configuration, Incarnation
 from neumann.format.message import (
     Append,
     AppendReply,
@@ -54,7 +54,7 @@ class Peers:
         metrics: Metrics,
         *,
         own_status: Callable[[], Status],
-        step: Callable[[str, Message, Hashable], None],
+        step: Callable[[str, Message, Incarnation], None],
     ) -> None:
         self.states: dict[str, PeerState] = {}
         self._identity = identity
@@ -124,7 +124,7 @@ class Peers:
         if envelope is None or isinstance(envelope.message, AppendReply | VoteReply):
             return
         self._reply_to[envelope.node_id] = reply
-        self._step(envelope.node_id, envelope.message, None)
+        self._step(envelope.node_id, envelope.message, Incarnation(envelope.storage_id))
 
     def on_reply(self, address: str, payload: bytes) -> None:
         """An answer that came back on the connection we dialled to `address`."""
@@ -136,11 +136,10 @@ class Peers:
             self._refuse("storage_id", f"{envelope.node_id} at {address} is not the member of that name")
             return
         status = envelope.status
-        incarnation: Hashable = None
         if status is not None:
             self.states[envelope.node_id] = PeerState(status, self._clock.monotonic_ns())
-            incarnation = (envelope.storage_id, status.start_number)
-        self._step(envelope.node_id, envelope.message, incarnation)
+        start_number = status.start_number if status is not None else 0
+        self._step(envelope.node_id, envelope.message, Incarnation(envelope.storage_id, start_number))
 
     def _believed(self, payload: bytes) -> Envelope | None:
         try:

@@ -277,7 +277,7 @@ def _examples() -> dict[str, Example]:
         "identity": _record(
             Identity(CLUSTER, TIMELINE, "n1", STORAGE), state.encode_identity, state.decode_identity
         ),
-        "vote": _slot(Vote(2, "n1", 0, 0, 3), state.encode_vote_slot, state.decode_vote),
+        "vote": _slot(Vote(2, "n1", STORAGE, 0, 0, 3), state.encode_vote_slot, state.decode_vote),
         "sync_mark": _slot(MARK, state.encode_mark_slot, state.decode_mark),
         "history": _record(CHILD, history.encode, history.decode),
         "manifest": _record(MANIFEST, manifest.encode, manifest.decode),
@@ -292,7 +292,7 @@ def _examples() -> dict[str, Example]:
             ((len(table.content_bytes(ROWS.cut(1, 2))), ""),),
         ),
         "vote_request": _message(VoteRequest(3, 4, 2, False, False)),
-        "vote_reply": _message(VoteReply(3, True, False), status=STATUS),
+        "vote_reply": _message(VoteReply(3, True, False, STORAGE), status=STATUS),
         "append": sent._replace(value=received),
         "append_reply": _message(AppendReply(2, True, 3, 2, 5), status=STATUS),
         "snapshot_offer": _message(SnapshotOffer(2, 4, 2, END.chain, 6)),

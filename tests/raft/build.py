@@ -6,11 +6,23 @@ import random
 
 from neumann.format import frame as frame_format
 from neumann.format.frame import Frame, Kind
-from neumann.format.ids import Configuration, LogPoint
-from neumann.format.message import Append
+from neumann.format.ids import Configuration, Incarnation, LogPoint
+from neumann.format.message import Append, Message, VoteReply
 from neumann.raft import FrameLog, Raft, RaftConfig, Ready, Restored
-from tests.raft.disk import BASE, members
+from tests.raft.disk import BASE, candidate, members, storage_of
 from tests.raft.harness import ELECTION_TICKS, HEARTBEAT_TICKS
+
+
+class Core(Raft):
+    """A core whose messages come from the first start of a node that never lost its disk, unless told."""
+
+    def step(self, sender: str, message: Message, incarnation: Incarnation | None = None) -> None:
+        super().step(sender, message, incarnation or Incarnation(storage_of(sender), 1))
+
+
+def vote_reply(term: int, granted: bool, pre: bool, to: str = "b") -> VoteReply:
+    """An answer to a request of `to`."""
+    return VoteReply(term, granted, pre, storage_of(to))
 
 
 def frames(*runs: tuple[int, int], after: LogPoint = BASE) -> list[Frame]:
@@ -39,14 +51,21 @@ def core_with(
     configuration: Configuration | None = None,
     base: LogPoint = BASE,
     commit_index: int | None = None,
+    storage_id: bytes = b"",
     **restored: object,
-) -> Raft:
+) -> Core:
     """A follower that was restored with these frames; its term is the last one's."""
     log = log_of(made, base)
     commit = base.index if commit_index is None else commit_index
     fields: dict[str, object] = {"term": log.last.term, "voted_for": "", **restored}
-    config = RaftConfig(node_id, heartbeat_ticks=HEARTBEAT_TICKS, election_ticks=ELECTION_TICKS)
-    return Raft(
+    fields["voted_for"] = candidate(str(fields["voted_for"]))
+    config = RaftConfig(
+        node_id,
+        storage_id or storage_of(node_id),
+        heartbeat_ticks=HEARTBEAT_TICKS,
+        election_ticks=ELECTION_TICKS,
+    )
+    return Core(
         config,
         Restored(
             log=log,

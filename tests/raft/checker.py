@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from neumann.format.ids import LogPoint
+from neumann.format.ids import NOBODY, Candidate, LogPoint
 from neumann.format.message import AppendReply, Message, VoteReply
 from neumann.raft import Raft, Ready, invariants, quorum
 
@@ -33,7 +33,7 @@ class Checker:
         self.commit_index = 0
         self.commit_seen: dict[str, int] = {}
         self.asked: dict[int, int] = {}
-        self.votes: dict[tuple[int, str], str] = {}
+        self.votes: dict[tuple[int, bytes], Candidate] = {}
         self.seen: dict[str, invariants.Moment] = {}
         self.damaged = False
         self.commits = 0
@@ -110,8 +110,8 @@ class Checker:
             assert node.disk.vote[0] >= message.term, f"{node.name}'s vote is not durable"
             if node.disk.vote[0] == message.term:
                 candidate = node.disk.vote[1]
-                assert candidate, "a granted vote names its candidate"
-                known = self.votes.setdefault((message.term, node.name), candidate)
+                assert candidate != NOBODY, "a granted vote names its candidate"
+                known = self.votes.setdefault((message.term, node.disk.storage_id), candidate)
                 assert known == candidate, f"{node.name} voted twice in term {message.term}"
 
     def read_asked(self, token: int) -> None:

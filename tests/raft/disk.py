@@ -6,16 +6,26 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from neumann.format.frame import Frame
-from neumann.format.ids import LEARNER, VOTER, Configuration, LogPoint, Member
+from neumann.format.ids import LEARNER, NOBODY, VOTER, Candidate, Configuration, LogPoint, Member
 
 BASE = LogPoint(0, 0, 0xBA5E)
+
+
+def storage_of(node_id: str) -> bytes:
+    """The storage id of a node that never lost its disk."""
+    return node_id.encode() * 16
+
+
+def candidate(node_id: str) -> Candidate:
+    """That node as one votes for it; "" is nobody."""
+    return Candidate(node_id, storage_of(node_id)) if node_id else NOBODY
 
 
 def members(voters: str, learners: str = "") -> Configuration:
     """One letter, one node."""
     return Configuration(
         tuple(
-            Member(node_id, node_id.encode() * 16, "host:1", VOTER if node_id in voters else LEARNER)
+            Member(node_id, storage_of(node_id), "host:1", VOTER if node_id in voters else LEARNER)
             for node_id in sorted(voters + learners)
         )
     )
@@ -35,7 +45,8 @@ class Disk:
     snapshot: Snapshot
     base: LogPoint = BASE
     frames: list[Frame] = field(default_factory=list)
-    vote: tuple[int, str] = (0, "")
+    storage_id: bytes = b""
+    vote: tuple[int, Candidate] = (0, NOBODY)
     has_vote: bool = True
     floor: tuple[int, int] = (0, 0)
 

@@ -16,11 +16,11 @@ from typing import NamedTuple
 from neumann.format import frame as frame_format
 from neumann.format import special
 from neumann.format.frame import Frame, Kind
-from neumann.format.ids import Configuration
+from neumann.format.ids import Configuration, Incarnation
 from neumann.format.message import Append, Message, SnapshotOffer, VoteReply, VoteRequest
 from neumann.raft import FrameLog, Raft, RaftConfig, Ready, Restored
 from tests.raft.checker import Checker
-from tests.raft.disk import BASE, Disk, Snapshot, members
+from tests.raft.disk import BASE, Disk, Snapshot, members, storage_of
 
 HEARTBEAT_TICKS, ELECTION_TICKS = 2, 8
 
@@ -29,7 +29,7 @@ class Packet(NamedTuple):
     """A message under way. `incarnation`: which start of the sender sent it."""
 
     sender: str
-    incarnation: tuple[str, int]
+    incarnation: Incarnation
     receiver: str
     message: Message
 
@@ -55,8 +55,8 @@ class Node:
         return self.core
 
     @property
-    def incarnation(self) -> tuple[str, int]:
-        return (self.name, self.starts)
+    def incarnation(self) -> Incarnation:
+        return Incarnation(self.disk.storage_id, self.starts)
 
 
 class World:
@@ -76,7 +76,7 @@ class World:
         for name in sorted(voters + learners + blank):
             stateless = name in blank
             configuration = Configuration() if stateless else members(voters, learners)
-            disk = Disk(Snapshot(BASE, configuration), has_vote=not stateless)
+            disk = Disk(Snapshot(BASE, configuration), has_vote=not stateless, storage_id=storage_of(name))
             self.nodes[name] = Node(name, disk)
             self.start(name)
 
@@ -115,7 +115,11 @@ class World:
             can_vote=disk.has_vote,
         )
         config = RaftConfig(
-            name, heartbeat_ticks=HEARTBEAT_TICKS, election_ticks=ELECTION_TICKS, **self.limits
+            name,
+            disk.storage_id,
+            heartbeat_ticks=HEARTBEAT_TICKS,
+            election_ticks=ELECTION_TICKS,
+            **self.limits,
         )
         node.core = Raft(config, restored, random.Random(f"{self.seed}/{name}/{node.starts}"))
         node.core.snapshot_published(disk.snapshot.point)
@@ -192,7 +196,7 @@ class World:
 
     def step(self, name: str, sender: str, message: Message) -> None:
         """A message made by hand."""
-        self._input(name, lambda core: core.step(sender, message, (sender, 1)))
+        self._input(name, lambda core: core.step(sender, message, Incarnation(storage_of(sender), 1)))
 
     def deliver(self, position: int = 0, keep: bool = False) -> None:
         """One packet arrives (and arrives again later if `keep`), unless the link is cut."""

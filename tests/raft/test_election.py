@@ -7,8 +7,8 @@ import pytest
 from neumann.format.ids import LogPoint
 from neumann.format.message import Append, AppendReply, TimeoutNow, VoteReply, VoteRequest
 from neumann.raft import Raft, Role
-from tests.raft.build import append, core_with, frames, make_durable, take
-from tests.raft.disk import BASE, members
+from tests.raft.build import Core, append, core_with, frames, make_durable, take, vote_reply
+from tests.raft.disk import BASE, candidate, members
 from tests.raft.harness import ELECTION_TICKS, World
 
 
@@ -20,10 +20,10 @@ def _silence(core: Raft) -> None:
             return
 
 
-def _candidate(core: Raft) -> Raft:
+def _candidate(core: Core) -> Core:
     """Win the pre-vote; the vote is not durable yet."""
     _silence(core)
-    core.step("a", VoteReply(core.term + 1, True, True))
+    core.step("a", vote_reply(core.term + 1, True, True))
     assert core.role == "candidate"
     return core
 
@@ -44,9 +44,9 @@ def test_a_candidate_asks_only_when_its_own_vote_is_durable() -> None:
     core = core_with(frames((3, 2)))
     _silence(core)
     take(core)
-    core.step("a", VoteReply(4, True, True))
+    core.step("a", vote_reply(4, True, True))
     ready = take(core)
-    assert ready.vote == (4, "b") and not ready.messages
+    assert ready.vote == (4, candidate("b")) and not ready.messages
     assert [m for _, m in ready.messages_after_sync] == [VoteRequest(4, 2, 3, False, False)] * 2
 
 
@@ -54,11 +54,11 @@ def test_nobody_leads_before_the_own_vote_is_durable() -> None:
     """R15: leadership begins with a new durable term, even with the votes of all others."""
     core = _candidate(core_with([]))
     for voter in "ac":
-        core.step(voter, VoteReply(core.term, True, False))
+        core.step(voter, vote_reply(core.term, True, False))
     assert core.role == "candidate"
-    core.vote_persisted(core.term - 1, "")
+    core.vote_persisted(core.term - 1, candidate(""))
     assert core.role == "candidate"
-    core.vote_persisted(core.term, "b")
+    core.vote_persisted(core.term, candidate("b"))
     assert core.role == "leader" and take(core).role_changed
 
 
@@ -75,12 +75,12 @@ def test_one_vote_in_a_term_and_it_is_kept_over_a_restart() -> None:
     core = core_with([], term=2)
     core.step("a", VoteRequest(3, 0, 0, False, False))
     ready = take(core)
-    assert ready.vote == (3, "a") and not ready.messages
-    assert ready.messages_after_sync == (("a", VoteReply(3, True, False)),)
+    assert ready.vote == (3, candidate("a")) and not ready.messages
+    assert ready.messages_after_sync == (("a", vote_reply(3, True, False, to="a")),)
     again = core_with([], term=3, voted_for="a")
-    for candidate, granted in (("c", False), ("a", True)):
-        again.step(candidate, VoteRequest(3, 9, 2, False, False))
-        assert take(again).messages_after_sync == ((candidate, VoteReply(3, granted, False)),)
+    for name, granted in (("c", False), ("a", True)):
+        again.step(name, VoteRequest(3, 9, 2, False, False))
+        assert take(again).messages_after_sync == ((name, vote_reply(3, granted, False, to=name)),)
 
 
 @pytest.mark.parametrize(
@@ -102,18 +102,18 @@ def test_answers_of_another_term_are_not_counted() -> None:
     """Bug 39: a vote of an older election made a second leader in a term."""
     core = _candidate(core_with([], term=4))
     make_durable(core, take(core))
-    core.step("a", VoteReply(4, True, False))
-    core.step("c", VoteReply(6, True, True))
+    core.step("a", vote_reply(4, True, False))
+    core.step("c", vote_reply(6, True, True))
     assert core.role == "candidate" and core.term == 5
-    core.step("a", VoteReply(5, True, False))
+    core.step("a", vote_reply(5, True, False))
     assert core.role == "leader"
 
 
 def test_votes_of_others_than_voters_are_not_counted() -> None:
     core = _candidate(core_with([], configuration=members("abc", "d")))
     make_durable(core, take(core))
-    core.step("d", VoteReply(1, True, False))
-    core.step("stranger", VoteReply(1, True, False))
+    core.step("d", vote_reply(1, True, False))
+    core.step("stranger", vote_reply(1, True, False))
     assert core.role == "candidate"
 
 
@@ -121,8 +121,8 @@ def test_a_pre_vote_changes_nothing_on_either_side() -> None:
     core = core_with([], term=3, voted_for="c")
     core.step("a", VoteRequest(9, 0, 0, True, False))
     ready = take(core)
-    assert ready.messages == (("a", VoteReply(9, True, True)),)
-    assert (core.term, core.voted_for, ready.vote) == (3, "c", None)
+    assert ready.messages == (("a", vote_reply(9, True, True, to="a")),)
+    assert (core.term, core.voted_for, ready.vote) == (3, candidate("c"), None)
 
 
 def test_a_node_of_a_lower_term_is_told_and_comes_along() -> None:
@@ -130,11 +130,11 @@ def test_a_node_of_a_lower_term_is_told_and_comes_along() -> None:
     core = core_with([], term=9)
     core.step("a", VoteRequest(4, 0, 0, True, False))
     ((_, reply),) = take(core).messages
-    assert reply == VoteReply(9, False, True)
+    assert reply == vote_reply(9, False, True, to="a")
     late = core_with([], node_id="a", term=3)
     _silence(late)
     late.step("b", reply)
-    assert (late.role, late.term, take(late).vote) == ("follower", 9, (9, ""))
+    assert (late.role, late.term, take(late).vote) == ("follower", 9, (9, candidate("")))
 
 
 def test_a_leader_of_a_lower_term_is_told_and_steps_down() -> None:
@@ -171,7 +171,7 @@ def test_a_voter_that_hears_a_leader_answers_no_candidate() -> None:
         core.tick()
     core.ready()
     core.step("c", VoteRequest(5, 9, 4, True, False))
-    assert take(core).messages == (("c", VoteReply(5, True, True)),)
+    assert take(core).messages == (("c", vote_reply(5, True, True, to="c")),)
 
 
 def test_a_leader_that_hears_no_majority_steps_down() -> None:
@@ -214,7 +214,7 @@ def test_no_leader_without_a_vote_record_and_no_vote() -> None:
     assert core.ready() is None and core.term == 0
     core.step("a", append(2, BASE, []))
     ready = take(core)
-    assert ready.vote == (2, "") and not ready.messages and len(ready.messages_after_sync) == 1
+    assert ready.vote == (2, candidate("")) and not ready.messages and len(ready.messages_after_sync) == 1
     assert not core.can_vote
     make_durable(core, ready)
     assert core.can_vote
@@ -239,7 +239,7 @@ def test_below_its_floor_a_node_does_not_campaign_and_wants_the_floor_of_others(
     for index, granted in ((6, False), (7, True)):
         core.step("c", VoteRequest(4, index, 2, False, False))
         ((_, reply),) = take(core).messages_after_sync
-        assert reply == VoteReply(4, granted, False)
+        assert reply == vote_reply(4, granted, False, to="c")
     core.step("c", append(4, made[0].header.end, made[1:], commit_index=7))
     assert core.floor == (2, 7)
     make_durable(core, take(core))
@@ -252,7 +252,7 @@ def test_below_its_floor_a_node_does_not_campaign_and_wants_the_floor_of_others(
 def test_a_term_that_only_the_log_remembers_is_entered_without_a_vote() -> None:
     """A crash may keep the frames of a batch and lose the vote that was written with them."""
     core = core_with(frames((3, 2)), term=2, voted_for="a")
-    assert (core.term, core.voted_for, take(core).vote) == (3, "", (3, ""))
+    assert (core.term, core.voted_for, take(core).vote) == (3, candidate(""), (3, candidate("")))
 
 
 def test_transfer_to_a_follower_that_has_everything() -> None:

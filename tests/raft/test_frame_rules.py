@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from neumann.format.frame import Frame
-from neumann.format.ids import LogPoint
+from neumann.format.ids import NOBODY, LogPoint
 from neumann.format.message import AppendReply, SnapshotOffer
 from neumann.raft import Raft
 from tests.raft.build import append, core_with, frames, make_durable, take
@@ -79,7 +79,7 @@ def test_frames_that_were_cut_before_they_were_handed_out_never_are() -> None:
     core.step("a", append(2, END, [old]))
     core.step("c", append(3, END, [new]))
     ready = take(core)
-    assert ready.frames == (new,) and ready.truncate_after is None and ready.vote == (3, "")
+    assert ready.frames == (new,) and ready.truncate_after is None and ready.vote == (3, NOBODY)
 
 
 def test_two_cuts_before_one_ready_reach_as_deep_as_the_deeper() -> None:

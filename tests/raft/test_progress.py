@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from neumann.format import frame as frame_format
 from neumann.format import special
+from neumann.format.ids import Incarnation
 from neumann.raft.membership import Memberships
 from neumann.raft.progress import Mode, Progress
 from neumann.raft.reads import Reads
-from tests.raft.disk import members
+from tests.raft.disk import candidate, members
+
+S = b"s" * 16
 
 
 def test_what_is_in_flight_is_freed_by_an_answer_at_or_behind_it() -> None:
-    progress = Progress(1)
+    progress = Progress(1, S)
     progress.matched(0)
     for last in (3, 5, 9):
         progress.sent(last, 1, 100)
@@ -22,14 +25,14 @@ def test_what_is_in_flight_is_freed_by_an_answer_at_or_behind_it() -> None:
 
 def test_match_never_falls_when_answers_are_reordered() -> None:
     """Bug 16: an old answer that came late lowered what was known to match."""
-    progress = Progress(1)
+    progress = Progress(1, S)
     progress.matched(9)
     assert not progress.matched(4)
     assert (progress.match_index, progress.next_index) == (9, 10)
 
 
 def test_probing_forgets_what_was_on_the_way() -> None:
-    progress = Progress(1)
+    progress = Progress(1, S)
     progress.matched(0)
     progress.sent(9, 3, 500)
     progress.probe(4)
@@ -39,12 +42,12 @@ def test_probing_forgets_what_was_on_the_way() -> None:
 
 
 def test_another_incarnation_starts_from_nothing_and_the_old_one_is_not_believed_again() -> None:
-    progress = Progress(10)
-    assert progress.meet(("s", 1), 10) and progress.matched(9)
-    assert progress.meet(("s", 2), 12)
+    progress = Progress(10, S)
+    assert progress.meet(Incarnation(S, 1), 10) and progress.matched(9)
+    assert progress.meet(Incarnation(S, 2), 12)
     assert (progress.match_index, progress.next_index, progress.mode) == (0, 12, Mode.PROBE)
-    assert not progress.meet(("s", 1), 12)
-    assert progress.meet(("s", 2), 12)
+    assert not progress.meet(Incarnation(S, 1), 12)
+    assert progress.meet(Incarnation(S, 2), 12)
 
 
 def _configuration_frame(index: int, voters: str) -> frame_format.Frame:
@@ -53,7 +56,7 @@ def _configuration_frame(index: int, voters: str) -> frame_format.Frame:
 
 
 def test_a_configuration_is_in_force_from_its_append_until_it_is_cut() -> None:
-    table = Memberships("a", 0, members("a"))
+    table = Memberships(candidate("a"), 0, members("a"))
     table.append_frame(_configuration_frame(4, "ab"))
     table.append_frame(_configuration_frame(8, "abc"))
     assert (table.index, table.voters, table.others) == (8, ("a", "b", "c"), ("b", "c"))
@@ -65,7 +68,7 @@ def test_a_configuration_is_in_force_from_its_append_until_it_is_cut() -> None:
 
 
 def test_a_configuration_that_cannot_be_read_changes_nothing() -> None:
-    table = Memberships("a", 0, members("a"))
+    table = Memberships(candidate("a"), 0, members("a"))
     frame = frame_format.encode(frame_format.Kind.CONFIGURATION, 1, 1, 1, 0, [b"\xc1"])
     table.append_frame(frame)
     assert (table.index, table.voters) == (0, ("a",))

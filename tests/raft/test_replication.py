@@ -5,22 +5,22 @@ from __future__ import annotations
 import pytest
 
 from neumann.format.frame import Frame, Kind
-from neumann.format.ids import LogPoint
-from neumann.format.message import Append, AppendReply, SnapshotOffer, VoteReply
+from neumann.format.ids import Incarnation, LogPoint
+from neumann.format.message import Append, AppendReply, SnapshotOffer
 from neumann.raft import Mode, Raft
-from tests.raft.build import core_with, frames, make_durable, take
-from tests.raft.disk import BASE
+from tests.raft.build import Core, core_with, frames, make_durable, take, vote_reply
+from tests.raft.disk import BASE, storage_of
 from tests.raft.harness import ELECTION_TICKS, HEARTBEAT_TICKS, World
 
 
-def _leader(made: list[Frame], term: int | None = None) -> Raft:
+def _leader(made: list[Frame], term: int | None = None) -> Core:
     """Leader "b" of "abc", in the term after its log's; its first round is out and unanswered."""
     core = core_with(made) if term is None else core_with(made, term=term)
     while core.role != "precandidate":
         core.tick()
-    core.step("a", VoteReply(core.term + 1, True, True))
+    core.step("a", vote_reply(core.term + 1, True, True))
     make_durable(core, take(core))
-    core.step("a", VoteReply(core.term, True, False))
+    core.step("a", vote_reply(core.term, True, False))
     assert core.role == "leader"
     return core
 
@@ -32,9 +32,9 @@ def _sent(core: Raft, receiver: str) -> list[Append]:
     return [m for r, m in messages if r == receiver and isinstance(m, Append)]
 
 
-def _ok(core: Raft, sender: str, point: LogPoint, round_number: int = 1, start: int = 1) -> None:
+def _ok(core: Core, sender: str, point: LogPoint, round_number: int = 1, start: int = 1) -> None:
     reply = AppendReply(core.term, True, point.index, point.term, round_number)
-    core.step(sender, reply, (sender, start))
+    core.step(sender, reply, Incarnation(storage_of(sender), start))
 
 
 def _propose(core: Raft, count: int = 1) -> LogPoint:
@@ -105,7 +105,7 @@ def test_acknowledgements_of_another_term_are_not_counted() -> None:
     core = _leader(frames((1, 2)), term=4)
     end = _propose(core)
     make_durable(core, take(core))
-    core.step("a", AppendReply(4, True, end.index, end.term, 1), ("a", 1))
+    core.step("a", AppendReply(4, True, end.index, end.term, 1))
     assert core.commit_index == 0
 
 
@@ -115,7 +115,7 @@ def test_an_acknowledgement_names_a_frame_of_this_log_or_nothing() -> None:
     end = _propose(core, 2)
     make_durable(core, take(core))
     for index, term in ((end.index, end.term - 1), (end.index - 1, end.term), (end.index + 1, end.term)):
-        core.step("a", AppendReply(core.term, True, index, term, 1), ("a", 1))
+        core.step("a", AppendReply(core.term, True, index, term, 1))
     assert core.commit_index == 0
     _ok(core, "a", end)
     assert core.commit_index == 4
@@ -174,7 +174,7 @@ def test_a_new_leader_probes_without_frames_and_jumps_to_where_the_logs_agree() 
     _propose(core)
     (probe,) = _sent(core, "a")
     assert (probe.prev_index, probe.last_index) == (7, 7)
-    core.step("a", AppendReply(core.term, False, 5, 1, 1), ("a", 1))
+    core.step("a", AppendReply(core.term, False, 5, 1, 1))
     (probe,) = _sent(core, "a")
     assert (probe.prev_index, probe.last_index) == (5, 5)
     _ok(core, "a", shared[1].header.end)
@@ -186,7 +186,7 @@ def test_a_refusal_with_a_later_term_leads_to_an_end_of_an_earlier_term() -> Non
     made = frames((1, 2), (5, 2), (5, 2))
     core = _leader(made)
     take(core)
-    core.step("a", AppendReply(core.term, False, 5, 3, 1), ("a", 1))
+    core.step("a", AppendReply(core.term, False, 5, 3, 1))
     (probe,) = _sent(core, "a")
     assert (probe.prev_index, probe.prev_term) == (2, 1)
 
@@ -196,12 +196,12 @@ def test_old_and_doubled_refusals_do_not_lead_astray() -> None:
     core = _leader(frames((1, 1), (1, 1), (1, 1)))
     take(core)
     refusal = AppendReply(core.term, False, 1, 1, 1)
-    core.step("a", refusal, ("a", 1))
+    core.step("a", refusal)
     assert len(_sent(core, "a")) == 1
-    core.step("a", refusal, ("a", 1))
+    core.step("a", refusal)
     assert _sent(core, "a") == []
     _ok(core, "a", core.last)
-    core.step("a", refusal, ("a", 1))
+    core.step("a", refusal)
     assert core.progress["a"].match_index == 3 and core.progress["a"].mode is Mode.REPLICATE
 
 

@@ -14,12 +14,11 @@ import neumann
 from neumann.env import real_env
 from neumann.errors import NeumannError, NotLeader, StorageFailed, Unavailable
 from neumann.format.command import row_key
-from neumann.format.message import VoteReply
 from neumann.runtime.metrics import Metrics
 from neumann.runtime.reader import Reader
 from neumann.runtime.sinks import FutureSink, Version
 from neumann.store.store import Store
-from tests.raft.build import core_with, frames, make_durable
+from tests.raft.build import core_with, frames, make_durable, vote_reply
 from tests.raft.harness import ELECTION_TICKS
 from tests.runtime.nodes import cluster, config_of, configs_of, leads, one_node, put, start, until
 from tests.store.rows import manifest_of
@@ -46,9 +45,9 @@ async def test_reads_that_wait_for_the_next_round_hear_that_leadership_ended(tmp
         for _ in range(2 * ELECTION_TICKS):
             core.tick()
         pump()
-        core.step("a", VoteReply(core.term + 1, True, True))
+        core.step("a", vote_reply(core.term + 1, True, True))
         pump()
-        core.step("a", VoteReply(core.term, True, False))
+        core.step("a", vote_reply(core.term, True, False))
         pump()
         assert core.role == "leader" and not core.own_term_committed
         first, second = FutureSink(), FutureSink()

@@ -98,10 +98,10 @@ def test_a_leader_without_what_is_committed() -> None:
 
 def test_a_vote_given_twice() -> None:
     promises = Promises()
-    promises.answered("n1", "n2", VoteReply(4, True, False))
-    promises.answered("n1", "n2", VoteReply(4, True, False))
+    promises.answered("n1", "n2", VoteReply(4, True, False, b""))
+    promises.answered("n1", "n2", VoteReply(4, True, False, b""))
     with pytest.raises(Violation, match="votes for"):
-        promises.answered("n1", "n3", VoteReply(4, True, False))
+        promises.answered("n1", "n3", VoteReply(4, True, False, b""))
 
 
 def test_promises_that_a_crash_forgot() -> None:

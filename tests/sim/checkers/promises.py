@@ -17,7 +17,7 @@ class Promises:
 
     def __init__(self) -> None:
         self._terms: dict[str, int] = {}
-        self._votes: dict[tuple[str, int], str] = {}
+        self._votes: dict[tuple[str, int], tuple[str, bytes]] = {}
         self._matches: dict[str, dict[int, int]] = {}
 
     def answered(self, node_id: str, target: str, message: Message) -> None:
@@ -25,8 +25,11 @@ class Promises:
         if isinstance(message, VoteReply) and not message.pre:
             self._promise_term(node_id, message.term)
             if message.granted:
-                known = self._votes.setdefault((node_id, message.term), target)
-                require(known == target, f"{node_id} votes for {known} and {target} in term {message.term}")
+                candidate = (target, message.candidate)
+                known = self._votes.setdefault((node_id, message.term), candidate)
+                require(
+                    known == candidate, f"{node_id} votes for {known} and {candidate} in term {message.term}"
+                )
         elif isinstance(message, AppendReply):
             self._promise_term(node_id, message.term)
             if message.ok:
