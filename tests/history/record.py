@@ -79,9 +79,11 @@ class Operation:
 
 
 class Recorder:
-    """Writes a history. `now_ns` is the clock; operations get their numbers here."""
+    """Writes a history. `now_ns` is the clock; operations get their numbers here. `keys` were asked for,
+    in that order."""
 
     def __init__(self, file: IO[str], seed: int) -> None:
+        self.keys: dict[str, None] = {}
         self._file = file
         self._next_id = 1
         self._line({"event": "begin", "format": FORMAT, "seed": seed})
@@ -92,6 +94,7 @@ class Recorder:
         """A request is about to leave; its number."""
         assert kind in KINDS
         number, self._next_id = self._next_id, self._next_id + 1
+        self.keys[key] = None
         line = {"event": "invoke", "id": number, "time_ns": now_ns, "client": client, "node": node}
         line |= {"op": kind, "key": key}
         if value:

@@ -80,15 +80,16 @@ def must(command: Command, environ: Environ | None = None, timeout_s: float = 12
 class Member:
     """One node: where it lives, and its process while it runs."""
 
-    def __init__(self, node_id: str, root: Path) -> None:
+    def __init__(self, node_id: str, root: Path, host: str = "127.0.0.1") -> None:
         self.id = node_id
         self.directory = root / node_id
         self.data = self.directory / "var/lib/neumann"
         self.config = self.directory / "etc/neumann/config.toml"
         self.log = self.directory / "log"
         rpc_port, self.admin_port = free_ports(2)
-        self.address = f"127.0.0.1:{rpc_port}"
-        self.admin_url = f"http://127.0.0.1:{self.admin_port}"
+        self.host = host
+        self.address = f"{host}:{rpc_port}"
+        self.admin_url = f"http://{host}:{self.admin_port}"
         self.process: Process | None = None
         """From its start until we end it; one that ended by itself stays, and is an error."""
 
@@ -131,7 +132,7 @@ class Member:
 
     def request(self, method: str, path: str, body: object = None, timeout_s: float = 70.0) -> Answer:
         """One HTTP request; OSError where nothing answers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=timeout_s)
+        connection = http.client.HTTPConnection(self.host, self.admin_port, timeout=timeout_s)
         try:
             data = None if body is None else json.dumps(body).encode()
             connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
@@ -164,23 +165,30 @@ class Member:
         except OSError:
             return False
 
-    def status(self) -> dict[str, Any]:
+    def status(self, timeout_s: float = 5) -> dict[str, Any]:
         """GET /admin/status, or {} while it doesn't answer."""
         try:
-            answer = self.request("GET", "/admin/status", timeout_s=5)
+            answer = self.request("GET", "/admin/status", timeout_s=timeout_s)
         except OSError:
             return {}
         return dict(answer.body) if answer.status == 200 else {}
 
 
 class Cluster:
-    """Members under one root. As a context manager it stops what still runs."""
+    """Members under one root. As a context manager it stops what still runs.
+
+    `hosts` is id -> IP address of the members that do not listen on loopback.
+    """
 
     def __init__(
-        self, root: Path, ids: Sequence[str] = ("n1", "n2", "n3"), sections: Sections | None = None
+        self,
+        root: Path,
+        ids: Sequence[str] = ("n1", "n2", "n3"),
+        sections: Sections | None = None,
+        hosts: Mapping[str, str] | None = None,
     ) -> None:
         self.root = root
-        self.members = [Member(node_id, root) for node_id in ids]
+        self.members = [Member(node_id, root, (hosts or {}).get(node_id, "127.0.0.1")) for node_id in ids]
         peers = {member.id: member.address for member in self.members}
         for member in self.members:
             member.write_config(peers, sections or {})

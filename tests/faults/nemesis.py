@@ -1,0 +1,133 @@
+"""What goes wrong in a run: each kind breaks something for a while, then mends it, again and again.
+
+The kinds run beside each other and know nothing of each other, so that a leader is killed while it is cut
+off and another machine's disk is full. A kind leaves nothing broken behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import permutations
+from random import Random
+
+from tests.faults.hosts import NODES, SMALL_DISK, Hosts
+from tests.faults.world import CLIENTS
+from tests.history.record import Recorder
+
+KILL, PARTITION, PAUSE, FULL_DISK = "kill", "partition", "pause", "full disk"
+_FIRST_S = (0.3, 2.0)
+_LEADER_SHARE = 0.4
+
+_Wires = list[tuple[str, str]]
+"""(source, target): what is cut."""
+
+
+class Nemesis:
+    """Breaks `hosts` until `is_over`; `counts` is how often each kind did. A kill counts each server."""
+
+    def __init__(
+        self, hosts: Hosts, random: Random, recorder: Recorder, is_over: Callable[[Counter[str]], bool]
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._hosts = hosts
+        self._random = random
+        self._recorder = recorder
+        self._is_over = is_over
+
+    async def run(self) -> None:
+        """All kinds at once."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._again(self._kill, (0.5, 5.0)))
+            group.create_task(self._again(self._partition, (0.5, 4.0)))
+            group.create_task(self._again(self._pause, (3.0, 10.0)))
+            group.create_task(self._again(self._full_disk, (10.0, 30.0)))
+
+    async def _again(self, fault: Callable[[], Awaitable[None]], wait_s: tuple[float, float]) -> None:
+        next_s = _FIRST_S
+        while not self._is_over(self.counts):
+            await asyncio.sleep(self._random.uniform(*next_s))
+            if not self._is_over(self.counts):
+                await fault()
+            next_s = wait_s
+
+    def _note(self, fault: str, **what: object) -> None:
+        self._recorder.fault(time.monotonic_ns(), fault, **what)
+
+    async def _one(self) -> str:
+        """A machine, often the leader."""
+        if self._random.random() < _LEADER_SHARE:
+            leader = await asyncio.to_thread(self._hosts.leader)
+            if leader:
+                return leader
+        return self._random.choice(NODES)
+
+    async def _kill(self) -> None:
+        """One, two or all; each comes back after a while."""
+        count = self._random.choices((1, 2, 3), (60, 25, 15))[0]
+        victims = [await self._one()]
+        others = [node for node in NODES if node not in victims]
+        victims += self._random.sample(others, count - 1)
+        killed = [node for node in victims if self._hosts.kill(node)]
+        self.counts[KILL] += len(killed)
+        self._note(KILL, nodes=killed)
+        self._random.shuffle(killed)
+        for node in killed:
+            await asyncio.sleep(self._random.choice((0.0, self._random.uniform(0.0, 1.5))))
+            self._hosts.start(node)
+        self._note("started", nodes=killed)
+
+    async def _pause(self) -> None:
+        """A machine stands still, for shorter or longer than an election."""
+        node = await self._one()
+        if not self._hosts.pause(node):
+            return
+        self.counts[PAUSE] += 1
+        self._note(PAUSE, nodes=[node])
+        await asyncio.sleep(self._random.uniform(0.1, self._random.choice((0.6, 4.0))))
+        self._hosts.resume(node)
+        self._note("resumed", nodes=[node])
+
+    async def _partition(self) -> None:
+        """Wires are cut one way or both ways."""
+        what, wires = self._shape(await self._one())
+        self.counts[PARTITION] += 1
+        self._note(PARTITION, shape=what, wires=wires)
+        await asyncio.to_thread(self._cut, wires)
+        await asyncio.sleep(self._random.uniform(0.3, 4.0))
+        await asyncio.to_thread(self._hosts.network.mend_all)
+        self._note("mended")
+
+    def _shape(self, node: str) -> tuple[str, _Wires]:
+        """(its name, the wires to cut) around that machine."""
+        others = [other for other in NODES if other != node]
+        out = [(node, other) for other in others]
+        back = [(other, node) for other in others]
+        shapes: Sequence[tuple[str, _Wires]] = (
+            ("two-way, one from two", out + back),
+            ("two-way, one from all", [*out, *back, (node, CLIENTS), (CLIENTS, node)]),
+            ("two-way, all from all", list(permutations(NODES, 2))),
+            ("two-way, between two", [out[0], back[0]]),
+            ("one-way, hears nobody", back),
+            ("one-way, heard by nobody", out),
+            ("one-way, heard by one", out[:1]),
+            ("one-way, hears one less", back[:1]),
+            ("one-way, answers no client", [(node, CLIENTS)]),
+        )
+        return self._random.choice(shapes)
+
+    def _cut(self, wires: _Wires) -> None:
+        for source, target in wires:
+            self._hosts.network.cut(source, target)
+
+    async def _full_disk(self) -> None:
+        """The small disk fills up to the last byte or nearly, and is freed."""
+        self.counts[FULL_DISK] += 1
+        leave_bytes = self._random.choice((0, 0, 100_000, 6_000_000))
+        self._note(FULL_DISK, nodes=[SMALL_DISK], leave_bytes=leave_bytes)
+        self._hosts.fill_disk(leave_bytes)
+        await asyncio.sleep(self._random.uniform(1.0, 5.0))
+        self._hosts.free_disk()
+        self._note("disk freed", nodes=[SMALL_DISK])
