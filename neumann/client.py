@@ -19,14 +19,12 @@ import msgpack
 from neumann.config import LimitsConfig, split_address
 from neumann.errors import (
     BadInput,
-    ConditionFailed,
     NeumannError,
     OutcomeUnknown,
-    Paused,
     Unavailable,
 )
 from neumann.format import command, rpc
-from neumann.machine.apply import Outcome
+from neumann.machine.outcome import index_of
 from neumann.query.statement import Params, QueryResult
 
 _DIAL_TIMEOUT_S = 2.0
@@ -155,20 +153,6 @@ def encode_operations(operations: Sequence[Put | Delete | Check]) -> bytes:
             wanted = condition(op.if_absent, op.if_revision)
             plain.append((command.CHECK, op.table, op.key, wanted, None))
     return command.encode_batch(plain)
-
-
-def index_of(index: int, outcome: int) -> int:
-    """The index of a write that was applied; the error of one that had no effect."""
-    match Outcome(outcome):
-        case Outcome.APPLIED:
-            return index
-        case Outcome.CONDITION_FAILED:
-            text = f"the condition did not hold at index {index}; nothing was written"
-            raise ConditionFailed(text, remedy="read the row again")
-        case Outcome.PAUSED:
-            raise Paused("writes are paused; nothing was written", remedy="try again after resume-writes")
-        case Outcome.UNDECODABLE:
-            raise BadInput(f"the cluster could not decode this command; index {index} changes nothing")
 
 
 class _Link(asyncio.Protocol):

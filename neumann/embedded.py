@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
-from neumann.client import Check, Delete, Put, Row, condition, encode_operations, index_of
+from neumann.client import Check, Delete, Put, Row, condition, encode_operations
 from neumann.config import Config
 from neumann.env import real_env
 from neumann.errors import Unavailable
 from neumann.format import command
+from neumann.machine.outcome import index_of
 from neumann.query.statement import Params, QueryResult
 from neumann.runtime.node import Node
 

@@ -93,6 +93,13 @@ class OutcomeUnknown(NeumannError):
     code, exit_code, http_status = "outcome_unknown", 8, 504
 
 
+class SessionExpired(OutcomeUnknown):
+    """The client's session, or this serial of it, is forgotten: nothing was done now, and nobody remembers
+    whether an earlier try was."""
+
+    code, exit_code, http_status = "session_expired", 9, 409
+
+
 class Paused(NeumannError):
     """Writes are paused by an operator. Not done; detail has `until` where known."""
 

@@ -22,7 +22,13 @@ from neumann.format.segment import SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentH
 from neumann.format.times import time_text
 from neumann.store.table_reader import Table
 
-_OPS = {command.PUT: "put", command.DELETE: "delete", command.BATCH: "batch", command.CHECK: "check"}
+_OPS = {
+    command.PUT: "put",
+    command.DELETE: "delete",
+    command.BATCH: "batch",
+    command.CHECK: "check",
+    command.OPEN: "open",
+}
 
 
 class Inspection(NamedTuple):
@@ -136,11 +142,14 @@ def _entries(frame: Frame) -> Iterator[dict[str, Any]]:
 
 def _command_line(one: Any) -> dict[str, Any]:
     try:
-        op, table_name, key, condition, _, _, value = one
+        op, table_name, key, condition, session, serial, value = one
+        inside = {"session": session, "serial": serial} if session else {}
+        if op == command.OPEN:
+            return {"op": "open"}
         if op == command.BATCH:
             rows = [f"{_OPS.get(row[0], '?')} {row[1]}/{row[2]}" for row in value]
-            return {"op": "batch", "rows": rows}
-        line = {"op": _OPS.get(op, "?"), "table": table_name, "key": key}
+            return {"op": "batch", "rows": rows} | inside
+        line = {"op": _OPS.get(op, "?"), "table": table_name, "key": key} | inside
         if value is not None:
             line["value_bytes"] = len(value)
         return line | ({"condition": _shown(condition)} if condition is not None else {})
@@ -183,6 +192,7 @@ def _manifest(disk: Disk, path: str, entries: bool) -> Inspection:
         "cluster_id": found.history.cluster_id.hex(),
         "timeline": str(found.history.timeline),
         "members": [f"{m.node_id}={m.address} {m.role}" for m in found.configuration.members],
+        "sessions": len(found.sessions),
         "pause": _shown(found.pause),
         "archiving": _shown(found.archiving),
         "compaction": _shown(found.compaction),

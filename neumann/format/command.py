@@ -3,12 +3,14 @@
     put     [1, table, key, condition, session, serial, value]
     delete  [2, table, key, condition, session, serial, nil]
     batch   [3, "", "", nil, session, serial, [[op, table, key, condition, value], ...]]
+    open    [5, "", "", nil, 0, 0, nil]
 
 Inside a batch `op` may also be 4, check: it only carries a condition. All conditions of a batch are
 compared with the state before it; if one fails, nothing of it is written. `condition` is nil, [1]
 (absent), [2, revision] or [3, value]; `value` is a bin that holds the MessagePack of the value, and
-values are compared as bytes. `session` and `serial` are 0 for none. A row's revision is the index of
-the entry that wrote it.
+values are compared as bytes. A row's revision is the index of the entry that wrote it. `open` opens a
+client session: the index of its entry is the session's id. `session` and `serial` are that id and the
+client's number of the command, from 1, or both are 0 (machine/sessions.py says what they do).
 
 A leader calls `check` before it frames a command; whatever passed can be applied without an error
 (R3). Rows are addressed below this layer by one string, table + NUL + key: neither may hold a NUL, and
@@ -25,7 +27,7 @@ import msgpack
 from neumann.errors import BadInput, TooLarge
 from neumann.format import limits
 
-PUT, DELETE, BATCH, CHECK = 1, 2, 3, 4
+PUT, DELETE, BATCH, CHECK, OPEN = 1, 2, 3, 4, 5
 ABSENT, REVISION, VALUE = 1, 2, 3
 SEPARATOR = "\x00"
 _CHARACTER_LAST, _SURROGATE_FIRST, _BEHIND_SURROGATES = "\U0010ffff", "\ud800", "\ue000"
@@ -81,23 +83,51 @@ def unpack_value(packed: bytes) -> Any:
     return msgpack.unpackb(packed, use_list=True, strict_map_key=False, raw=False)
 
 
-def encode_put(table: str, key: str, value: bytes, condition: tuple[object, ...] | None = None) -> bytes:
+def put(table: str, key: str, value: bytes, condition: tuple[object, ...] | None = None) -> Command:
     """A put of packed `value`."""
-    return _pack((PUT, table, key, condition, 0, 0, value))
+    return PUT, table, key, condition, 0, 0, value
+
+
+def delete(table: str, key: str, condition: tuple[object, ...] | None = None) -> Command:
+    """A delete; of an absent row it changes nothing and still has an index."""
+    return DELETE, table, key, condition, 0, 0, None
+
+
+def batch(ops: list[tuple[int, str, str, tuple[object, ...] | None, bytes | None]]) -> Command:
+    """An atomic batch of (op, table, key, condition, packed value or None)."""
+    return BATCH, "", "", None, 0, 0, ops
+
+
+def encode_put(table: str, key: str, value: bytes, condition: tuple[object, ...] | None = None) -> bytes:
+    """The bytes of `put`."""
+    return encode(put(table, key, value, condition))
 
 
 def encode_delete(table: str, key: str, condition: tuple[object, ...] | None = None) -> bytes:
-    """A delete; of an absent row it changes nothing and still has an index."""
-    return _pack((DELETE, table, key, condition, 0, 0, None))
+    """The bytes of `delete`."""
+    return encode(delete(table, key, condition))
 
 
 def encode_batch(ops: list[tuple[int, str, str, tuple[object, ...] | None, bytes | None]]) -> bytes:
-    """An atomic batch of (op, table, key, condition, packed value or None)."""
-    return _pack((BATCH, "", "", None, 0, 0, ops))
+    """The bytes of `batch`."""
+    return encode(batch(ops))
 
 
-def _pack(command: Command) -> bytes:
-    """A name with half of a surrogate pair, as JSON can spell it, is no UTF-8."""
+def encode_open() -> bytes:
+    """Opens a client session."""
+    return encode((OPEN, "", "", None, 0, 0, None))
+
+
+def with_session(raw: bytes, session: int, serial: int) -> bytes:
+    """The same command in a client session; BadInput if it is in one already, or is no command."""
+    command = decode(raw)
+    if len(command) != 7 or command[4] or command[5]:
+        raise BadInput("this command has a session and a serial of its own", remedy="name them once")
+    return encode((*command[:4], session, serial, command[6]))
+
+
+def encode(command: Command) -> bytes:
+    """The bytes of a command. A name with half of a surrogate pair, as JSON can spell it, is no UTF-8."""
     try:
         packed: bytes = msgpack.packb(command, use_bin_type=True)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -114,8 +144,8 @@ def decode_body(body: bytes) -> list[Command] | tuple[Command, ...] | None:
     return commands if isinstance(commands, tuple) else None
 
 
-def check(data: bytes, own: Limits) -> Command:
-    """Decode one command and check it fully; BadInput or TooLarge says what is wrong with it."""
+def decode(data: bytes) -> Command:
+    """Seven fields; BadInput or TooLarge. What is in them is not looked at."""
     if len(data) > limits.COMMAND_BYTES_MAX:
         raise TooLarge(f"command of {len(data)} bytes; the limit is {limits.COMMAND_BYTES_MAX}")
     try:
@@ -124,17 +154,33 @@ def check(data: bytes, own: Limits) -> Command:
         raise BadInput(f"the command is not one MessagePack value: {error}") from error
     if type(command) is not tuple or len(command) != 7:
         raise BadInput("a command is an array of seven: op, table, key, condition, session, serial, value")
+    return command
+
+
+def check(data: bytes, own: Limits) -> Command:
+    """Decode one command and check it fully; BadInput or TooLarge says what is wrong with it."""
+    command = decode(data)
     op, table, key, condition, session, serial, value = command
-    if session != 0 or serial != 0 or type(session) is not int or type(serial) is not int:
-        raise BadInput("client sessions are not in this release", remedy="send 0 for both fields")
+    if (
+        type(session) is not int
+        or type(serial) is not int
+        or not (session > 0 < serial or session == serial == 0)
+    ):
+        raise BadInput(
+            f"session {reprlib.repr(session)} and serial {reprlib.repr(serial)}",
+            remedy="the id of an open session and a serial from 1, or 0 for both",
+        )
     if type(op) is not int:
         raise BadInput(f"operation {reprlib.repr(op)} is no integer")
     if op in (PUT, DELETE):
         _check_row(op, table, key, condition, value, own)
     elif op == BATCH:
         _check_batch(table, key, condition, value, own)
+    elif op == OPEN:
+        if (table, key, condition, session, value) != ("", "", None, 0, None):
+            raise BadInput("the command that opens a session has nothing else in it")
     else:
-        raise BadInput(f"unknown operation {op!r}", remedy="1 is put, 2 delete, 3 batch")
+        raise BadInput(f"unknown operation {op!r}", remedy="1 is put, 2 delete, 3 batch, 5 open")
     return command
 
 

@@ -24,5 +24,11 @@ RPC_MESSAGE_BYTES_MAX = 32 * 1024 * 1024
 NODE_ID_BYTES_MAX = 64
 RESTORE_POINT_BYTES_MAX = 128
 
+SESSIONS_MAX = 1024
+"""Client sessions that the state remembers; one more evicts the least recently used."""
+
+SESSION_SERIALS_MAX = 128
+"""Serials of a session whose outcome is remembered: so many commands a client may have open in it."""
+
 FEATURE_LEVEL = 1
 """The newest feature level this release writes and reads (design section 5)."""

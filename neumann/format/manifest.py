@@ -56,11 +56,19 @@ class Archiving(NamedTuple):
     through: int = 0
 
 
+class SessionRecord(NamedTuple):
+    """A client session (machine/sessions.py). `answers`: (serial, index, outcome), oldest entry first."""
+
+    id: int
+    highest: int
+    answers: tuple[tuple[int, int, int], ...]
+
+
 class Manifest(NamedTuple):
     """A snapshot. `tables` newest first; `time_ns` is that of the frame at `point`.
 
     `configuration` is the one as of that index. `block_bytes` is the cluster's table block size, set
-    when it was formed. `sessions` is empty in this release.
+    when it was formed. `sessions`: the least recently used first.
     """
 
     history: History
@@ -73,7 +81,7 @@ class Manifest(NamedTuple):
     compaction: Compaction | None
     feature_level: int
     block_bytes: int
-    sessions: tuple[object, ...] = ()
+    sessions: tuple[SessionRecord, ...] = ()
 
     @property
     def snapshot_id(self) -> str:
@@ -109,7 +117,6 @@ def _build(payload: tuple[Any, ...]) -> Manifest:
     feature_level, block_bytes, sessions = rest
     members, removed = checked(configuration, (tuple, tuple))
     checked((time_ns, tables, feature_level, block_bytes, sessions), (int, tuple, int, int, tuple))
-    checked(sessions, ())
     return Manifest(
         history_format.from_plain(plain_history),
         build(LogPoint, point),
@@ -121,8 +128,18 @@ def _build(payload: tuple[Any, ...]) -> Manifest:
         None if compaction is None else _compaction(compaction),
         feature_level,
         block_bytes,
-        sessions,
+        tuple(map(_session, sessions)),
     )
+
+
+_ANSWER = (int, int, int)
+
+
+def _session(plain: object) -> SessionRecord:
+    record = SessionRecord(*checked(plain, (int, int, tuple)))
+    for answer in record.answers:
+        checked(answer, _ANSWER)
+    return record
 
 
 def _compaction(plain: object) -> Compaction:

@@ -8,12 +8,15 @@ Rules (R3). Nothing raises on whatever was committed: what is no command changes
 alike. A row's revision is the index of its entry, its time that of the frame. A delete leaves a
 tombstone, of an absent row too. The conditions of a batch are compared with the state before it.
 While writes are paused no client's command has an effect.
+
+The order of checks: is it a command at all; is it the first of its session and serial (sessions.py); are
+writes paused; do its conditions hold. What is no command leaves its session alone too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from enum import IntEnum
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from neumann.format.command import (
@@ -21,6 +24,7 @@ from neumann.format.command import (
     BATCH,
     CHECK,
     DELETE,
+    OPEN,
     PUT,
     REVISION,
     SEPARATOR,
@@ -28,6 +32,8 @@ from neumann.format.command import (
 )
 from neumann.format.frame import FrameHeader, Kind
 from neumann.format.table import Version
+from neumann.machine.outcome import Outcome
+from neumann.machine.sessions import Sessions
 from neumann.machine.state import MachineState
 
 Commands = Sequence[Any]
@@ -36,21 +42,14 @@ Rows = dict[str, Version]
 Lookup = Callable[[str], Version | None]
 
 
-class Outcome(IntEnum):
-    """What became of an entry; its client is told."""
-
-    APPLIED = 0
-    CONDITION_FAILED = 1
-    UNDECODABLE = 2
-    PAUSED = 3
-
-
 class Result(NamedTuple):
     """`outcomes`: an Outcome for each entry, or None where all were applied. `skipped`: the indexes of
-    the entries that had no effect."""
+    the entries that had no effect. `repeats`: index of an entry that its session answers -> the index
+    its client is told."""
 
     outcomes: list[int] | None
     skipped: Sequence[int]
+    repeats: Mapping[int, int] = MappingProxyType({})
 
 
 _ALL_APPLIED = Result(None, ())
@@ -72,7 +71,8 @@ class _NoCommand(Exception):
 _MALFORMED = (_NoCommand, TypeError, ValueError, IndexError, KeyError)
 """What taking apart any MessagePack value as a command can raise."""
 
-_Decide = Callable[[int, list[_Step]], bool]
+_Decide = Callable[[int, list[_Step]], int]
+"""(index, operations) -> Outcome."""
 
 
 def needed_rows(commands: Commands | None) -> list[str]:
@@ -109,17 +109,17 @@ def apply_data(
     state.applied = header.end
     state.time_ns = header.time_ns
     if state.pause is not None:
-        return _without_effect(header, Outcome.PAUSED)
+        return _run_paused(header, commands, state.sessions)
 
-    def conditions_hold(_: int, steps: list[_Step]) -> bool:
+    def compare(_: int, steps: list[_Step]) -> int:
         for _op, row, condition, _value in steps:
             if condition is not None:
                 found = memtable.get(row)
                 if not _holds(condition, lookup(row) if found is None else found):
-                    return False
-        return True
+                    return Outcome.CONDITION_FAILED
+        return Outcome.APPLIED
 
-    return _run(header, commands, memtable, conditions_hold)
+    return _run(header, commands, memtable, compare, state.sessions)
 
 
 def derive_rows(header: FrameHeader, commands: Commands | None, skipped: Collection[int], rows: Rows) -> None:
@@ -127,16 +127,22 @@ def derive_rows(header: FrameHeader, commands: Commands | None, skipped: Collect
     assert header.kind is Kind.DATA
     if skipped and all(i in skipped for i in range(header.first_index, header.last_index + 1)):
         return
-    _run(header, commands, rows, lambda index, _: index not in skipped)
+    _run(header, commands, rows, lambda index, _: int(index in skipped), None)
 
 
-def _run(header: FrameHeader, commands: Commands | None, rows: Rows, decide: _Decide) -> Result:
-    """Write what the commands say, each one that needs it after asking `decide`."""
+def _run(
+    header: FrameHeader, commands: Commands | None, rows: Rows, decide: _Decide, sessions: Sessions | None
+) -> Result:
+    """Write what the commands say, each one that needs it after asking its session and `decide`.
+
+    Without `sessions` it is `decide` alone that tells of repeats.
+    """
     if commands is None or len(commands) != header.last_index - header.first_index + 1:
         return _without_effect(header, Outcome.UNDECODABLE)
     time_ns = header.time_ns
     index = header.first_index - 1
     failed: dict[int, int] = {}
+    repeats: dict[int, int] = {}
     for command in commands:
         index += 1
         try:
@@ -151,16 +157,54 @@ def _run(header: FrameHeader, commands: Commands | None, rows: Rows, decide: _De
         except _MALFORMED:
             failed[index] = Outcome.UNDECODABLE
             continue
-        if not decide(index, steps):
-            failed[index] = Outcome.CONDITION_FAILED
+        if sessions is not None and session:
+            answer = sessions.recall(session, serial, index)
+            if answer is not None:
+                repeats[index], failed[index] = answer
+                continue
+            outcome = decide(index, steps)
+            sessions.note(session, serial, index, outcome)
+        else:
+            outcome = decide(index, steps)
+            if op == OPEN and sessions is not None:
+                sessions.open(index)
+        if outcome:
+            failed[index] = outcome
             continue
         for step_op, row, _, step_value in steps:
             if step_op != CHECK:
                 rows[row] = (step_value, index, time_ns)
     if not failed:
         return _ALL_APPLIED
+    return _result(header, failed, repeats)
+
+
+def _run_paused(header: FrameHeader, commands: Commands | None, sessions: Sessions) -> Result:
+    """Nothing is written; a command whose first copy came before the pause is answered as that was."""
+    indexes = range(header.first_index, header.last_index + 1)
+    failed: dict[int, int] = dict.fromkeys(indexes, Outcome.PAUSED)
+    repeats: dict[int, int] = {}
+    if commands is not None and len(commands) == len(indexes):
+        for index, command in enumerate(commands, header.first_index):
+            try:
+                _steps(command)
+            except _MALFORMED:
+                continue
+            _, _, _, _, session, serial, _ = command
+            if not session:
+                continue
+            answer = sessions.recall(session, serial, index)
+            if answer is None:
+                sessions.note(session, serial, index, Outcome.PAUSED)
+            else:
+                repeats[index], failed[index] = answer
+    return _result(header, failed, repeats)
+
+
+def _result(header: FrameHeader, failed: dict[int, int], repeats: dict[int, int]) -> Result:
+    """`failed`: the entries that had no effect, and what their clients are told."""
     outcomes = [failed.get(i, 0) for i in range(header.first_index, header.last_index + 1)]
-    return Result(outcomes, list(failed))
+    return Result(outcomes, list(failed), repeats)
 
 
 def _without_effect(header: FrameHeader, outcome: Outcome) -> Result:
@@ -192,10 +236,14 @@ def _plain_puts(command: Any, index: int, time_ns: int) -> Rows | None:
 def _steps(command: Any) -> list[_Step]:
     """The operations of a command; raises one of _MALFORMED if it is none."""
     op, table, key, condition, session, serial, value = command
-    if session or serial:
+    if (session or serial) and not (type(session) is int and type(serial) is int and session > 0 < serial):
         raise _NoCommand
+    if op == PUT and condition is None and type(value) is bytes and type(op) is int:
+        return [_Step(PUT, table + SEPARATOR + key, None, value)]
     if op in (PUT, DELETE):
         return [_step(op, table, key, condition, value)]
+    if (table, key, condition, session, value) == ("", "", None, 0, None) and op == OPEN and type(op) is int:
+        return []
     if op != BATCH or table or key or condition is not None or type(value) is not tuple or not value:
         raise _NoCommand
     return [_step(*row) for row in value]

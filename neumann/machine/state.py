@@ -1,17 +1,18 @@
-"""The small part of the state that is no row: what special entries say (design section 4).
+"""The small part of the state that is no row: what special entries say (design section 4), and sessions.
 
 It stands in every manifest, as of the manifest's index. `apply_special` is the only thing that changes
-it, but for the point that has been applied, which data moves too.
+it, but for the point that has been applied, which data moves too, and for the sessions (apply.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from neumann.format.frame import FrameHeader
 from neumann.format.ids import Configuration, LogPoint
 from neumann.format.manifest import Archiving, Manifest
 from neumann.format.special import Archived, Break, Marker, Pause, Resume, Special
+from neumann.machine.sessions import Sessions
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class MachineState:
     feature_level: int
     applied: LogPoint
     time_ns: int
+    sessions: Sessions = field(default_factory=Sessions)
 
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> MachineState:
@@ -41,11 +43,12 @@ class MachineState:
             manifest.feature_level,
             manifest.point,
             manifest.time_ns,
+            Sessions(manifest.sessions),
         )
 
     def copy(self) -> MachineState:
         """The same, apart from what is applied to this one later."""
-        return replace(self)
+        return replace(self, sessions=self.sessions.copy())
 
 
 def apply_special(state: MachineState, header: FrameHeader, special: Special | None) -> None:

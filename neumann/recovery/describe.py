@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from neumann.errors import Corrupt
 from neumann.format import frame as frame_format
-from neumann.format.command import BATCH, DELETE, PUT, decode_body
+from neumann.format.command import BATCH, DELETE, OPEN, PUT, decode_body
 from neumann.format.frame import Frame, FrameDamaged, FrameHeader, Kind
 from neumann.format.segment import SEGMENT_HEADER_BYTES
 from neumann.format.times import time_text
@@ -22,6 +22,8 @@ def describe_command(command: object) -> str:
         case (op, _, _, _, _, _, tuple() as rows) if op == BATCH and rows:
             tables = sorted({str(row[1]) for row in rows if isinstance(row, tuple) and len(row) > 1})
             return f"batch of {len(rows)} rows, {', '.join(f'{table}/*' for table in tables)}"
+        case (op, "", "", None, 0, 0, None) if op == OPEN:
+            return "a client session is opened"
     return "an entry that changes nothing"
 
 

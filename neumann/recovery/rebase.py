@@ -36,7 +36,8 @@ def rebase(
 
     `manifest.history` ends with the timeline that the cut lies in. Any pause is ended. Archiving stays
     on if it was; nothing of the new timeline is archived yet. With a `new_cluster_id` the history
-    begins anew, and archiving is off.
+    begins anew, and archiving is off. No client session goes over: what its client was told may lie
+    behind the cut, and no client follows to another timeline by itself.
     """
     old = manifest.history
     fork_index, fork_time_ns = manifest.point.index, manifest.time_ns
@@ -57,4 +58,5 @@ def rebase(
         pause=None,
         archiving=Archiving(True, base_index) if archived else Archiving(),
         compaction=None,
+        sessions=(),
     )

@@ -87,14 +87,16 @@ class Replay:
             tables=self._refs,
             compaction=None,
             feature_level=state.feature_level,
+            sessions=state.sessions.records(),
         )
 
     def _cross(self, number: int) -> None:
-        """Go over to the base of a later timeline, as its restore did: the rows stay, a pause ends."""
+        """Go over to the base of a later timeline, as its restore did: rows stay, pause and sessions end."""
         while self._number < number:
             self._number += 1
             self._state.applied = self._line[self._number].base
             self._state.pause = None
+            self._state.sessions.clear()
             if self._state.archiving.on:
                 self._state.archiving = Archiving(True, self._state.applied.index)
 

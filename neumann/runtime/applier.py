@@ -8,7 +8,7 @@ while the store's flushes lag too far behind it waits: a slow node falls behind 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from neumann.env import Clock, Lane
@@ -199,7 +199,11 @@ class Applier:
         index, outcomes, position = header.first_index, result.outcomes, 0
         for sink, ids in waiting.slices:
             count = len(ids)
-            sink.wrote(ids, index + position, outcomes and outcomes[position : position + count])
+            told = outcomes and outcomes[position : position + count]
+            if result.repeats:
+                _answer_singly(sink, ids, index + position, told or (), result.repeats)
+            else:
+                sink.wrote(ids, index + position, told)
             touched[sink] = None
             position += count
         self._metrics.proposals["ok"] += position
@@ -278,6 +282,14 @@ class Applier:
             self._run()
 
         self._read_lane.submit(read, done)
+
+
+def _answer_singly(
+    sink: Sink, ids: Sequence[int], first_index: int, outcomes: Sequence[int], repeats: Mapping[int, int]
+) -> None:
+    """Where a session answers some of a frame's commands, their indexes don't follow each other."""
+    for index, (call_id, outcome) in enumerate(zip(ids, outcomes, strict=True), first_index):
+        sink.wrote((call_id,), repeats.get(index, index), (outcome,))
 
 
 def _row_count(header: FrameHeader, commands: Sequence[Any] | None) -> int:

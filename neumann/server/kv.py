@@ -19,10 +19,10 @@ from typing import Any
 
 from aiohttp import web
 
-from neumann.errors import BadInput, ConditionFailed, NeumannError, NotFound, Paused
+from neumann.errors import BadInput, NotFound
 from neumann.format import command, values
 from neumann.format.times import time_text
-from neumann.machine.apply import Outcome
+from neumann.machine.outcome import index_of
 from neumann.runtime.node import Node
 from neumann.server.http import answer, flag, json_body, number, parameters, seconds
 
@@ -116,27 +116,13 @@ class KvRoutes:
     async def _write(self, encoded: bytes, given: dict[str, str]) -> web.Response:
         timeout_s = seconds(given.get("timeout_s"), "timeout_s", _WRITE_TIMEOUT_S)
         index, outcome = await self._node.write(encoded, timeout_s)
-        check_outcome(index, outcome)
+        index_of(index, outcome)
         headers = {"ETag": f'"{index}"', "X-Neumann-Index": str(index)}
         return answer({"revision": index}, headers=headers)
 
     def _index_header(self, revision: int = 0) -> dict[str, str]:
         """What this node has applied; a read that the leader answered may know a later revision."""
         return {"X-Neumann-Index": str(max(self._node.applied_index, revision))}
-
-
-def check_outcome(index: int, outcome: int) -> None:
-    """Raise what a committed command that had no effect means to its client."""
-    if outcome == Outcome.APPLIED:
-        return
-    if outcome == Outcome.CONDITION_FAILED:
-        raise ConditionFailed(
-            f"the condition does not hold (index {index}); nothing was written",
-            remedy="read the row again and decide anew",
-        )
-    if outcome == Outcome.PAUSED:
-        raise Paused("writes are paused", remedy="wait, or end the pause with neumann-admin resume-writes")
-    raise NeumannError(f"the command at index {index} changed nothing: no node can decode it")
 
 
 def _condition_of(request: web.Request) -> _Condition:

@@ -28,7 +28,7 @@ from neumann.errors import (
     WrongHistory,
 )
 from neumann.format import limits, rpc
-from neumann.format.command import row_key
+from neumann.format.command import row_key, with_session
 from neumann.runtime.node import Node
 from neumann.runtime.sinks import Version
 
@@ -137,6 +137,8 @@ class _Connection(asyncio.Protocol):
                     elif method == "write" and len(params) == 1 and type(params[0]) is bytes:
                         write_ids.append(call_id)
                         commands.append(params[0])
+                    elif method == "write" and len(params) == 3 and type(params[0]) is bytes:
+                        self._write_in_session(write_ids, commands, call_id, *params)
                     elif method == "get" and len(params) == 3 and _is_plain_get(*params):
                         get_ids.append(call_id)
                         rows.append(row_key(params[0], params[1]))
@@ -157,6 +159,25 @@ class _Connection(asyncio.Protocol):
             self._node.submit_writes(self, write_ids, commands)
         if get_ids:
             self._node.submit_gets(self, get_ids, rows, stale=False)
+
+    def _write_in_session(
+        self,
+        write_ids: list[int],
+        commands: list[bytes],
+        call_id: int,
+        raw: bytes,
+        session: object,
+        serial: object,
+    ) -> None:
+        """A command whose session and serial stand beside it."""
+        try:
+            if type(session) is not int or type(serial) is not int:
+                raise BadInput("session and serial are integers")
+            commands.append(with_session(raw, session, serial))
+            write_ids.append(call_id)
+        except BadInput as error:
+            self.failed((call_id,), error)
+            self.flush()
 
     def _refuse_connection(self, error: Exception) -> None:
         text = f"this is no MessagePack-RPC of ours: {error}"
@@ -234,10 +255,8 @@ class _Connection(asyncio.Protocol):
                 return _hello(self._node, version, cluster_id, timeline)
             case "get", (str() as table, str() as key, True):
                 return await self._node.get(table, key, stale=True)
-            case "write", (bytes(), *_):
-                raise BadInput("client sessions are not in this release", remedy="send the command alone")
             case "write", _:
-                raise BadInput("the params of write are one bin, the command")
+                raise BadInput("the params of write are a bin, the command, and perhaps session and serial")
             case "get", _:
                 raise BadInput("the params of get are table and key, strings, and whether it may be stale")
         return await self._node.call(method, params)

@@ -90,5 +90,6 @@ def next_manifest(
         tables=tables,
         compaction=compaction,
         feature_level=state.feature_level,
+        sessions=state.sessions.records(),
     )
     return manifest if compaction else manifest._replace(compaction=choose(manifest))

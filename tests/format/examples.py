@@ -249,7 +249,13 @@ def _examples() -> dict[str, Example]:
         (index_bytes, "index"),
         *FOOTER_PARTS,
     )
-    checked: dict[str, bytes] = {"put": BERLIN, "delete": ATLANTIS, "batch": BATCH}
+    checked: dict[str, bytes] = {
+        "put": BERLIN,
+        "delete": ATLANTIS,
+        "batch": BATCH,
+        "open": command.encode_open(),
+        "put_in_session": command.with_session(BERLIN, 7, 3),
+    }
     commands = {
         name: Example(
             msgpack.unpackb(data, use_list=False),
@@ -281,6 +287,7 @@ def _examples() -> dict[str, Example]:
         "sync_mark": _slot(MARK, state.encode_mark_slot, state.decode_mark),
         "history": _record(CHILD, history.encode, history.decode),
         "manifest": _record(MANIFEST, manifest.encode, manifest.decode),
+        "session": _packed((7, 3, ((1, 8, 0), (2, 9, 0), (3, 11, 1)))),
         "journal": _record(JOURNAL, journal.encode, journal.decode),
         "restored": _record(RESTORED, restored.encode, restored.decode),
         "table": Example((ROWS, TABLE_REF), TABLE, _read_table, _write_table, table_parts),

@@ -12,7 +12,7 @@ from neumann.format.fields import types_of
 from neumann.format.history import History, HistoryRecord
 from neumann.format.ids import Configuration, LogPoint, Member, Timeline
 from neumann.format.journal import Journal
-from neumann.format.manifest import Archiving, Compaction, Manifest, TableRef
+from neumann.format.manifest import Archiving, Compaction, Manifest, SessionRecord, TableRef
 from neumann.format.message import Append, Envelope, Status
 from neumann.format.restored import Restored
 from neumann.format.segment import SegmentHeader
@@ -90,7 +90,10 @@ manifests = st.builds(
     | st.builds(Compaction, u64, st.lists(digests, max_size=2).map(tuple), st.integers(1, 3)),
     feature_level=st.integers(1, 3),
     block_bytes=u32,
-    sessions=st.just(()),
+    sessions=st.lists(
+        st.builds(SessionRecord, u64, u64, st.lists(st.tuples(u64, u64, u64), max_size=3).map(tuple)),
+        max_size=3,
+    ).map(tuple),
 )
 _moves = st.lists(st.tuples(text, text), max_size=3).map(tuple)
 journals = st.builds(Journal, text, _moves, _moves, st.lists(text, max_size=2).map(tuple))

@@ -162,7 +162,16 @@ def test_a_value_that_is_nested_deeply(depth: int) -> None:
         (command.encode_batch([(command.CHECK, "t", "k", None, None)]), BadInput),
         (command.encode_batch([(command.BATCH, "t", "k", None, None)]), BadInput),
         (packed([True, "t", "k", None, 0, 0, b"\xc0"]), BadInput),
-        (packed([1, "t", "k", None, 1, 1, b"\xc0"]), BadInput),
+        (packed([1, "t", "k", None, 1, 0, b"\xc0"]), BadInput),
+        (packed([1, "t", "k", None, 0, 1, b"\xc0"]), BadInput),
+        (packed([1, "t", "k", None, -1, 1, b"\xc0"]), BadInput),
+        (packed([1, "t", "k", None, 1, -1, b"\xc0"]), BadInput),
+        (packed([1, "t", "k", None, True, 1, b"\xc0"]), BadInput),
+        (packed([1, "t", "k", None, 0, False, b"\xc0"]), BadInput),
+        (packed([5, "t", "", None, 0, 0, None]), BadInput),
+        (packed([5, "", "", None, 1, 1, None]), BadInput),
+        (packed([5, "", "", [1], 0, 0, None]), BadInput),
+        (packed([5, "", "", None, 0, 0, b"\xc0"]), BadInput),
         (packed([2, "t", "k", None, 0, 0, b"\xc0"]), BadInput),
         (packed([1, b"t", "k", None, 0, 0, b"\xc0"]), BadInput),
     ],
@@ -190,3 +199,13 @@ def test_half_of_a_surrogate_pair(name: str) -> None:
 def test_the_body_of_a_frame_is_decoded_or_none(body: bytes) -> None:
     found = command.decode_body(body)
     assert found is None or msgpack.unpackb(body, use_list=False, strict_map_key=False) == found
+
+
+def test_a_command_is_put_into_a_session() -> None:
+    raw = command.encode_put("t", "k", b"\xc0", (command.REVISION, 7))
+    inside = command.with_session(raw, 9, 2)
+    assert command.check(inside, OWN) == (command.PUT, "t", "k", (command.REVISION, 7), 9, 2, b"\xc0")
+    assert command.check(command.encode_open(), OWN)[0] == command.OPEN
+    for bad in (inside, b"\xc1", packed([1, 2])):
+        with pytest.raises(BadInput):
+            command.with_session(bad, 9, 3)

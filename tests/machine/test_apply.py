@@ -17,7 +17,8 @@ from neumann.format.ids import Configuration, LogPoint
 from neumann.format.manifest import Archiving
 from neumann.format.special import Pause
 from neumann.format.table import Version
-from neumann.machine.apply import Outcome, Result, Rows, apply_data, derive_rows, needed_rows
+from neumann.machine.apply import Result, Rows, apply_data, derive_rows, needed_rows
+from neumann.machine.outcome import Outcome
 from neumann.machine.state import MachineState
 
 BASE = LogPoint(0, 1, 7)
@@ -51,7 +52,7 @@ def put(key: str, value: bytes, condition: Any = None) -> bytes:
 
 def test_a_put_writes_value_revision_and_time() -> None:
     result, rows = apply(put("a", b"\x01"), put("b", b"\x02"))
-    assert result == (None, ())
+    assert result == Result(None, ())
     assert rows == {"t\0a": (b"\x01", 1, 10), "t\0b": (b"\x02", 2, 10)}
 
 
@@ -87,7 +88,7 @@ def test_conditions(place: str, found: Version | None, condition: Any, holds: bo
     if holds:
         assert result.outcomes is None and rows["t\0a"] == (b"\x09", 1, 10)
     else:
-        assert result == ([Outcome.CONDITION_FAILED], [1])
+        assert result == Result([Outcome.CONDITION_FAILED], [1])
         assert rows == (there if place == "memtable" else {})
 
 
@@ -98,7 +99,7 @@ def test_a_condition_sees_the_entries_before_it_in_its_frame() -> None:
         put("a", b"\x03", (c.ABSENT,)),
         put("b", b"\x04"),
     )
-    assert result == ([0, 0, Outcome.CONDITION_FAILED, 0], [3])
+    assert result == Result([0, 0, Outcome.CONDITION_FAILED, 0], [3])
     assert rows == {"t\0a": (b"\x02", 2, 10), "t\0b": (b"\x04", 4, 10)}
 
 
@@ -120,7 +121,7 @@ def test_a_batch_is_all_or_nothing_and_compares_with_the_state_before_it() -> No
     assert result.outcomes is None
     assert rows == {"t\0a": (b"\x01", 1, 10), "t\0b": (b"\x02", 1, 10), "t\0c": (None, 1, 10)}
     result, rows = apply(batch, below={"t\0a": LIVE})
-    assert result == ([Outcome.CONDITION_FAILED], [1]) and rows == {}
+    assert result == Result([Outcome.CONDITION_FAILED], [1]) and rows == {}
 
 
 def test_while_paused_nothing_is_written() -> None:
@@ -129,7 +130,7 @@ def test_while_paused_nothing_is_written() -> None:
     frame = data_frame(put("a", b"\x01"), put("b", b"\x01"))
     rows: Rows = {}
     result = apply_data(state, frame.header, c.decode_body(frame.body), rows, {}.get)
-    assert result == ([Outcome.PAUSED] * 2, [1, 2]) and rows == {}
+    assert result == Result([Outcome.PAUSED] * 2, [1, 2]) and rows == {}
     assert state.applied == frame.header.end
     derive_rows(frame.header, c.decode_body(frame.body), set(result.skipped), rows)
     assert rows == {}
@@ -148,7 +149,16 @@ NO_COMMANDS: list[Any] = [
     [c.PUT, "t", "k", None, 0, 0, "text"],
     [c.PUT, b"t", "k", None, 0, 0, b"v"],
     [c.PUT, "t", 5, None, 0, 0, b"v"],
-    [c.PUT, "t", "k", None, 1, 1, b"v"],
+    [c.PUT, "t", "k", None, 1, 0, b"v"],
+    [c.PUT, "t", "k", None, 0, 1, b"v"],
+    [c.PUT, "t", "k", None, -1, 1, b"v"],
+    [c.PUT, "t", "k", None, True, 1, b"v"],
+    [c.PUT, "t", "k", None, "1", 1, b"v"],
+    [c.PUT, "t", "k", None, [{}], 1, b"v"],
+    [c.PUT, "t", "k", None, 1, {}, b"v"],
+    [c.OPEN, "", "", None, 1, 1, None],
+    [c.OPEN, "t", "", None, 0, 0, None],
+    [float(c.OPEN), "", "", None, 0, 0, None],
     [c.PUT, "t", "k", [9], 0, 0, b"v"],
     [c.PUT, "t", "k", [c.REVISION], 0, 0, b"v"],
     [c.PUT, "t", "k", [c.VALUE, "x"], 0, 0, b"v"],
@@ -170,7 +180,7 @@ NO_COMMANDS: list[Any] = [
 def test_what_is_no_command_changes_nothing_and_hurts_no_neighbour(plain: Any) -> None:
     garbage: bytes = msgpack.packb(plain)
     result, rows = apply(put("a", b"\x01"), garbage, put("b", b"\x02", (c.ABSENT,)))
-    assert result == ([0, Outcome.UNDECODABLE, 0], [2])
+    assert result == Result([0, Outcome.UNDECODABLE, 0], [2])
     assert rows == {"t\0a": (b"\x01", 1, 10), "t\0b": (b"\x02", 3, 10)}
 
 
@@ -179,7 +189,7 @@ def test_a_body_that_is_no_array_of_commands_changes_nothing(body: bytes) -> Non
     header = data_frame(put("a", b"\x01"), put("b", b"\x01")).header
     rows: Rows = {}
     result = apply_data(state_at(), header, c.decode_body(body), rows, {}.get)
-    assert result == ([Outcome.UNDECODABLE] * 2, [1, 2]) and rows == {}
+    assert result == Result([Outcome.UNDECODABLE] * 2, [1, 2]) and rows == {}
 
 
 _KEYS = st.sampled_from(["a", "b", "c"])
@@ -208,7 +218,12 @@ _ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
     max_leaves=20,
 ).map(msgpack.packb)
-_ENTRIES = st.one_of(_PUTS, _PUTS, _DELETES, _BATCHES, _ANYTHING)
+_SESSIONED = st.builds(
+    c.with_session, st.one_of(_PUTS, _DELETES, _BATCHES), st.integers(1, 3), st.integers(1, 4)
+)
+_ENTRIES = st.one_of(
+    _PUTS, _PUTS, _DELETES, _BATCHES, _ANYTHING, _SESSIONED, _SESSIONED, st.just(c.encode_open())
+)
 
 
 @settings(max_examples=60, deadline=None)

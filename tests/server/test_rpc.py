@@ -12,9 +12,10 @@ from typing import Any
 import msgpack
 import pytest
 
-from neumann.format import limits, rpc
+from neumann.format import command, limits, rpc
 from neumann.format import message as message_format
 from neumann.format.message import Append, AppendReply, Envelope, Status, TimeoutNow, VoteRequest
+from neumann.machine.outcome import Outcome
 from neumann.runtime.node import Node
 from tests.runtime.nodes import config_of, one_node, put, unhandled_errors
 
@@ -124,7 +125,8 @@ async def test_what_is_no_request_ends_the_connection_with_a_line(dial: Dial, se
     [
         ("write", ()),
         ("write", ("text",)),
-        ("write", (put("a"), 17, 1)),
+        ("write", (put("a"), 17, -1)),
+        ("write", (put("a"), 17, 1, 1)),
         ("get", ("t",)),
         ("get", (1, 2, False)),
         ("get", ("t", None, True)),
@@ -229,3 +231,31 @@ async def test_clients_that_take_all_connections_do_not_lock_peers_out(tmp_path:
         assert (await wires[2].ask("write", (put("a"),)))[0] is None
         for wire in wires:
             await wire.close()
+
+
+async def test_a_command_in_a_session_is_done_once(dial: Dial) -> None:
+    """Session and serial stand in the command, or beside it."""
+    wire = await dial()
+    error, (session, outcome) = await wire.ask("write", [command.encode_open()])
+    assert error is None and outcome == Outcome.APPLIED
+    raw = put("k", 1)
+    first = await wire.ask("write", [raw, session, 1])
+    assert first == (None, (session + 1, Outcome.APPLIED))
+    await wire.ask("write", [put("k", 2)])
+    for params in ([raw, session, 1], [command.with_session(raw, session, 1)]):
+        assert await wire.ask("write", params) == first
+    _, row = await wire.ask("get", ["t", "k", False])
+    assert row[1] == session + 2
+    _, (_, outcome) = await wire.ask("write", [raw, 10**9, 1])
+    assert outcome == Outcome.SESSION_EXPIRED
+
+
+NO_SESSIONS = [(1, 0), (0, 1), (-1, 1), ("1", 1), (True, 1), (1, 1.0), (1, 1, 1), (1,)]
+
+
+@pytest.mark.parametrize("params", NO_SESSIONS, ids=repr)
+async def test_what_is_no_session_changes_nothing(dial: Dial, params: Any) -> None:
+    wire = await dial()
+    error, _ = await wire.ask("write", [put("k", 1), *params])
+    assert error[0] == "bad_input"
+    assert (await wire.ask("get", ["t", "k", False])) == (None, None)
