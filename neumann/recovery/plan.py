@@ -112,16 +112,15 @@ def make_plan(catalog: Catalog, starts: Sequence[Start], target: Target, timelin
             plans.append(_plan_on(catalog, starts, target, lineage.stretches(history)))
         except NeumannError as error:
             refusals.append(error)
-    if len(lines) == 1 and refusals:
+    if not plans and len({type(refusal) for refusal in refusals}) == 1:
         raise refusals[0]
-    reached = {(plan.cut.history.timeline, plan.cut.index) for plan in plans}
-    if refusals or len(reached) > 1:
+    if refusals or len({plan.origin for plan in plans}) > 1:
         choices = "; ".join(f"--timeline {history.timeline}" for history in lines)
         raise WrongHistory(
             f"the archive has {len(lines)} lines of history, and {target.text} may mean either",
             remedy=f"choose one: {choices}",
         )
-    return plans[0]
+    return min(plans, key=lambda plan: len(plan.cut.history.records))
 
 
 def windows(catalog: Catalog, starts: Sequence[Start], history: History) -> list[Window]:

@@ -38,6 +38,9 @@ SECOND = 1_000_000_000
 BLOCK_BYTES = 1024
 SEGMENT_BYTES = 16 * 1024
 
+SKEWS_NS = (0, 0, 3600 * SECOND, -1800 * SECOND)
+"""A new leader's clock may be an hour ahead of the one before it, or behind."""
+
 Rows = dict[tuple[str, str], tuple[bytes, int]]
 
 
@@ -110,6 +113,8 @@ class Cluster:
     manifest: Manifest
     log: Log
     now_ns: int
+    wall_ns: int
+    skew_ns: int = 0
     rows: Rows = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
     paused: bool = False
@@ -129,14 +134,14 @@ class Cluster:
         )
         manifest = manifest._replace(archiving=Archiving(True, 0))
         formation.write_member(disk, paths, manifest, "n1", b"s" * 16, SEGMENT_BYTES, 0)
-        return cls._opened(disk, paths.root, archive, rng, manifest, T0)
+        return cls._opened(disk, paths.root, archive, rng, manifest, T0, T0)
 
     @classmethod
     def restored(cls, old: Cluster, root: str, rows: Rows) -> Cluster:
         """The cluster that goes on in a restored directory, with the old one's truth up to the cut."""
         manifest = load_newest(old.disk, Paths(root).store)
         assert manifest is not None
-        new = cls._opened(old.disk, root, old.archive, old.rng, manifest, manifest.time_ns)
+        new = cls._opened(old.disk, root, old.archive, old.rng, manifest, manifest.time_ns, old.wall_ns)
         fork = manifest.history.records[-1].fork_index
         new.frames = [
             Frame(f.first, min(f.last, fork), f.time_ns, f.states[: fork - f.first + 1])
@@ -149,14 +154,21 @@ class Cluster:
 
     @classmethod
     def _opened(
-        cls, disk: Disk, root: str, archive: str, rng: random.Random, manifest: Manifest, now_ns: int
+        cls,
+        disk: Disk,
+        root: str,
+        archive: str,
+        rng: random.Random,
+        manifest: Manifest,
+        now_ns: int,
+        wall_ns: int,
     ) -> Cluster:
         paths, history = Paths(root), manifest.history
         disk.remove_tree(paths.wal)
         log = Log.create(disk, paths.wal, history.cluster_id, history.timeline, manifest.point, SEGMENT_BYTES)
         path = f"{archive}/{names.history_name(history.timeline)}"
         write_new(disk, path, history_format.encode(history))
-        return cls(disk, root, archive, rng, manifest, log, now_ns)
+        return cls(disk, root, archive, rng, manifest, log, now_ns, wall_ns)
 
     @property
     def paths(self) -> Paths:
@@ -165,8 +177,9 @@ class Cluster:
     # --- writing ---------------------------------------------------------------------------------
 
     def write(self, kind: Kind, entries: list[bytes], effect: list[Rows] | None = None) -> Frame:
-        """One frame, durable."""
-        self.now_ns += self.rng.randint(1, 3 * SECOND)
+        """One frame, durable. Its time is the leader's clock, and at least 1 ns after the last frame's."""
+        self.wall_ns += self.rng.choice((1, 2, self.rng.randint(1, 3 * SECOND)))
+        self.now_ns = max(self.now_ns + 1, self.wall_ns + self.skew_ns)
         last = self.log.last
         frame = frame_format.encode(kind, last.index + 1, self.term, self.now_ns, last.chain, entries)
         self.log.stage([frame])
@@ -259,10 +272,15 @@ class Cluster:
             elif dice < 0.94:
                 self.say(Configuration(self.manifest.configuration.members))
             elif dice < 0.97:
-                self.term += 1
-                self.say(special.Noop())
+                self.fail_over()
             elif not self.paused:
                 self.snapshot(backup)
+
+    def fail_over(self) -> None:
+        """Another leader, with another clock."""
+        self.term += 1
+        self.skew_ns = self.rng.choice(SKEWS_NS)
+        self.say(special.Noop())
 
     def _random_command(self, index: int) -> bytes:
         rng = self.rng
