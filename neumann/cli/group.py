@@ -13,7 +13,7 @@ import sys
 import click
 
 from neumann import __version__
-from neumann.cli import archive, check, cluster, completion, data, query, recovery, replay, snapshots
+from neumann.cli import archive, aside, check, cluster, completion, data, query, recovery, replay, snapshots
 from neumann.cli.headings import Headed
 from neumann.errors import BadInput, NeumannError, StorageFailed
 
@@ -42,7 +42,9 @@ _VERBS: tuple[list[click.Command], ...] = (
     replay.wal_replay,
     recovery.init_cluster,
     recovery.rejoin,
-    recovery.aside_list,
+    aside.aside_list,
+    aside.aside_return,
+    aside.aside_delete,
     check.verify_checksums,
     check.inspect,
     completion.completion,

@@ -44,6 +44,8 @@ HEADINGS: dict[str, dict[str, str]] = {
         "wal-replay": "neumann-admin wal-replay --repo /mnt/backup --until 2024-01-15T10:30:00Z --dry-run",
         "backup-restore": "neumann-admin backup-restore --repo /mnt/backup --until-name before-upgrade --yes",
         "aside-list": "neumann-admin aside-list",
+        "aside-return": "neumann-admin aside-return 2024-01-15T103000Z --yes",
+        "aside-delete": "neumann-admin aside-delete 2024-01-15T103000Z --yes",
     },
     "Check": {
         "verify-checksums": "neumann-admin verify-checksums --snapshot /mnt/backup/snapshots/latest",

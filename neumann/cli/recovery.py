@@ -1,4 +1,4 @@
-"""Verbs around bringing state back: init-cluster, rejoin, aside-list.
+"""Verbs that begin anew with a directory: init-cluster, rejoin.
 
 They work on directories; the server of a directory that they change must be stopped.
 """
@@ -10,7 +10,6 @@ import sys
 
 import click
 
-from neumann.cli import output
 from neumann.cli.place import Place, find_place, give_to_owner, with_place
 from neumann.cli.verb import Call, verb
 from neumann.env import real_env
@@ -99,13 +98,3 @@ def rejoin(call: Call, data_dir: str | None, yes: bool) -> None:
     give_to_owner(root)
     body = {"aside": aside_id, "path": f"{root}/aside/{aside_id}"}
     call.show(body, lambda: f"set aside as {body['path']}; start the node: it joins as new")
-
-
-@verb("aside-list")
-@click.option("--data-dir", metavar="DIR", help="Default the configured one.")
-def aside_list(call: Call, data_dir: str | None) -> None:
-    """Old state that a restore, a rejoin or a repair has set aside; only a person deletes it."""
-    found = [a._asdict() for a in swap.list_aside(RealDisk(), call.data_dir(data_dir))]
-    columns = ("id", "bytes", "holds", "path")
-    rows = [[a["id"], output.size(a["bytes"]), " ".join(a["holds"]), a["path"]] for a in found]
-    call.show({"aside": found}, lambda: output.table(columns, rows) if rows else "nothing is set aside")

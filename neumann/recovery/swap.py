@@ -8,23 +8,13 @@ store/ are made; without a journal it is debris.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from neumann.env.doors import Disk
-from neumann.errors import BadInput, NotFound
+from neumann.errors import NotFound
 from neumann.format import names
-from neumann.format.journal import Journal
+from neumann.format.journal import Journal, Move
 from neumann.format.names import Paths
 from neumann.snapshot import journal
-
-
-class Aside(NamedTuple):
-    """What once was the state, kept until a person deletes it."""
-
-    id: str
-    path: str
-    bytes: int
-    holds: tuple[str, ...]
 
 
 def new_state(paths: Paths) -> Paths:
@@ -47,7 +37,7 @@ def swap_in(disk: Disk, paths: Paths, purpose: str, now_ns: int) -> str:
     """Put the finished state in scratch/restore in place; the aside id of what was there, "" if nothing."""
     fresh = new_state(paths)
     inside = fresh.root.removeprefix(f"{paths.root}/")
-    old_id, moves = _aside_moves(disk, paths, now_ns)
+    old_id, moves = aside_moves(disk, paths, now_ns)
     place = tuple((f"{inside}/{part}", part) for part in (names.RAFT, names.STORE))
     assert all(disk.exists(f"{paths.root}/{source}") for source, _ in place)
     journal.run(disk, paths, Journal(purpose, moves, place, (inside,)))
@@ -56,7 +46,7 @@ def swap_in(disk: Disk, paths: Paths, purpose: str, now_ns: int) -> str:
 
 def set_aside(disk: Disk, paths: Paths, purpose: str, now_ns: int) -> str:
     """Move raft/ and store/ aside, so that the node begins as one without state; the aside id."""
-    old_id, moves = _aside_moves(disk, paths, now_ns)
+    old_id, moves = aside_moves(disk, paths, now_ns)
     if moves:
         journal.run(disk, paths, Journal(purpose, moves, ()))
     return old_id
@@ -79,28 +69,8 @@ def rejoin(disk: Disk, root: str, now_ns: int) -> str:
     return aside_id
 
 
-def list_aside(disk: Disk, root: str) -> list[Aside]:
-    """What lies in aside/, oldest first."""
-    paths = Paths(root)
-    return [
-        Aside(name, f"{paths.aside}/{name}", tree_bytes(disk, f"{paths.aside}/{name}"), tuple(holds))
-        for name in disk.list(paths.aside)
-        if (holds := disk.list(f"{paths.aside}/{name}"))
-    ]
-
-
-def delete_aside(disk: Disk, root: str, aside_id: str) -> None:
-    """Delete one of them for good. NotFound for another id."""
-    paths = Paths(root)
-    if not aside_id or "/" in aside_id or aside_id.startswith("."):
-        raise BadInput(f"{aside_id!r} is no aside id", remedy="neumann-admin aside-list")
-    if aside_id not in disk.list(paths.aside):
-        raise NotFound(f"nothing is set aside as {aside_id}", remedy="neumann-admin aside-list")
-    disk.remove_tree(f"{paths.aside}/{aside_id}")
-    disk.sync_dir(paths.aside)
-
-
-def _aside_moves(disk: Disk, paths: Paths, now_ns: int) -> tuple[str, tuple[tuple[str, str], ...]]:
+def aside_moves(disk: Disk, paths: Paths, now_ns: int) -> tuple[str, tuple[Move, ...]]:
+    """(aside id, the renames that set raft/ and store/ aside); ("", ()) where there is neither."""
     present = [part for part in (names.RAFT, names.STORE) if disk.exists(f"{paths.root}/{part}")]
     if not present:
         return "", ()

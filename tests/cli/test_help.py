@@ -59,11 +59,19 @@ def archived(server: Server) -> Iterator[Path]:
 
 
 def words_of(name: str, server: Server, segment: Path, scratch: Path) -> list[object]:
-    """A harmless call of that verb."""
+    """A harmless call of that verb. What `rejoin` set aside is returned, then something is deleted."""
+    kept = scratch / "i/aside/kept"
+    if name == "aside-return":
+        (set_aside,) = kept.parent.iterdir()
+        set_aside.rename(kept)
+    if name == "aside-delete":
+        (kept / "raft").mkdir(parents=True)
     restore = ["--wal-dir", server.archive, "--until", "latest", "--as-new-cluster", "--node-id", "x"]
     given: dict[str, list[object]] = {
         "archive-stop": ["--reason", "here archive_command is set, so it is refused"],
+        "aside-delete": ["kept", "--data-dir", scratch / "i", "--yes"],
         "aside-list": ["--data-dir", server.data_dir],
+        "aside-return": ["kept", "--data-dir", scratch / "i", "--yes"],
         "backup-restore": [*restore, "--data-dir", scratch / "b"],
         "completion": ["fish"],
         "config-check": [server.config],

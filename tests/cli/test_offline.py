@@ -279,6 +279,12 @@ def test_a_restore_sets_aside_what_was_there(admin: Admin, archive: Path, data: 
     listed = admin("aside-list", "--data-dir", data, "--format", "json").json["aside"]
     assert [one["id"] for one in listed] == [done["aside"]]
     assert files(Path(listed[0]["path"]) / "raft") == before
+    assert admin("aside-return", done["aside"], "--data-dir", data).code == 2  # nobody says yes
+    returned = admin("aside-return", done["aside"], "--data-dir", data, "--yes", "--format", "json").json
+    assert files(data / "raft") == before
+    assert admin("aside-delete", "another", "--data-dir", data, "--yes").code == 10
+    assert admin("aside-delete", returned["aside"], "--data-dir", data, "--yes").code == 0
+    assert admin("aside-list", "--data-dir", data).out == "nothing is set aside\n"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from neumann.errors import Corrupt, InUse, NeumannError, NotFound, RefusedByStat
 from neumann.format import state
 from neumann.format.names import Paths
 from neumann.format.state import SyncMark
-from neumann.recovery import swap
+from neumann.recovery import aside, swap
 from neumann.recovery.adopt import adopt, find_data, newest_data
 from neumann.recovery.formation import empty_base, write_member
 from neumann.recovery.init_cluster import Begun, InitReport, InitRequest, init_cluster
@@ -67,7 +67,7 @@ def test_a_restored_backup_is_adopted_and_the_command_repeats_harmlessly(
     assert base.archiving.on and base.archiving.through == base.point.index
     again = begin(root)
     assert again.begun is Begun.ALREADY and again.base == base
-    assert len(swap.list_aside(DISK, root)) == 1
+    assert len(aside.list_aside(DISK, root)) == 1
 
 
 def test_a_flat_copy_of_a_snapshot_is_adopted(cluster: Cluster, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ import pytest
 from neumann.env.disk import RealDisk
 from neumann.env.doors import Disk
 from neumann.env.files import read_file, write_new
-from neumann.errors import BadInput, InUse, NotFound
+from neumann.errors import InUse, NotFound
 from neumann.format.names import Paths
-from neumann.recovery import swap
+from neumann.recovery import aside, swap
 from tests.sim.disk import SimCrash, SimDisk
 
 ROOT = "/data"
@@ -94,7 +94,7 @@ def finish_through_crashes(disk: SimDisk, with_old: bool, seed: int) -> str:
     assert state in (old, NEW)
     assert not disk.exists(Paths(ROOT).journal) and not disk.exists(swap.new_state(Paths(ROOT)).root)
     if state == NEW and with_old:
-        (kept,) = swap.list_aside(disk, ROOT)
+        (kept,) = aside.list_aside(disk, ROOT)
         assert tree(disk, kept.path) == OLD
     return "new" if state == NEW else "old"
 
@@ -127,7 +127,7 @@ def test_a_killed_process_leaves_a_swap_that_the_next_finishes(tmp_path: Path) -
         import os, signal, sys
         from neumann.env.disk import RealDisk
         from neumann.format.names import Paths
-        from neumann.recovery import swap
+        from neumann.recovery import aside, swap
 
         class Killed(RealDisk):
             left = int(sys.argv[2])
@@ -162,7 +162,7 @@ def test_rejoin_sets_the_state_aside_and_nothing_is_lost() -> None:
     disk = prepared()
     aside_id = swap.rejoin(disk, ROOT, NOW)
     assert state_of(disk, ROOT) == {}
-    (kept,) = swap.list_aside(disk, ROOT)
+    (kept,) = aside.list_aside(disk, ROOT)
     assert (kept.id, kept.holds) == (aside_id, ("raft", "store"))
     assert tree(disk, kept.path) == OLD and kept.bytes == sum(map(len, OLD.values()))
     with pytest.raises(NotFound):
@@ -176,17 +176,3 @@ def test_rejoin_of_a_running_server_is_refused() -> None:
         swap.rejoin(disk, ROOT, NOW)
     release()
     assert state_of(disk, ROOT) == OLD
-
-
-def test_aside_ids_of_one_second_differ_and_deleting_needs_the_right_one() -> None:
-    disk = prepared()
-    first = swap.set_aside(disk, Paths(ROOT), "rejoin", NOW)
-    put(disk, ROOT, NEW)
-    second = swap.set_aside(disk, Paths(ROOT), "rejoin", NOW)
-    assert first != second and len(swap.list_aside(disk, ROOT)) == 2
-    with pytest.raises(NotFound):
-        swap.delete_aside(disk, ROOT, "2001-01-01T000000Z")
-    with pytest.raises(BadInput):
-        swap.delete_aside(disk, ROOT, "../store")
-    swap.delete_aside(disk, ROOT, first)
-    assert [kept.id for kept in swap.list_aside(disk, ROOT)] == [second]
