@@ -10,12 +10,11 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import bench
-from bench.harness.compare import Result
 from bench.harness.load import LoadFailed, Missing
 from bench.harness.machine import describe
 from bench.harness.stage import OURS, THEIRS, Stage
@@ -36,11 +35,14 @@ def arguments(known: dict[str, Any]) -> argparse.Namespace:
     meanings = "\n".join(f"  {name:24} {module.__doc__.splitlines()[0]}" for name, module in known.items())
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
-        description=f"Measure neumann beside etcd, three nodes each.\n\n{meanings}",
+        description=f"Measure neumann, beside others where there are such.\n\n{meanings}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="questions; all without one")
-    parser.add_argument("--quick", action="store_true", help="two pairs of rounds of 2 s, not three of 5 s")
+    parser.add_argument(
+        "--quick", action="store_true", help="two rounds of 2 s, not three of 5 s, and small stores"
+    )
+    parser.add_argument("--large", action="store_true", help="the largest stores too: minutes more, and disk")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
     parser.add_argument("--only", choices=(OURS, THEIRS), help="measure one side, for finding things out")
     parser.add_argument("--profile", type=Path, metavar="DIR", help="cProfile our nodes; slows them")
@@ -59,7 +61,8 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="neumann-bench-", dir=options.directory))
     rounds, seconds, warmup_s = (2, 2.0, 0.5) if options.quick else (3, 5.0, 1.0)
     sides = (options.only,) if options.only else (OURS, THEIRS)
-    stage = Stage(root, rounds, seconds, warmup_s, sides, options.profile and options.profile.resolve())
+    profile = options.profile and options.profile.resolve()
+    stage = Stage(root, rounds, seconds, warmup_s, sides, profile, options.quick, options.large)
     try:
         machine = describe(root)
         if machine["file_system"] == "tmpfs":
@@ -75,15 +78,31 @@ def main() -> int:
     return 1 if answers.failures or not answers.results else 0
 
 
+class Answer(Protocol):
+    """What a question gives: a compare.Result or a measured.Measured."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def ratio(self) -> float | None: ...
+
+    def to_json(self) -> dict[str, Any]: ...
+
+    def ratio_line(self) -> str: ...
+
+    def lines(self) -> list[str]: ...
+
+
 class Answers:
     """What was found so far; `file` always holds all of it. A question that fails loses no other one."""
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self.results: list[Result] = []
+        self.results: list[Answer] = []
         self.failures: list[str] = []
 
-    def ask(self, name: str, measure: Callable[[Stage], Result], stage: Stage) -> None:
+    def ask(self, name: str, measure: Callable[[Stage], Answer], stage: Stage) -> None:
         """Measure it; a question whose programs are not installed is skipped with one line."""
         try:
             self.results.append(measure(stage))
@@ -96,27 +115,14 @@ class Answers:
             self._file.write_text(json.dumps([one.to_json() for one in self.results], indent=2) + "\n")
 
 
-def ratio_line(result: Result) -> str:
-    """How many times as good as the peer, and of a latency also how much of the peer's it is."""
-    assert result.ratio is not None
-    line = f"{result.name:24} {result.ratio:6.2f}x against {result.peer}, {result.figure}"
-    return f"{line} ({1 / result.ratio:.2f} of its)" if result.is_latency else line
-
-
-def print_results(results: list[Result], machine: dict[str, object]) -> None:
+def print_results(results: Sequence[Answer], machine: dict[str, object]) -> None:
     """Ratios, then each side's medians, then the machine."""
     for result in results:
         if result.ratio is not None:
-            print(ratio_line(result))
-    print(f"\n{'':24} {'':12} {'rows/s':>10} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'cpu us/row':>11}")
+            print(result.ratio_line())
+    print()
     for result in results:
-        for side, who in ((OURS, "neumann"), (THEIRS, result.peer)):
-            seen = result.side(side)
-            if seen is not None:
-                print(
-                    f"{result.name:24} {who:12} {seen.rate:10,.0f} {seen.p50_ms:8.2f} {seen.p99_ms:8.2f}"
-                    f" {seen.max_ms:8.1f} {seen.cpu_us:11.1f}"
-                )
+        print("\n".join(result.lines()))
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine.items()))
 
 

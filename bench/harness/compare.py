@@ -69,6 +69,25 @@ class Result:
             "rounds": [{side: asdict(figures) for side, figures in one.items()} for one in self.rounds],
         }
 
+    def ratio_line(self) -> str:
+        """How many times as good as the peer, and of a latency also how much of the peer's it is."""
+        if self.ratio is None:
+            return self.name
+        line = f"{self.name:24} {self.ratio:6.2f}x against {self.peer}, {self.figure}"
+        return f"{line} ({1 / self.ratio:.2f} of its)" if self.is_latency else line
+
+    def lines(self) -> list[str]:
+        """A line for each side that was measured."""
+        found = []
+        for side, who in ((OURS, "neumann"), (THEIRS, self.peer)):
+            seen = self.side(side)
+            if seen is not None:
+                found.append(
+                    f"{self.name:24} {who:20} {seen.rate:,.0f} rows/s, p50 {seen.p50_ms:.2f} p99"
+                    f" {seen.p99_ms:.2f} max {seen.max_ms:.1f} ms, {seen.cpu_us:.1f} us of CPU a row"
+                )
+        return found
+
 
 def compare(stage: Stage, name: str, load: Load, figure: str = _RATE, peer: Kind = Etcd) -> Result:
     """Start both clusters, put every key once, and drive them in turn. Without the peer, ours alone."""

@@ -22,3 +22,7 @@ class Stage:
     sides: tuple[str, ...] = (OURS, THEIRS)
     profile: Path | None = None
     """Where each of our nodes leaves a cProfile of its loop; such a run's figures don't count."""
+    quick: bool = False
+    """Smaller stores, too, where a question is about sizes."""
+    large: bool = False
+    """The largest stores as well."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import Answers, questions, ratio_line
+from bench.__main__ import Answers, questions
 from bench.harness.compare import Result
 from bench.harness.load import Figures, LoadFailed, Missing
 from bench.harness.stage import OURS, THEIRS, Stage
@@ -36,7 +36,7 @@ def test_a_shorter_latency_is_a_higher_ratio_and_the_worst_maximum_counts() -> N
     rounds = [{OURS: figures(1, p50_ms=0.5, max_ms=ms), THEIRS: figures(1)} for ms in (3, 70, 4)]
     result = Result("q", "p50_ms", "etcd", tuple(rounds))
     assert result.ratio == 2
-    assert ratio_line(result).endswith("2.00x against etcd, p50_ms (0.50 of its)")
+    assert result.ratio_line().endswith("2.00x against etcd, p50_ms (0.50 of its)")
     ours = result.side(OURS)
     assert ours is not None and ours.max_ms == 70
 
