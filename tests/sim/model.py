@@ -2,6 +2,7 @@
 
 The model applies whole frames in order to a dictionary and keeps every version that a row ever had, so
 it can say what a read at any point of the log must have seen. It shares no code with neumann/machine.
+Of commands with a session it remembers everything, and when each session was last used.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import msgpack
 
 from neumann.format import special
 from neumann.format.frame import Frame, Kind
+from neumann.format.limits import SESSION_SERIALS_MAX, SESSIONS_MAX
 from neumann.format.special import Pause, Resume
 
-APPLIED, CONDITION_FAILED, PAUSED = 0, 1, 3
+APPLIED, CONDITION_FAILED, PAUSED, SESSION_EXPIRED, SERIAL_FORGOTTEN = 0, 1, 3, 4, 5
 
 Row = tuple[str, str]
 """(table, key)."""
@@ -38,6 +40,8 @@ class Model:
         self.outcomes: dict[int, int] = {}
         self.commands: dict[int, bytes] = {}
         self._is_paused = False
+        self._told: dict[int, dict[int, tuple[int, int]]] = {}
+        self._used: dict[int, int] = {}
 
     def apply(self, frame: Frame) -> None:
         """The next frame of the log."""
@@ -57,6 +61,16 @@ class Model:
         """All rows that are there now."""
         newest = {row: versions[-1] for row, versions in self.versions.items()}
         return {row: version for row, version in newest.items() if version.value is not None}
+
+    def sessions(self) -> list[tuple[int, int, dict[int, tuple[int, int]]]]:
+        """(id, highest serial, serial -> (index, outcome) that is remembered), least recently used first."""
+        found = []
+        for session in sorted(self._used, key=self._used.__getitem__):
+            told = self._told[session]
+            highest = max(told, default=0)
+            kept = {n: answer for n, answer in told.items() if n > highest - SESSION_SERIALS_MAX}
+            found.append((session, highest, kept))
+        return found
 
     def span(self, row: Row, revision: int | None, upto: int) -> list[tuple[int, float]]:
         """Where in the log, up to index `upto`, a read of this row finds that revision (None: no row).
@@ -86,10 +100,33 @@ class Model:
         return found.value if found is not None and found.revision == revision else None
 
     def _apply_command(self, command: Any, index: int, time_ns: int) -> int:
+        session, serial = command[4:6]
+        if not session:
+            return self._apply_once(command, index, time_ns)
+        if session not in self._used:
+            return SESSION_EXPIRED
+        self._used[session] = index
+        told = self._told[session]
+        if serial <= max(told, default=0) - SESSION_SERIALS_MAX:
+            return SERIAL_FORGOTTEN
+        if serial not in told:
+            told[serial] = index, self._apply_once(command, index, time_ns)
+        return told[serial][1]
+
+    def _open_session(self, index: int) -> None:
+        if len(self._used) == SESSIONS_MAX:
+            del self._used[min(self._used, key=self._used.__getitem__)]
+        self._used[index] = index
+        self._told[index] = {}
+
+    def _apply_once(self, command: Any, index: int, time_ns: int) -> int:
         op, table, key, condition, _session, _serial, value = command
         steps = value if op == 3 else ((op, table, key, condition, value),)
         if self._is_paused:
             return PAUSED
+        if op == 5:
+            self._open_session(index)
+            return APPLIED
         if not all(self._holds((step[1], step[2]), step[3]) for step in steps):
             return CONDITION_FAILED
         for step_op, step_table, step_key, _, step_value in steps:

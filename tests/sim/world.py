@@ -38,6 +38,7 @@ from tests.sim.checkers.log_matching import LogMatching
 from tests.sim.checkers.promises import Promises
 from tests.sim.checkers.replicas import compare_rows
 from tests.sim.checkers.segments import SealedSegments
+from tests.sim.checkers.sessions import Sessions
 from tests.sim.checkers.violation import Violation, require
 from tests.sim.clients import Client
 from tests.sim.disk import SimCrash, SimDisk
@@ -45,6 +46,7 @@ from tests.sim.loop import ProcessDied, SimLoop, current_process
 from tests.sim.machine import SHARED_ROOT, Machine
 from tests.sim.net import Network
 from tests.sim.operator import Operator
+from tests.sim.retrying import RetryingClient
 from tests.sim.trace import Trace
 
 FILES_CHECK_S = 0.5
@@ -139,6 +141,7 @@ class World:
         self.log_matching = LogMatching()
         self.committed = Committed()
         self.clients = Clients(self.committed)
+        self.sessions = Sessions(self.committed)
         self.segments = SealedSegments()
         self.layout = Layout()
         self.archive = Archive(self.committed)
@@ -321,7 +324,10 @@ class World:
         name = f"c{number}"
         addresses = [machine.address for machine in self.machines]
         net = self.network.door(None, name)
-        return Client(self.loop, name, net, addresses, self.random(name), self.clients, self.trace, is_reader)
+        known = self.loop, name, net, addresses, self.random(name), self.clients, self.trace, is_reader
+        if number % 2 or is_reader:
+            return Client(*known)
+        return RetryingClient(*known, sessions=self.sessions)
 
     def operator(self) -> Operator:
         """Who administers the cluster."""
@@ -333,7 +339,10 @@ class World:
         for machine in self.machines:
             member = self.member(machine)
             assert member is not None
-            compare_rows(machine.name, member.store.view(), self.committed.model)
+            view = member.store.view()
+            compare_rows(machine.name, view, self.committed.model)
+            revisions = {row: version[1] for row, version in view.scan()}
+            self.sessions.finish(machine.name, revisions, member.applier.state.sessions)
         self.check_files(full=True)
         self.clients.finish()
 

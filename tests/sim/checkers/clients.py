@@ -3,8 +3,8 @@
 The log is the witness: it orders all writes, so linearizability needs no search. Each operation gets a
 *floor* when it begins: the highest log position that an operation which had ended by then proves. An
 acknowledged write lies above its floor; a read must fit somewhere between its floor and the end of what
-was committed when it was answered. Also: the log holds no command twice, none that nobody sent, and
-none that its client was told was not done.
+was committed when it was answered. Also: the log holds no command twice that has no session, none that
+nobody sent, and none that its client was told was not done.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.sim.checkers.committed import Committed
+from tests.sim.checkers.sessions import OPEN
 from tests.sim.checkers.violation import require
 from tests.sim.model import Row
 
@@ -24,6 +25,7 @@ class Operation:
     floor: int
     command: bytes = b""
     is_stale: bool = False
+    may_repeat: bool = False
 
 
 class Clients:
@@ -40,10 +42,11 @@ class Clients:
         self._not_done: dict[bytes, str] = {}
         self._indexes: dict[int, Operation] = {}
 
-    def begin_write(self, text: str, command: bytes) -> Operation:
-        """A write is about to be sent; its bytes are like no other's."""
+    def begin_write(self, text: str, command: bytes, *, may_repeat: bool = False) -> Operation:
+        """A write is about to be sent; its bytes are like no other's. `may_repeat`: it has a session, and
+        the log may have it more than once (checkers/sessions.py)."""
         assert command not in self._sent, "every command is unique, so that the log can be searched for it"
-        operation = self._sent[command] = Operation(text, self._floor, command)
+        operation = self._sent[command] = Operation(text, self._floor, command, may_repeat=may_repeat)
         return operation
 
     def begin_read(self, text: str, is_stale: bool) -> Operation:
@@ -114,9 +117,12 @@ class Clients:
         """At the end: the log has nothing that it should not have, and all that was acknowledged."""
         places: dict[bytes, int] = {}
         for index, command in self._committed.model.commands.items():
+            if command == OPEN:
+                continue
             require(command in self._sent, f"entry {index} was sent by nobody")
             other = places.setdefault(command, index)
-            require(other == index, f"{self._sent[command].text} is in the log twice: {other} and {index}")
+            is_once = other == index or self._sent[command].may_repeat
+            require(is_once, f"{self._sent[command].text} is in the log twice: {other} and {index}")
             why = self._not_done.get(command)
             require(why is None, f"entry {index} was done, and its client was told it was not: {why}")
         for index, operation in self._indexes.items():
