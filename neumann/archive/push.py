@@ -1,30 +1,29 @@
-"""`wal-push`: one segment or history file into an archive directory, safely (design section 7).
+"""`wal-push`: one segment or history file into an archive, safely (design section 7).
 
-The rules. A file is checked to its last byte before it leaves. A copy is made under a temporary name,
-synced, read back, and only then linked, which never replaces anything; then the directory is synced. The
-same bytes again are success, made durable once more; a proper prefix of them, which a killed `cp` leaves,
-is replaced; other bytes are refused and left alone. So a push that was killed at any moment is ended by
-the same push again, and two at once do each other no harm.
+The rules. A file is checked to its last byte before it leaves. It gets its name there whole, read back and
+durable, and never in place of another (archive/destinations.py has the ways). The same bytes again are
+success, made durable once more; a proper prefix of them, which a killed `cp` leaves, is replaced; other
+bytes are refused and left alone. So a push that was killed at any moment is ended by the same push again,
+and two at once do each other no harm.
 
 An archive begins with a history file, and a segment goes only where the history of its timeline lies.
-That file is the stamp: an unmounted directory does not have it, another cluster's has another one. The
-first timeline of a cluster begins its archive by itself, in a directory without an archive's files; for a
-later one that is done by a person, with `create`. What no stamp tells: that the directory was not mounted
-when the cluster began.
+That file is the stamp: an unmounted directory or an empty bucket does not have it, another cluster's has
+another one. The first timeline of a cluster begins its archive by itself, in a place without an archive's
+files; for a later one that is done by a person, with `create`. What no stamp tells: that the directory was
+not mounted when the cluster began.
 
 PostgreSQL's basic_archive is the model (reference: backup.sgml, contrib/basic_archive).
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import posixpath
 from typing import NamedTuple
 
-from neumann.archive import sources
+from neumann.archive.destinations import Destination
 from neumann.env.doors import Disk
-from neumann.env.files import read_file, write_new
+from neumann.env.files import read_file
 from neumann.errors import (
     BadInput,
     Corrupt,
@@ -66,36 +65,23 @@ class _File(NamedTuple):
     history: History | None
 
 
-def push(
-    source: Disk, path: str, target: Disk, directory: str, *, token: bytes, create: bool = False
-) -> Pushed:
-    """Archive the file at `path`; when it returns, `directory` has it, durably. Both are absolute.
+def push(source: Disk, path: str, target: Destination, *, create: bool = False) -> Pushed:
+    """Archive the file at `path`, which is absolute; when it returns, `target` has it, durably.
 
-    `token` is random and makes the temporary name. `create`: an archive may begin in `directory`.
-    BadInput, Corrupt, RefusedByState: the file is none that can be archived. NotFound, RefusedByState:
-    the directory is not there, or no archive, or has other bytes under the name. WrongHistory: it is
-    another cluster's. Unavailable: it failed, nothing of it bears the name, and it may be tried again.
+    `create`: an archive may begin there.
+    BadInput, Corrupt, RefusedByState: the file is none that can be archived. RefusedByState: the place is
+    no archive, or has other bytes under the name. WrongHistory: it is another cluster's. Unavailable: it
+    failed, nothing of it bears the name, and it may be tried again.
     """
     file = _read(source, path)
-    directory = sources.directory(target, directory, "the archive")
     if create and file.history is None:
         raise BadInput(f"{file.name} begins no archive", remedy="--create goes with a .history file")
-    found = target.list(directory)
-    _check_archive(target, directory, found, file, create)
-    path = f"{directory}/{file.name}"
-    temporary = f"{path}.{token.hex()}{names.TEMPORARY}"
     try:
-        _remove_leftovers(target, directory, file.name, found)
-        did = _put(target, path, temporary, file)
-        _unlink(target, temporary)
-        target.sync_dir(directory)
-    except (OSError, NeumannError) as error:
-        # What this can't remove either is removed by the next push of the file.
-        with contextlib.suppress(OSError):
-            _unlink(target, temporary)
-        if isinstance(error, OSError):
-            raise _failed(path, error) from error
-        raise
+        _check_archive(target, file, create)
+        did = _put(target, file)
+        target.settle(file.name)
+    except OSError as error:
+        raise _failed(f"{target.place}/{file.name}", error) from error
     return Pushed(file.name, len(file.data), did)
 
 
@@ -127,23 +113,23 @@ def _read(disk: Disk, path: str) -> _File:
 # --- whose archive it is -------------------------------------------------------------------------
 
 
-def _check_archive(disk: Disk, directory: str, found: list[str], file: _File, create: bool) -> None:
-    """That the directory is this cluster's archive, or that the file may begin one there."""
+def _check_archive(target: Destination, file: _File, create: bool) -> None:
+    """That the place is this cluster's archive, or that the file may begin one there."""
     histories: dict[Timeline, History] = {}
     damaged: dict[Timeline, NeumannError] = {}
+    found = target.list()
     for name in found:
-        if (timeline := names.parse_history(name)) is not None:
-            path = f"{directory}/{name}"
+        if (timeline := names.parse_history(name)) is not None and (held := target.read(name)) is not None:
             try:
-                histories[timeline] = history_format.decode(read_file(disk, path), path)
+                histories[timeline] = history_format.decode(held.data, f"{target.place}/{name}")
             except (Corrupt, FormatTooNew) as error:
                 damaged[timeline] = error
     owners = {history.cluster_id for history in histories.values()}
     if not histories:
-        owners = _owners_of_segments(disk, directory, found)
+        owners = _owners_of_segments(target, found)
     for owner in sorted(owners - {file.cluster_id}):
         raise WrongHistory(
-            f"{directory} is the archive of cluster {owner.hex()}, and {file.name} is of "
+            f"{target.place} is the archive of cluster {owner.hex()}, and {file.name} is of "
             f"{file.cluster_id.hex()}",
             remedy="give each cluster a directory of its own",
         )
@@ -151,24 +137,19 @@ def _check_archive(disk: Disk, directory: str, found: list[str], file: _File, cr
         if file.timeline in damaged:
             raise damaged[file.timeline]
         if file.timeline not in histories:
-            raise _unstamped(directory, file)
+            raise _unstamped(target.place, file)
     elif not (owners or create or len(file.history.records) == 1):
-        raise _unstamped(directory, file)
+        raise _unstamped(target.place, file)
 
 
-def _owners_of_segments(disk: Disk, directory: str, found: list[str]) -> set[bytes]:
+def _owners_of_segments(target: Destination, found: list[str]) -> set[bytes]:
     """Clusters whose segments lie there, as far as their headers can be read."""
     owners = set()
     for name in found:
         if names.parse_segment(name) is not None:
-            path = f"{directory}/{name}"
-            file = disk.open(path)
+            head = target.head(name, SEGMENT_HEADER_BYTES)
             try:
-                head = file.pread(SEGMENT_HEADER_BYTES, 0)
-            finally:
-                file.close()
-            try:
-                owners.add(segment_format.decode_header(head, path).cluster_id)
+                owners.add(segment_format.decode_header(head, f"{target.place}/{name}").cluster_id)
             except (Corrupt, FormatTooNew):
                 continue
     return owners
@@ -189,59 +170,21 @@ def _unstamped(directory: str, file: _File) -> RefusedByState:
 # --- the copy ------------------------------------------------------------------------------------
 
 
-def _put(disk: Disk, path: str, temporary: str, file: _File) -> str:
-    """Give the bytes their name; what was done. The directory is not synced yet."""
-    old = _present(disk, path)
-    if old == file.data and _is_synced(disk, path):
+def _put(target: Destination, file: _File) -> str:
+    """Give the bytes their name; what was done."""
+    old = target.read(file.name)
+    if old is not None and old.data == file.data and target.is_durable(file.name):
         return "there"
-    if old is not None and not file.data.startswith(old):
-        raise _other_bytes(path, file, old)
-    write_new(disk, temporary, file.data)
-    if read_file(disk, temporary) != file.data:
-        raise Corrupt(f"{path}: what was written there is not what is read back", remedy="check that disk")
+    if old is not None and not file.data.startswith(old.data):
+        raise _other_bytes(f"{target.place}/{file.name}", file, old.data)
     try:
         if old is not None:
-            disk.rename(temporary, path)
+            target.replace(file.name, file.data, old)
             return "replaced"
-        disk.link(temporary, path)
-    except FileNotFoundError as error:
-        raise Unavailable(f"another wal-push of {path} is at work", remedy="try again") from error
-    except FileExistsError:
-        _unlink(disk, temporary)
-        return _put(disk, path, temporary, file)
+        target.create(file.name, file.data)
+    except FileExistsError:  # another push of the file was quicker
+        return _put(target, file)
     return "copied"
-
-
-def _present(disk: Disk, path: str) -> bytes | None:
-    try:
-        return read_file(disk, path)
-    except FileNotFoundError:
-        return None
-
-
-def _is_synced(disk: Disk, path: str) -> bool:
-    """Whether the bytes that are there are durable now; if not, only a new copy can be."""
-    file = disk.open(path)
-    try:
-        file.sync()
-    except OSError:
-        return False
-    finally:
-        file.close()
-    return True
-
-
-def _remove_leftovers(disk: Disk, directory: str, name: str, found: list[str]) -> None:
-    """Temporary copies of this file, of pushes that were killed. One that still runs fails, and is
-    tried again."""
-    for other in found:
-        if other.startswith(f"{name}.") and other.endswith(names.TEMPORARY):
-            _unlink(disk, f"{directory}/{other}")
-
-
-def _unlink(disk: Disk, path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        disk.unlink(path)
 
 
 # --- refusals ------------------------------------------------------------------------------------

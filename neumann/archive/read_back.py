@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from neumann.env.doors import Disk
+from neumann.env.doors import Files
 from neumann.env.files import read_file
 from neumann.errors import ArchiveGap, Corrupt, WrongHistory
 from neumann.snapshot.segment_file import End, scan
@@ -20,7 +20,7 @@ class ReadBack(NamedTuple):
     bytes: int
 
 
-def read_back(disk: Disk, directory: str, name: str, point: str, cluster_id: bytes) -> ReadBack:
+def read_back(disk: Files, directory: str, name: str, point: str, cluster_id: bytes) -> ReadBack:
     """Find the restore point in that segment of the archive.
 
     ArchiveGap: the file is not there. Corrupt: not as it was sealed. WrongHistory: another cluster's, or

@@ -13,14 +13,14 @@ from typing import Any
 
 import click
 
+from neumann.archive.destinations import destination
 from neumann.archive.push import push
 from neumann.archive.read_back import read_back
 from neumann.cli import output
-from neumann.cli.place import find_source, local, with_source
+from neumann.cli.place import configured_repo, find_source, local, places, with_source
 from neumann.cli.snapshots import lines
 from neumann.cli.verb import Call, verb
 from neumann.env.clock import RealEntropy
-from neumann.env.disk import RealDisk
 from neumann.errors import NeumannError
 from neumann.format.times import time_text
 from neumann.recovery import search as search_engine
@@ -35,17 +35,19 @@ _TOKEN_BYTES = 8
 
 @verb("wal-push")
 @click.argument("path", metavar="PATH")
-@click.argument("destination", metavar="DEST")
+@click.argument("dest", metavar="DEST")
 @click.option("--create", is_flag=True, help="An archive may begin in DEST, with this history file.")
-def wal_push(call: Call, path: str, destination: str, create: bool) -> None:
-    """Archive a segment or history file in the directory DEST; exits 0 when it is there, whole and durable.
+def wal_push(call: Call, path: str, dest: str, create: bool) -> None:
+    """Archive a segment or history file in DEST; exits 0 when it is there, whole and durable.
 
-    For archive_command = "neumann-admin wal-push %p DEST". The same bytes again are success, the part
-    that a killed copy left is replaced, other bytes and another cluster's directory are refused.
+    For archive_command = "neumann-admin wal-push %p DEST"; DEST is a directory, HOST:PATH (ssh) or
+    s3://BUCKET/PREFIX. The same bytes again are success, the part that a killed copy left is replaced,
+    other bytes and another cluster's archive are refused.
     """
-    disk = RealDisk()
     token = RealEntropy().token(_TOKEN_BYTES)
-    pushed = push(disk, os.path.abspath(path), disk, local(destination), token=token, create=create)
+    with places() as files:
+        target = destination(files, local(dest), token)
+        pushed = push(files.disk, os.path.abspath(path), target, create=create)
     body = {"name": pushed.name, "bytes": pushed.bytes, "did": pushed.did}
     call.show(body, lambda: f"{pushed.name}  {pushed.bytes:,} bytes  {pushed.did}")
 
@@ -57,8 +59,9 @@ def wal_push(call: Call, path: str, destination: str, create: bool) -> None:
 @with_source
 def wal_list(call: Call, repo: str | None, wal_dir: str | None, snapshot_dir: str | None) -> None:
     """What an archive covers, by headers: what can be restored, the log, restore points, gaps."""
-    found = survey(RealDisk(), find_source(repo, wal_dir, snapshot_dir))
-    body = _survey_facts(found)
+    with places() as files:
+        found = survey(files, find_source(call, files, repo, wal_dir, snapshot_dir))
+        body = _survey_facts(found)
     call.show(body, lambda: _survey_text(found, body))
 
 
@@ -70,11 +73,12 @@ def wal_verify(
 ) -> None:
     """Read every byte of an archived log. Exits 4 for a gap, 5 for damage, 6 for files of another cluster."""
     since_ns = parse_time(since) if since else 0
-    source = find_source(repo, wal_dir, snapshot_dir)
-    found = survey(RealDisk(), source, bodies=True, since_ns=since_ns)
-    body = {**_survey_facts(found), "checked_files": found.runs.checked}
-    files = f"{found.runs.checked} of {len(found.catalog.heads)} files read to the last byte"
-    call.show(body, lambda: f"{_survey_text(found, body)}\n{files}, {len(found.runs.wrong)} things wrong")
+    with places() as files:
+        source = find_source(call, files, repo, wal_dir, snapshot_dir)
+        found = survey(files, source, bodies=True, since_ns=since_ns)
+        body = {**_survey_facts(found), "checked_files": found.runs.checked}
+    read = f"{found.runs.checked} of {len(found.catalog.heads)} files read to the last byte"
+    call.show(body, lambda: f"{_survey_text(found, body)}\n{read}, {len(found.runs.wrong)} things wrong")
     _exit(found.runs.wrong)
 
 
@@ -160,9 +164,10 @@ def wal_search(
     could not be read.
     """
     times = [parse_time(text) if text else 0 for text in (since, until)]
-    catalog = Catalog(RealDisk(), find_source(repo, wal_dir, snapshot_dir).wal_directory)
     wrong: list[NeumannError] = []
-    found = list(islice(search(catalog, Query(table, key, op, *times), wrong), limit + 1))
+    with places() as files:
+        catalog = Catalog(files, find_source(call, files, repo, wal_dir, snapshot_dir).wal_directory)
+        found = list(islice(search(catalog, Query(table, key, op, *times), wrong), limit + 1))
     entries = [
         {
             "index": entry.index,
@@ -226,13 +231,14 @@ def archive_check(call: Call, repo: str | None, wal_dir: str | None, snapshot_di
     With --wal-dir or --repo the file is also read back from there, to the last byte: exits 4 if it is not
     there, 5 if it is damaged. Without, the exit code of archive_command is believed.
     """
-    named = bool(repo or wal_dir)
-    directory = find_source(repo, wal_dir, snapshot_dir).wal_directory if named else ""
-    reply = call.node.post("/admin/archive/check", params={"timeout_s": f"{call.timeout_s:g}"}).body
+    named = bool(configured_repo(call, repo, wal_dir) or wal_dir)
     found = None
-    if named:
-        cluster_id = bytes.fromhex(reply["cluster_id"])
-        found = read_back(RealDisk(), directory, reply["file"], reply["name"], cluster_id)
+    with places() as files:
+        directory = find_source(call, files, repo, wal_dir, snapshot_dir).wal_directory if named else ""
+        reply = call.node.post("/admin/archive/check", params={"timeout_s": f"{call.timeout_s:g}"}).body
+        if named:
+            cluster_id = bytes.fromhex(reply["cluster_id"])
+            found = read_back(files, directory, reply["file"], reply["name"], cluster_id)
     body = {**reply, "read_back": found._asdict() if found else None}
     call.show(body, lambda: _check_text(body))
 

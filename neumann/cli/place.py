@@ -5,8 +5,9 @@ From the flags, else the configuration, else what lies in the directory.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import click
@@ -14,14 +15,16 @@ import click
 from neumann.archive.sources import Source, source
 from neumann.cli.verb import Call
 from neumann.config import Config, NodeConfig
+from neumann.env import Files
 from neumann.env.disk import RealDisk
 from neumann.env.files import read_file
+from neumann.env.places import Places
 from neumann.errors import ConfigError
 from neumann.format import state
 from neumann.format.names import Paths
 
 _SOURCE_OPTIONS = (
-    click.option("--repo", metavar="R", help="Holds wal/ and snapshots/."),
+    click.option("--repo", metavar="R", help="Holds wal/ and snapshots/; DIR, HOST:PATH or s3://BUCKET/..."),
     click.option("--wal-dir", metavar="W", help="The log's archive."),
     click.option("--snapshot-dir", metavar="S", help="Published snapshots, beside --wal-dir."),
 )
@@ -65,9 +68,29 @@ def local(path: str | None) -> str:
     return path if ":" in path.split("/", 1)[0] else os.path.abspath(path)
 
 
-def find_source(repo: str | None, wal_dir: str | None, snapshot_dir: str | None) -> Source:
-    """The directories to read from; BadInput or NotFound for what is none."""
-    return source(RealDisk(), repo=local(repo), wal_dir=local(wal_dir), snapshot_dir=local(snapshot_dir))
+@contextlib.contextmanager
+def places() -> Iterator[Places]:
+    """Files by any name, for as long as it takes."""
+    found = Places(RealDisk())
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def configured_repo(call: Call, repo: str | None, wal_dir: str | None) -> str:
+    """--repo; where neither that nor --wal-dir is given, [backup] repo of the configuration, or ""."""
+    if repo or wal_dir or call.config is None:
+        return local(repo)
+    return local(call.config.backup.repo)
+
+
+def find_source(
+    call: Call, files: Files, repo: str | None, wal_dir: str | None, snapshot_dir: str | None
+) -> Source:
+    """The places to read from; BadInput or NotFound for what is none."""
+    repo = configured_repo(call, repo, wal_dir)
+    return source(files, repo=repo, wal_dir=local(wal_dir), snapshot_dir=local(snapshot_dir))
 
 
 def find_place(

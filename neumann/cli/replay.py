@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from neumann.cli import output
-from neumann.cli.place import find_place, give_to_owner, local, with_place, with_source
+from neumann.cli.place import configured_repo, find_place, give_to_owner, local, with_place, with_source
 from neumann.cli.progress import bar
 from neumann.cli.verb import Call, verb
 from neumann.env import Env, real_env
@@ -64,7 +64,7 @@ def _request(call: Call, *, dry_run: bool, **given: Any) -> Request:
         place.node_id,
         place.address,
         {} if given["as_new_cluster"] else place.peers,
-        repo=local(given["repo"]),
+        repo=configured_repo(call, given["repo"], given["wal_dir"]),
         wal_dir=local(given["wal_dir"]),
         snapshot_dir=local(given["snapshot_dir"]),
         timeline=given["timeline"],

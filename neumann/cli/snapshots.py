@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
 
+from neumann.archive import sources
 from neumann.cli import output
+from neumann.cli.place import local, places
 from neumann.cli.verb import Call, verb
-from neumann.env.disk import RealDisk
-from neumann.errors import NotFound
 from neumann.snapshot import listing
 from neumann.snapshot.publish import list_published
 
@@ -25,15 +24,20 @@ def snapshot(call: Call, no_wait: bool) -> None:
 
 
 @verb("snapshot-list")
-@click.option("--dir", "directory", metavar="SRC", help="A directory that holds copies, instead of a node.")
+@click.option(
+    "--dir",
+    "directory",
+    metavar="SRC",
+    help="Where copies lie, instead of a node: DIR, HOST:PATH or s3://BUCKET/...",
+)
 def snapshot_list(call: Call, directory: str | None) -> None:
-    """The published snapshots of one node, or of a directory, newest first."""
+    """The published snapshots of one node, or of a place that holds copies, newest first."""
     if directory is None:
         found = call.node.get("/admin/snapshots").body["snapshots"]
     else:
-        if not os.path.isdir(directory):
-            raise NotFound(f"{directory} is no directory")
-        found = [listing.summary(p) for p in list_published(RealDisk(), os.path.abspath(directory))]
+        with places() as files:
+            path = sources.directory(files, local(directory), "--dir")
+            found = [listing.summary(p) for p in list_published(files, path)]
     call.show({"snapshots": found}, lambda: _list_text(found))
 
 

@@ -49,20 +49,36 @@ class FileStat(NamedTuple):
     inode: int
 
 
-class File(Protocol):
-    """An open file, read and written at offsets."""
+class ReadableFile(Protocol):
+    """An open file, read at offsets."""
 
     def pread(self, length: int, offset: int) -> bytes:
         """Up to `length` bytes; fewer only at the end."""
         ...
 
+    def size(self) -> int:
+        """In bytes."""
+        ...
+
+    def close(self) -> None:
+        """Release it; what was not synced may be lost."""
+        ...
+
+
+class WritableFile(ReadableFile, Protocol):
+    """The same, and written."""
+
     def pwrite(self, data: bytes, offset: int) -> None:
         """All of `data`, or OSError."""
         ...
 
-    def size(self) -> int:
-        """In bytes."""
+    def sync(self) -> None:
+        """fdatasync: when it returns, what was written survives power loss. A failure is final (R9)."""
         ...
+
+
+class File(WritableFile, Protocol):
+    """An open file of this machine's disk."""
 
     def truncate(self, size: int) -> None:
         """Cut, or extend with zeros."""
@@ -72,20 +88,16 @@ class File(Protocol):
         """Reserve room up to `size`, as zeros; OSError ENOSPC if there is none."""
         ...
 
-    def sync(self) -> None:
-        """fdatasync: when it returns, what was written survives power loss. A failure is final (R9)."""
-        ...
 
-    def close(self) -> None:
-        """Release it; what was not synced may be lost."""
-        ...
+class Files(Protocol):
+    """Files by path that can be read: a disk's, another host's (`host:path`), a bucket's (`s3://...`).
 
+    What is not there is FileNotFoundError, and only that; a failure is any other error, so that the one
+    is never taken for the other.
+    """
 
-class Disk(Protocol):
-    """Files by absolute path. A rename, link, unlink or create is durable after sync_dir."""
-
-    def open(self, path: str, *, write: bool = False, create: bool = False) -> File:
-        """Open; `create` makes it and fails if it is there."""
+    def open(self, path: str) -> ReadableFile:
+        """Open for reading."""
         ...
 
     def exists(self, path: str) -> bool:
@@ -100,8 +112,16 @@ class Disk(Protocol):
         """Names in a directory, sorted; empty where the directory is missing."""
         ...
 
-    def make_dirs(self, path: str) -> None:
-        """The directory and its parents; each new name made durable."""
+    def read_link(self, path: str) -> str:
+        """What a symbolic link holds."""
+        ...
+
+
+class WritableFiles(Files, Protocol):
+    """The same, and written. A rename, link, unlink or create is durable after sync_dir."""
+
+    def open(self, path: str, *, write: bool = False, create: bool = False) -> WritableFile:
+        """Open; `create` makes it and fails if it is there."""
         ...
 
     def rename(self, source: str, target: str) -> None:
@@ -112,24 +132,32 @@ class Disk(Protocol):
         """A second name of a file; FileExistsError if taken."""
         ...
 
-    def symlink(self, content: str, path: str) -> None:
-        """A symbolic link that holds `content`."""
-        ...
-
-    def read_link(self, path: str) -> str:
-        """What a symbolic link holds."""
-        ...
-
     def unlink(self, path: str) -> None:
         """Remove a file's name."""
         ...
 
-    def remove_tree(self, path: str) -> None:
-        """Remove a directory with all in it; nothing if it is missing."""
-        ...
-
     def sync_dir(self, path: str) -> None:
         """fsync of a directory: the names in it survive power loss."""
+        ...
+
+
+class Disk(WritableFiles, Protocol):
+    """This machine's files, by absolute path."""
+
+    def open(self, path: str, *, write: bool = False, create: bool = False) -> File:
+        """Open; `create` makes it and fails if it is there."""
+        ...
+
+    def make_dirs(self, path: str) -> None:
+        """The directory and its parents; each new name made durable."""
+        ...
+
+    def symlink(self, content: str, path: str) -> None:
+        """A symbolic link that holds `content`."""
+        ...
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a directory with all in it; nothing if it is missing."""
         ...
 
     def free_bytes(self, path: str) -> int:
@@ -221,3 +249,5 @@ class Env:
     lane: Callable[[str], Lane]
     run_command: Callable[[str, str, float], Awaitable[CommandEnd]]
     """(shell command, working directory, time limit in seconds): a time-out kills its process group."""
+    places: Files
+    """Files by any name: this disk's, another host's, a bucket's (env/places.py)."""

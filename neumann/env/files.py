@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posixpath
 
-from neumann.env.doors import Disk
+from neumann.env.doors import Disk, Files, WritableFiles
 from neumann.format import names
 
 
-def read_file(disk: Disk, path: str) -> bytes:
+def read_file(disk: Files, path: str) -> bytes:
     """All bytes of a file; FileNotFoundError if it is missing."""
     file = disk.open(path)
     try:
@@ -17,7 +17,7 @@ def read_file(disk: Disk, path: str) -> bytes:
         file.close()
 
 
-def write_new(disk: Disk, path: str, data: bytes) -> None:
+def write_new(disk: WritableFiles, path: str, data: bytes) -> None:
     """Create a file with these bytes, synced; its name is not durable before sync_dir."""
     file = disk.open(path, write=True, create=True)
     try:

@@ -9,16 +9,19 @@ from neumann.env.doors import Env
 from neumann.env.jobs import RealJobs
 from neumann.env.lane import RealLane
 from neumann.env.net import RealNet
+from neumann.env.places import Places
 
 
 def real_env() -> Env:
     """A fresh set of real doors; call it on the running event loop."""
+    disk = RealDisk()
     return Env(
         clock=RealClock(),
         entropy=RealEntropy(),
-        disk=RealDisk(),
+        disk=disk,
         net=RealNet(),
         jobs=RealJobs(),
         lane=RealLane,
         run_command=run_command,
+        places=Places(disk),
     )

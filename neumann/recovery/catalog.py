@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from neumann.env.doors import Disk
+from neumann.env.doors import Files
 from neumann.env.files import read_file
 from neumann.errors import Corrupt, FormatTooNew, NeumannError, WrongHistory
 from neumann.format import frame as frame_format
@@ -52,7 +52,7 @@ class Catalog:
     file, or a manifest given to `learn`, tells of.
     """
 
-    def __init__(self, disk: Disk, directory: str) -> None:
+    def __init__(self, disk: Files, directory: str) -> None:
         self.directory = directory
         self.heads: list[Head] = []
         self.histories: dict[Timeline, History] = {}
@@ -126,7 +126,7 @@ class Catalog:
         self.learn(found)
 
 
-def _read_head(disk: Disk, path: str, timeline: Timeline, first_index: int) -> Head:
+def _read_head(disk: Files, path: str, timeline: Timeline, first_index: int) -> Head:
     file = disk.open(path)
     try:
         size = file.size()

@@ -40,7 +40,8 @@ _ASK_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What wal-replay was asked for. Places are absolute directories; "" for none.
+    """What wal-replay was asked for. Places are absolute directories, `host:path` or
+    `s3://`; "" for none.
 
     `to`: restore there instead of into `data_dir`, which is then only a place to look for snapshots.
     """
@@ -113,12 +114,13 @@ def plan_restore(env: Env, request: Request) -> Planned:
     Raises what make_plan raises, and NotFound for a missing place.
     """
     disk = env.disk
+    files = env.places
     source = sources.source(
-        disk, repo=request.repo, wal_dir=request.wal_dir, snapshot_dir=request.snapshot_dir
+        files, repo=request.repo, wal_dir=request.wal_dir, snapshot_dir=request.snapshot_dir
     )
-    catalog = Catalog(disk, source.wal_directory)
+    catalog = Catalog(files, source.wal_directory)
     notes: list[str] = [f"{problem.error}" for problem in catalog.problems]
-    starts, unused = snapshots_in(disk, source.snapshot_directory)
+    starts, unused = snapshots_in(files, source.snapshot_directory)
     notes += unused
     clusters = catalog.cluster_ids() | {start.manifest.history.cluster_id for start in starts}
     starts += _local_snapshots(env, Paths(request.data_dir), clusters, notes)
@@ -133,7 +135,7 @@ def plan_restore(env: Env, request: Request) -> Planned:
         )
         try:
             if plan.start.directory:
-                verify_tables(disk, plan.start.directory, plan.start.manifest)
+                verify_tables(files, plan.start.directory, plan.start.manifest)
             break
         except (Corrupt, FileNotFoundError) as error:
             notes.append(f"snapshot {plan.start.manifest.snapshot_id} is damaged and not used: {error}")
@@ -218,7 +220,7 @@ def _restore_into(env: Env, paths: Paths, planned: Planned, progress: Progress |
     manifest = plan.start.manifest
     disk.make_dirs(fresh.store)
     if plan.start.directory:
-        tables.bring(disk, plan.start.directory, fresh.store, manifest.tables, paths.root)
+        tables.bring(disk, plan.start.directory, fresh.store, manifest.tables, paths.root, env.places)
     replay = Replay(disk, fresh.store, manifest, plan.line)
     pieces = [
         Piece(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from neumann.archive.sources import Source
-from neumann.env.doors import Disk
+from neumann.env.doors import Files
 from neumann.recovery.catalog import Catalog
 from neumann.recovery.lineage import leaves
 from neumann.recovery.plan import Window, empty_start, windows
@@ -28,7 +28,7 @@ class Survey(NamedTuple):
     notes: list[str]
 
 
-def snapshots_in(disk: Disk, directory: str) -> tuple[list[Start], list[str]]:
+def snapshots_in(disk: Files, directory: str) -> tuple[list[Start], list[str]]:
     """(snapshots to begin with, a line for each that can't be used) in a directory; "" has none."""
     starts, notes = [], []
     for published in list_published(disk, directory) if directory else ():
@@ -39,7 +39,7 @@ def snapshots_in(disk: Disk, directory: str) -> tuple[list[Start], list[str]]:
     return starts, notes
 
 
-def survey(disk: Disk, source: Source, *, bodies: bool = False, since_ns: int = 0) -> Survey:
+def survey(disk: Files, source: Source, *, bodies: bool = False, since_ns: int = 0) -> Survey:
     """Look at a source by the headers of its frames; `bodies`: at every byte of the log since then.
 
     What is damaged is in no window.

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from neumann.env.doors import Disk
+from neumann.env.doors import Disk, Files
 from neumann.errors import Corrupt
 from neumann.format import names
 from neumann.format import table as table_format
@@ -26,28 +26,32 @@ class Content(NamedTuple):
     digest: bytes
 
 
-def bring(disk: Disk, source: str, target: str, refs: Sequence[TableRef], root: str) -> int:
-    """Bring these tables from `source` to `target`, durably; bytes copied. `root`: the data directory.
+def bring(
+    disk: Disk, source: str, target: str, refs: Sequence[TableRef], root: str, files: Files | None = None
+) -> int:
+    """Bring these tables from `source` to `target`, durably; bytes copied. `root`: the data directory;
+    `files`: where `source` is read, if it may lie elsewhere than on this disk.
 
     Corrupt names a table that is missing or not what its manifest says.
     """
+    files = files or disk
     disk.make_dirs(target)
     copied = 0
     for ref in refs:
         name = names.table_name(ref.digest)
         if disk.exists(f"{target}/{name}"):
             continue
-        if not disk.exists(f"{source}/{name}"):
+        if not files.exists(f"{source}/{name}"):
             raise Corrupt(f"{source}/{name} is missing, and the snapshot's manifest names it")
         if source.startswith(f"{root}/"):
             disk.link(f"{source}/{name}", f"{target}/{name}")
         else:
-            copied += _copy(disk, f"{source}/{name}", f"{target}/{name}", ref)
+            copied += _copy(files, disk, f"{source}/{name}", f"{target}/{name}", ref)
     disk.sync_dir(target)
     return copied
 
 
-def content_of(disk: Disk, directory: str, manifest: Manifest) -> Content:
+def content_of(disk: Files, directory: str, manifest: Manifest) -> Content:
     """Read every row of a state at rest."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     rows = 0
@@ -57,11 +61,11 @@ def content_of(disk: Disk, directory: str, manifest: Manifest) -> Content:
     return Content(rows, digest.digest())
 
 
-def _copy(disk: Disk, source: str, target: str, ref: TableRef) -> int:
+def _copy(files: Files, disk: Disk, source: str, target: str, ref: TableRef) -> int:
     building = target + names.TEMPORARY
     if disk.exists(building):
         disk.unlink(building)
-    reading = disk.open(source)
+    reading = files.open(source)
     writing = disk.open(building, write=True, create=True)
     try:
         size = reading.size()

@@ -17,7 +17,7 @@ import posixpath
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from neumann.env.doors import Disk
+from neumann.env.doors import Disk, Files
 from neumann.env.files import read_file, write_new
 from neumann.errors import Corrupt, FormatTooNew, NotFound
 from neumann.format import manifest as manifest_format
@@ -75,7 +75,7 @@ def publish(disk: Disk, paths: Paths, manifest: Manifest, *, asked: bool = False
     return final
 
 
-def list_published(disk: Disk, directory: str) -> list[Published]:
+def list_published(disk: Files, directory: str) -> list[Published]:
     """Every snapshot in that directory, newest first; one that is there twice counts once."""
     found: dict[str, Published] = {}
     for path in _places(disk, directory):
@@ -86,12 +86,12 @@ def list_published(disk: Disk, directory: str) -> list[Published]:
     return sorted(found.values(), key=lambda p: (p.index, p.term), reverse=True)
 
 
-def newest_complete(disk: Disk, directory: str) -> Published | None:
+def newest_complete(disk: Files, directory: str) -> Published | None:
     """The newest snapshot that can be used, or None."""
     return next((p for p in list_published(disk, directory) if p.complete), None)
 
 
-def open_published(disk: Disk, directory: str) -> Manifest:
+def open_published(disk: Files, directory: str) -> Manifest:
     """The manifest of the snapshot in that directory; NotFound or Corrupt if it has no complete one."""
     try:
         data = read_file(disk, f"{directory}/{names.MANIFEST}")
@@ -169,7 +169,7 @@ def _point_latest(disk: Disk, paths: Paths) -> None:
     disk.sync_dir(paths.snapshots)
 
 
-def _link_target(disk: Disk, path: str) -> str | None:
+def _link_target(disk: Files, path: str) -> str | None:
     """What the symbolic link holds; None if there is nothing, or it is no link."""
     try:
         return disk.read_link(path)
@@ -177,7 +177,7 @@ def _link_target(disk: Disk, path: str) -> str | None:
         return None
 
 
-def _places(disk: Disk, directory: str) -> Iterator[str]:
+def _places(disk: Files, directory: str) -> Iterator[str]:
     """Directories that may hold a snapshot: those in this one that are no links, then itself."""
     listed = disk.list(directory)
     for name in listed:
@@ -192,7 +192,7 @@ def _places(disk: Disk, directory: str) -> Iterator[str]:
         yield directory
 
 
-def _look_at(disk: Disk, path: str) -> Published:
+def _look_at(disk: Files, path: str) -> Published:
     """What lies there, by its manifest and the names and sizes of its files."""
     size = 0
     present: set[str] = set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from neumann.env.doors import Disk
+from neumann.env.doors import Files
 from neumann.format import names
 from neumann.format.manifest import Manifest, layout_digest
 from neumann.snapshot.publish import open_published
@@ -26,13 +26,13 @@ class Summary(NamedTuple):
     bytes: int
 
 
-def verify_snapshot(disk: Disk, directory: str) -> Summary:
+def verify_snapshot(disk: Files, directory: str) -> Summary:
     """Read all of it. NotFound: there is none; Corrupt names file and offset."""
     manifest = open_published(disk, directory)
     return verify_tables(disk, directory, manifest)
 
 
-def verify_tables(disk: Disk, directory: str, manifest: Manifest) -> Summary:
+def verify_tables(disk: Files, directory: str, manifest: Manifest) -> Summary:
     """Read every table of a manifest, wherever the manifest itself lies."""
     size = 0
     for ref in manifest.tables:
@@ -51,7 +51,7 @@ def verify_tables(disk: Disk, directory: str, manifest: Manifest) -> Summary:
     )
 
 
-def open_view(disk: Disk, directory: str, manifest: Manifest, cache: BlockCache | None = None) -> View:
+def open_view(disk: Files, directory: str, manifest: Manifest, cache: BlockCache | None = None) -> View:
     """The rows of a snapshot, read from its tables where they lie."""
     tables = [
         Table(disk, f"{directory}/{names.table_name(ref.digest)}", ref, cache) for ref in manifest.tables

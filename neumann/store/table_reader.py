@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Final, Literal
 
-from neumann.env import Disk, File
+from neumann.env.doors import Files, ReadableFile
 from neumann.errors import Corrupt
 from neumann.format import table as table_format
 from neumann.format.checksum import DIGEST_BYTES
@@ -37,7 +37,7 @@ Peeked = Version | None | Literal[Cold.COLD]
 class Table:
     """An open table. Corrupt if the file is not the table `ref` (None: whatever it is)."""
 
-    def __init__(self, disk: Disk, path: str, ref: TableRef | None, cache: BlockCache | None = None) -> None:
+    def __init__(self, disk: Files, path: str, ref: TableRef | None, cache: BlockCache | None = None) -> None:
         self.path = path
         self._file = disk.open(path)
         weakref.finalize(self, self._file.close).atexit = False
@@ -144,7 +144,7 @@ def _find(block: Columns, key: str) -> Version | None:
     return None
 
 
-def _read_end(file: File, file_bytes: int, path: str) -> tuple[Footer, Index, int]:
+def _read_end(file: ReadableFile, file_bytes: int, path: str) -> tuple[Footer, Index, int]:
     """(footer, index, the index's offset)."""
     where = f"{path}, its last {FOOTER_BYTES} bytes"
     footer = table_format.decode_footer(file.pread(FOOTER_BYTES, max(0, file_bytes - FOOTER_BYTES)), where)

@@ -1,14 +1,15 @@
-"""Archivers that retry at once."""
+"""Archivers that retry at once; another host and an object store."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from neumann.archive import archiver
 from neumann.env import Env, real_env
+from tests import distant
 from tests.archive.archiving import Log, RealLog, World
 
 
@@ -34,3 +35,17 @@ def world(tmp_path: Path, env: Env) -> World:
 def real(tmp_path: Path, env: Env) -> World:
     """Segments are a real log's; `log` is a RealLog."""
     return World(tmp_path, env, RealLog(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[distant.SshHost]:
+    """`backup:`, this machine by way of an sshd."""
+    with distant.ssh_host(tmp_path_factory.mktemp("sshd")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[distant.Store]:
+    """s3://backups."""
+    with distant.store() as found:
+        yield found

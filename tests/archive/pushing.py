@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from neumann.archive.destinations import directory_destination
 from neumann.archive.push import Pushed, push
 from neumann.env.doors import Disk
 from neumann.env.files import read_file, write_new
@@ -55,7 +56,7 @@ def push_to(
     disk: Disk, path: str, directory: str = ARCHIVE, *, token: bytes = b"12345678", create: bool = False
 ) -> Pushed:
     """wal-push on one disk."""
-    return push(disk, path, disk, directory, token=token, create=create)
+    return push(disk, path, directory_destination(disk, directory, token), create=create)
 
 
 def contents(disk: Disk, directory: str = ARCHIVE) -> dict[str, bytes]:

@@ -188,8 +188,6 @@ def test_files_that_are_none_of_an_archive(node: Node[SimDisk]) -> None:
     write_new(node.disk, renamed, read_file(node.disk, node.segments[0]))
     with pytest.raises(Corrupt, match="another name"):
         push_to(node.disk, renamed)
-    with pytest.raises(BadInput, match="not on this machine"):
-        push_to(node.disk, node.segments[0], "backup:/archive")
 
 
 # --- failures and kills --------------------------------------------------------------------------

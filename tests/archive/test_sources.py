@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from neumann.archive.sources import Source, source
+from neumann.archive.sources import Source, place, source
 from neumann.env.disk import RealDisk
 from neumann.errors import BadInput, NotFound
 
@@ -37,8 +37,21 @@ def test_what_is_no_source(tmp_path: Path) -> None:
         source(DISK, wal_dir=f"{tmp_path}/file")
 
 
-@pytest.mark.parametrize("place", ["backup:/backups/neumann", "me@backup:wal", "s3://bucket/wal"])
-def test_places_of_a_later_release_are_refused_in_one_line(place: str) -> None:
-    with pytest.raises(BadInput, match="copy it to a directory first") as refused:
-        source(DISK, wal_dir=place)
-    assert "\n" not in str(refused.value) and place in str(refused.value)
+@pytest.mark.parametrize(
+    "name", ["ftp://host/wal", "s3://", "s3://a/wal", "S3://bucket/wal", "wal", "-x:wal"]
+)
+def test_what_is_no_place_is_refused_in_one_line(name: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        source(DISK, wal_dir=name)
+    assert "\n" not in str(refused.value) and name in str(refused.value)
+
+
+def test_a_place_has_one_form() -> None:
+    names = {
+        "/a//b/": "/a/b",
+        "backup:/a/b/": "backup:/a/b",
+        "me@backup:": "me@backup:.",
+        "backup:x": "backup:x",
+    }
+    names["s3://bucket/a/b/"] = "s3://bucket/a/b"
+    assert {name: place(name, "--wal-dir") for name in names} == names

@@ -199,7 +199,7 @@ def test_wal_push_and_its_refusals(admin: Admin, tmp_path: Path, monkeypatch: py
     (archive / Path(node.segments[1]).name).write_bytes(b"other bytes")
     assert admin("wal-push", node.segments[1], archive).code == 9
     assert admin("wal-push", node.segments[0], tmp_path / "nowhere").code == 10
-    assert admin("wal-push", node.segments[0], "backup:/archive").code == 2
+    assert admin("wal-push", node.segments[0], "ftp://backup/archive").code == 2
     assert admin("wal-push", tmp_path / "x.wal", archive).code == 2
 
 

@@ -16,6 +16,7 @@ from neumann.env.clock import RealEntropy
 from neumann.env.disk import RealDisk
 from neumann.env.doors import Disk, Env
 from neumann.env.files import read_file, write_new
+from neumann.env.places import Places
 from neumann.errors import Unavailable
 from neumann.format import command as command_format
 from neumann.format import frame as frame_format
@@ -84,11 +85,12 @@ def make_env(disk: Disk | None = None, now_ns: int = T0 + 3600 * SECOND, peers: 
     return Env(
         clock=FixedClock(now_ns),
         entropy=RealEntropy(),
-        disk=disk or RealDisk(),
+        disk=disk or (real := RealDisk()),
         net=peers or Peers(),
         jobs=None,  # type: ignore[arg-type]
         lane=None,  # type: ignore[arg-type]
         run_command=None,  # type: ignore[arg-type]
+        places=disk or Places(real),
     )
 
 

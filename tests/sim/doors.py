@@ -20,6 +20,7 @@ from typing import Any
 
 import msgpack
 
+from neumann.archive.destinations import directory_destination
 from neumann.archive.push import push
 from neumann.env.doors import CommandEnd, Disk, DoneCallback
 from neumann.env.files import read_file, write_new
@@ -226,7 +227,7 @@ class SimCommands:
     def _push(self, source: tuple[Disk, str], target: tuple[Disk, str]) -> tuple[int, str]:
         """As cli/archive.py does it."""
         try:
-            push(*source, *target, token=self._random.randbytes(8))
+            push(*source, directory_destination(*target, self._random.randbytes(8)))
         except NeumannError as error:
             return error.exit_code, str(error)
         return 0, ""

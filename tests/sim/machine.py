@@ -147,6 +147,7 @@ class Machine:
             jobs=SimJobs(self._loop, self.disk, self.pace, random()),
             lane=lambda _: SimLane(process, self.pace, random()),
             run_command=SimCommands(self._loop, self.disk, self._shared, SHARED_ROOT, self.pace, random()),
+            places=self.disk,
         )
 
     async def _serve(self, method: str, params: tuple[Any, ...]) -> Any:

@@ -1,0 +1,97 @@
+"""Files by any name: `/path` is this machine's, `host:path` another host's, `s3://bucket/key` a store's.
+
+So whoever reads an archive or a snapshot does it by path, wherever it lies. `close` ends the connections.
+"""
+
+from __future__ import annotations
+
+import re
+
+from neumann.env.disk import RealDisk
+from neumann.env.doors import Files, FileStat, ReadableFile
+from neumann.env.objects import SCHEME, ObjectFiles
+from neumann.env.ssh import SshFiles
+
+_HOST_PATH = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.@-]*):.*", re.DOTALL)
+
+
+def host_of(path: str) -> str:
+    """The host of `host:path`, else ""."""
+    found = None if path.startswith(SCHEME) else _HOST_PATH.fullmatch(path)
+    return found[1] if found else ""
+
+
+_AHEAD_BYTES = 4 * 1024 * 1024
+
+
+class _ReadAhead:
+    """A distant file: a read that goes on where the last one ended brings what follows too."""
+
+    def __init__(self, file: ReadableFile) -> None:
+        self._file = file
+        self._end = -1
+        self._held = b""
+        self._held_from = 0
+
+    def pread(self, length: int, offset: int) -> bytes:
+        begin = offset - self._held_from
+        if begin >= 0 and begin + length <= len(self._held):
+            self._end = offset + length
+            return self._held[begin : begin + length]
+        more = max(length, _AHEAD_BYTES) if offset == self._end else length
+        self._held, self._held_from = self._file.pread(more, offset), offset
+        self._end = offset + length
+        return self._held[:length]
+
+    def size(self) -> int:
+        return self._file.size()
+
+    def close(self) -> None:
+        self._held = b""
+        self._file.close()
+
+
+class Places:
+    """See the module, and doors.Files."""
+
+    def __init__(self, disk: RealDisk) -> None:
+        self.disk = disk
+        self._hosts: dict[str, SshFiles] = {}
+        self._objects: ObjectFiles | None = None
+
+    def open(self, path: str) -> ReadableFile:
+        files = self._of(path)
+        return files.open(path) if files is self.disk else _ReadAhead(files.open(path))
+
+    def exists(self, path: str) -> bool:
+        return self._of(path).exists(path)
+
+    def stat(self, path: str) -> FileStat:
+        return self._of(path).stat(path)
+
+    def list(self, path: str) -> list[str]:
+        return self._of(path).list(path)
+
+    def read_link(self, path: str) -> str:
+        return self._of(path).read_link(path)
+
+    def host(self, path: str) -> SshFiles | None:
+        """The files of the host that `path` names, if it names one."""
+        host = host_of(path)
+        return self._hosts.setdefault(host, SshFiles(host)) if host else None
+
+    def objects(self, path: str) -> ObjectFiles | None:
+        """The object store, if `path` names one."""
+        if not path.startswith(SCHEME):
+            return None
+        if self._objects is None:
+            self._objects = ObjectFiles()
+        return self._objects
+
+    def close(self) -> None:
+        """End the connections; they come back when they are needed."""
+        for host in self._hosts.values():
+            host.close()
+
+    def _of(self, path: str) -> Files:
+        return self.objects(path) or self.host(path) or self.disk

@@ -1,0 +1,297 @@
+"""One suite over the three kinds of places: a directory, a host over ssh, an object store.
+
+Whatever holds for reading a directory holds for the others, and whatever wal-push promises in a directory
+it promises there. The host is a real sshd, the store a real S3 server, both on loopback.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from neumann.archive.destinations import Destination, destination
+from neumann.archive.push import Pushed, push
+from neumann.archive.sources import directory, source
+from neumann.env.disk import RealDisk
+from neumann.env.places import Places
+from neumann.errors import (
+    BadInput,
+    DiskFull,
+    NeumannError,
+    NotFound,
+    RefusedByState,
+    Unavailable,
+    WrongHistory,
+)
+from neumann.recovery.survey import survey
+from tests import distant
+from tests.archive.pushing import make_node
+
+DISK = RealDisk()
+
+
+@dataclass
+class Ground:
+    """A place of one kind. `put` writes there as somebody else would."""
+
+    kind: str
+    places: Places
+    root: str
+    put: Callable[[str, bytes], None]
+
+    def destination(self, part: str = "wal") -> Destination:
+        return destination(self.places, f"{self.root}/{part}", random.randbytes(8))
+
+    def contents(self, part: str = "wal") -> dict[str, bytes]:
+        place = f"{self.root}/{part}"
+        return {name: self.read(f"{part}/{name}") for name in self.places.list(place)}
+
+    def read(self, name: str) -> bytes:
+        file = self.places.open(f"{self.root}/{name}")
+        try:
+            return file.pread(file.size(), 0)
+        finally:
+            file.close()
+
+
+@pytest.fixture(params=["directory", "host", "store"])
+def ground(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Ground]:
+    """A place of each kind, with an empty `wal`."""
+    monkeypatch.setattr("neumann.env.ssh._PAUSES_S", (0.01,))
+    monkeypatch.setattr("neumann.env.objects._TRIES", 1)
+    places = Places(DISK)
+    kind = request.param
+
+    def write(name: str, data: bytes) -> None:
+        path = tmp_path / "there" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    (tmp_path / "there" / "wal").mkdir(parents=True)
+    if kind == "directory":
+        yield Ground(kind, places, f"{tmp_path}/there", write)
+    elif kind == "host":
+        host = request.getfixturevalue("host")
+        monkeypatch.setenv("NEUMANN_SSH", host.environ["NEUMANN_SSH"])
+        yield Ground(kind, places, f"backup:{tmp_path}/there", write)
+    else:
+        for name, value in request.getfixturevalue("bucket").environ.items():
+            monkeypatch.setenv(name, value)
+        root = f"s3://{distant.BUCKET}/{uuid.uuid4()}"
+        objects = places.objects(root)
+        assert objects is not None
+        yield Ground(kind, places, root, lambda n, data: objects.put(f"{root}/{n}", data))
+    places.close()
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def test_what_is_there_is_read_whole_and_in_parts(ground: Ground) -> None:
+    big = random.Random(1).randbytes(9_000_000)
+    files = {"a file": b"x", "empty": b"", 'it\'s "$q"': b"\n" * 100, "big": big}
+    for name, data in files.items():
+        ground.put(f"wal/{name}", data)
+    ground.put("wal/deeper/below", b"1")
+    assert ground.places.list(f"{ground.root}/wal") == sorted([*files, "deeper"])
+    assert {name: ground.read(f"wal/{name}") for name in files} == files
+    file = ground.places.open(f"{ground.root}/wal/big")
+    assert file.size() == len(big)
+    for offset, length in [
+        (0, 10),
+        (10, 20),
+        (30, 5_000_000),
+        (5_000_030, 5_000_000),
+        (8_999_999, 9),
+        (7, 3),
+    ]:
+        assert file.pread(length, offset) == big[offset : offset + length]
+    assert file.pread(10, len(big)) == b""
+    file.close()
+    assert ground.read("wal/deeper/below") == b"1"
+    assert ground.places.stat(f"{ground.root}/wal/deeper").is_directory
+    assert ground.places.stat(f"{ground.root}/wal/big").size_bytes == len(big)
+    with pytest.raises(OSError):
+        ground.places.read_link(f"{ground.root}/wal/big")
+
+
+def test_what_is_not_there_is_not_found_and_nothing_else(ground: Ground) -> None:
+    ground.put("wal/file", b"1")
+    for name in ("wal/nothing", "nothing", "nothing/below"):
+        assert not ground.places.exists(f"{ground.root}/{name}")
+        assert ground.places.list(f"{ground.root}/{name}") == []
+        for ask in (ground.places.open, ground.places.stat):
+            with pytest.raises(FileNotFoundError):
+                ask(f"{ground.root}/{name}")
+        with pytest.raises(NotFound):
+            directory(ground.places, f"{ground.root}/{name}", "--wal-dir")
+    assert ground.places.exists(f"{ground.root}/wal/file") and ground.places.exists(f"{ground.root}/wal")
+    with pytest.raises(BadInput, match="is a file"):
+        directory(ground.places, f"{ground.root}/wal/file", "--wal-dir")
+
+
+def test_a_repository_anywhere(ground: Ground) -> None:
+    ground.put("none/other/x", b"")
+    with pytest.raises(NotFound, match="neither"):
+        source(ground.places, repo=f"{ground.root}/none")
+    ground.put("wal/x", b"1")
+    assert source(ground.places, repo=ground.root + "/") == (f"{ground.root}/wal", "")
+    ground.put("snapshots/x", b"1")
+    found = source(ground.places, repo=ground.root)
+    assert found == (f"{ground.root}/wal", f"{ground.root}/snapshots")
+
+
+def test_an_archive_is_surveyed_alike_wherever_it_lies(ground: Ground, tmp_path: Path) -> None:
+    node = make_node(DISK, str(tmp_path), segments=5)
+    for path in node.files:
+        push(DISK, path, ground.destination())
+    here = tmp_path / "copy"
+    here.mkdir()
+    for name, data in ground.contents().items():
+        (here / name).write_bytes(data)
+    expected = survey(DISK, source(DISK, wal_dir=str(here)), bodies=True)
+    found = survey(ground.places, source(ground.places, wal_dir=f"{ground.root}/wal"), bodies=True)
+    assert found.runs == expected.runs and found.recoverable == expected.recoverable
+    assert found.runs.found[0].files == 5 and not found.runs.wrong
+    assert found.catalog.heads[0].path == f"{ground.root}/wal/{Path(node.segments[0]).name}"
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def test_a_push_the_same_again_and_the_rest_of_a_killed_copy(ground: Ground, tmp_path: Path) -> None:
+    node = make_node(DISK, str(tmp_path))
+    files = {Path(path).name: Path(path).read_bytes() for path in node.files}
+    assert [push(DISK, path, ground.destination()).did for path in node.files] == ["copied"] * 3
+    assert [push(DISK, path, ground.destination()).did for path in node.files] == ["there"] * 3
+    assert ground.contents() == files
+    name = Path(node.segments[1]).name
+    for kept in (0, 1, 100, len(files[name]) - 1):
+        ground.put(f"wal/{name}", files[name][:kept])
+        assert push(DISK, node.segments[1], ground.destination()) == Pushed(
+            name, len(files[name]), "replaced"
+        )
+        assert ground.contents() == files
+
+
+def test_other_bytes_are_left_alone(ground: Ground, tmp_path: Path) -> None:
+    node = make_node(DISK, str(tmp_path))
+    push(DISK, node.history_path, ground.destination())
+    name = Path(node.segments[0]).name
+    data = bytearray(Path(node.segments[0]).read_bytes())
+    data[-1] ^= 1
+    ground.put(f"wal/{name}", bytes(data))
+    with pytest.raises(RefusedByState, match="other bytes"):
+        push(DISK, node.segments[0], ground.destination())
+    assert ground.contents()[name] == data
+
+
+def test_an_unmounted_directory_or_a_foreign_one_is_told_by_its_stamp(ground: Ground, tmp_path: Path) -> None:
+    node = make_node(DISK, str(tmp_path / "one"))
+    ground.put("wal/notes.txt", b"somebody's")
+    before = ground.contents()
+    with pytest.raises(RefusedByState, match=r"is it mounted\?"):
+        push(DISK, node.segments[0], ground.destination())
+    assert ground.contents() == before
+    other = make_node(DISK, str(tmp_path / "two"), seed=2)
+    push(DISK, other.history_path, ground.destination())
+    with pytest.raises(WrongHistory, match="is the archive of cluster"):
+        push(DISK, node.history_path, ground.destination())
+
+
+def test_two_at_once_do_no_harm(ground: Ground, tmp_path: Path) -> None:
+    """The second finds the first's file where it looked before and saw none."""
+    node = make_node(DISK, str(tmp_path))
+    push(DISK, node.history_path, ground.destination())
+    slow, name = ground.destination(), Path(node.segments[0]).name
+    create = slow.create
+
+    def late(name: str, data: bytes) -> None:
+        push(DISK, node.segments[0], ground.destination())
+        create(name, data)
+
+    slow.create = late  # type: ignore[method-assign]
+    assert push(DISK, node.segments[0], slow).did == "there"
+    assert ground.contents()[name] == Path(node.segments[0]).read_bytes()
+
+
+def test_a_directory_that_is_missing_is_no_archive(ground: Ground) -> None:
+    if ground.kind == "store":
+        with pytest.raises(NotFound, match="s3://no-such-bucket does not exist"):
+            destination(ground.places, "s3://no-such-bucket/wal", b"12345678")
+    else:
+        with pytest.raises(NotFound, match="does not exist"):
+            ground.destination("missing")
+
+
+# --- what fails ----------------------------------------------------------------------------------
+
+
+def test_a_host_that_does_not_answer_has_failed_and_is_not_empty(
+    host: distant.SshHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neumann.env.ssh._PAUSES_S", (0.01,))
+    monkeypatch.setenv("NEUMANN_SSH", f"{host.environ['NEUMANN_SSH']} -p 1")
+    places = Places(DISK)
+    for ask in (places.list, places.exists, places.stat, places.open):
+        with pytest.raises(Unavailable, match=r"backup could not be asked over ssh: .*Connection refused"):
+            ask(f"backup:{tmp_path}")
+    with pytest.raises(Unavailable):
+        destination(places, f"backup:{tmp_path}", b"12345678")
+
+
+def test_a_connection_that_is_lost_is_made_again(
+    host: distant.SshHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading goes on by itself; what was lost for good is told, and is not an empty file."""
+    monkeypatch.setattr("neumann.env.ssh._PAUSES_S", (0.01,))
+    monkeypatch.setenv("NEUMANN_SSH", host.environ["NEUMANN_SSH"])
+    (tmp_path / "file").write_bytes(b"x" * 1000)
+    places = Places(DISK)
+    files = places.host("backup:")
+    assert files is not None and files.list(f"backup:{tmp_path}") == ["file"]
+    assert files._shell is not None
+    files._shell._process.kill()
+    file = places.open(f"backup:{tmp_path}/file")
+    assert file.pread(1000, 0) == b"x" * 1000
+    monkeypatch.setattr(files, "_command", ("false",))
+    files._shell._process.kill()
+    with pytest.raises(Unavailable):
+        places.open(f"backup:{tmp_path}/file").pread(10, 0)
+    places.close()
+
+
+def test_ssh_is_told_missing_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEUMANN_SSH", "/no/such/ssh")
+    with pytest.raises(NeumannError, match="/no/such/ssh is not installed; install openssh-client"):
+        Places(DISK).list("backup:x")
+
+
+def test_a_full_host_keeps_nothing_of_the_file(
+    host: distant.SshHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEUMANN_SSH", host.environ["NEUMANN_SSH"])
+    small, node = tmp_path / "small", make_node(DISK, str(tmp_path / "node"))
+    small.mkdir()
+    places = Places(DISK)
+    if not host.run(f"mount -t tmpfs -o size=64k none {small}"):
+        pytest.skip("needs root, to mount a small tmpfs")
+    try:
+        target = destination(places, f"backup:{small}", b"12345678")
+        push(DISK, node.history_path, target)
+        host.run(f"head -c 100000 /dev/zero > {small}/ballast")
+        with pytest.raises(DiskFull, match="make room there"):
+            push(DISK, node.segments[0], target)
+        assert target.list() == sorted(["ballast", Path(node.history_path).name])
+        assert host.run(f"rm {small}/ballast")
+        assert push(DISK, node.segments[0], target).did == "copied"
+    finally:
+        places.close()
+        host.run(f"umount {small}")
