@@ -31,6 +31,7 @@ from neumann.recovery.targets import parse_target
 @click.option("--to", metavar="DIR", help="Restore there, beside the live state.")
 @click.option("--dry-run", is_flag=True, help="Read all that is needed and print the plan; change nothing.")
 @click.option("--as-new-cluster", is_flag=True, help="Fresh cluster id, no peers, archiving off.")
+@click.option("--start-paused", is_flag=True, help="Take no writes before resume-writes, for 24 h at most.")
 @click.option(
     "--index-jump", type=click.IntRange(1), metavar="N", help="Between the old indexes and the new."
 )
@@ -73,6 +74,7 @@ def _request(call: Call, *, dry_run: bool, **given: Any) -> Request:
         segment_bytes=place.config.wal.segment_bytes_max,
         index_jump=given["index_jump"],
         as_new_cluster=given["as_new_cluster"],
+        start_paused=given["start_paused"],
         again=given["again"],
     )
 

@@ -24,6 +24,9 @@ RPC_MESSAGE_BYTES_MAX = 32 * 1024 * 1024
 NODE_ID_BYTES_MAX = 64
 RESTORE_POINT_BYTES_MAX = 128
 
+PAUSE_MAX_S = 24 * 3600.0
+"""No pause of writes is longer; who needs more asks again."""
+
 SESSIONS_MAX = 1024
 """Client sessions that the state remembers; one more evicts the least recently used."""
 

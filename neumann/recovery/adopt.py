@@ -146,6 +146,7 @@ def install_base(
     purpose: str = "adoption",
     jump: int | None = None,
     new_cluster_id: bytes | None = None,
+    start_paused: bool = False,
 ) -> Adopted:
     """The last steps of every restore: the tables of `manifest` lie in scratch/restore/store; rebase,
     form a member there, read every row, swap it in."""
@@ -162,6 +163,7 @@ def install_base(
         member=Member(node_id, storage_id, address, VOTER),
         jump=jump,
         new_cluster_id=new_cluster_id,
+        start_paused=start_paused,
     )
     record = Restored(
         purpose,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from neumann.format.history import History, HistoryRecord
 from neumann.format.ids import Configuration, Member, Timeline
+from neumann.format.limits import PAUSE_MAX_S
 from neumann.format.manifest import Archiving, Manifest
+from neumann.format.special import Pause
 
 INDEX_JUMP = 10**9
 INDEX_JUMP_PER_SECOND = 10**6
@@ -31,12 +33,15 @@ def rebase(
     member: Member,
     jump: int | None = None,
     new_cluster_id: bytes | None = None,
+    start_paused: bool = False,
 ) -> Manifest:
     """The base manifest of a new timeline with the rows of `manifest`; `member` is its only voter.
 
-    `manifest.history` ends with the timeline that the cut lies in. Any pause is ended. Archiving stays
-    on if it was; nothing of the new timeline is archived yet. With a `new_cluster_id` the history
-    begins anew, and archiving is off. No client session goes over: what its client was told may lie
+    `manifest.history` ends with the timeline that the cut lies in. Any pause is ended; `start_paused`
+    begins one that somebody who has looked ends by resume-writes. A later recovery across this base need
+    not know of it: until then no leader makes a data frame. Archiving stays on if it was; nothing of the
+    new timeline is archived yet. With a `new_cluster_id` the history begins anew, and archiving is off.
+    No client session goes over: what its client was told may lie
     behind the cut, and no client follows to another timeline by itself.
     """
     old = manifest.history
@@ -55,7 +60,7 @@ def rebase(
         history=history,
         point=history.base,
         configuration=Configuration((member,)),
-        pause=None,
+        pause=Pause("wal-replay", now_ns + int(PAUSE_MAX_S) * _SECOND_NS, reason) if start_paused else None,
         archiving=Archiving(True, base_index) if archived else Archiving(),
         compaction=None,
         sessions=(),

@@ -60,6 +60,7 @@ class Request:
     segment_bytes: int = 64 * 1024 * 1024
     index_jump: int | None = None
     as_new_cluster: bool = False
+    start_paused: bool = False
     again: bool = False
 
 
@@ -79,7 +80,8 @@ class Planned(NamedTuple):
         """Names what is restored and nothing else: the cut, and whose it becomes."""
         timeline, index = self.plan.origin
         cluster_id = self.plan.cut.history.cluster_id.hex()
-        words = (cluster_id, str(timeline), index, self.request.as_new_cluster, self.request.node_id)
+        flags = (self.request.as_new_cluster, self.request.start_paused)
+        words = (cluster_id, str(timeline), index, *flags, self.request.node_id)
         return digest(repr(words).encode())
 
     def facts(self) -> dict[str, object]:
@@ -250,6 +252,7 @@ def _restore_into(env: Env, paths: Paths, planned: Planned, progress: Progress |
         purpose="restore",
         jump=request.index_jump,
         new_cluster_id=env.entropy.token(ID_BYTES) if request.as_new_cluster else None,
+        start_paused=request.start_paused,
     )
     return adopted, replay.entries
 

@@ -18,7 +18,6 @@ from neumann.runtime.member import Member
 
 _LOOK_AGAIN_S = 0.01
 _SECOND_NS = 1_000_000_000
-PAUSE_MAX_S = 24 * 3600.0
 
 
 async def snapshot(member: Member, timeout_s: float) -> dict[str, Any]:
@@ -61,8 +60,8 @@ async def pause_writes(
 ) -> dict[str, Any]:
     """Pause client writes; returns when every reachable member has applied it."""
     needs_leader(member)
-    if not 0 < max_s <= PAUSE_MAX_S:
-        raise BadInput(f"a pause of {max_s:g} s", remedy=f"more than 0 and at most {PAUSE_MAX_S:g}")
+    if not 0 < max_s <= limits.PAUSE_MAX_S:
+        raise BadInput(f"a pause of {max_s:g} s", remedy=f"more than 0 and at most {limits.PAUSE_MAX_S:g}")
     until_ns = member.env.clock.wall_ns() + int(max_s * _SECOND_NS)
     index = await member.proposer.submit_special(Pause(owner, until_ns, reason))
     laggards = await _applied_everywhere(member, index, timeout_s)

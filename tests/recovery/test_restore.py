@@ -351,3 +351,18 @@ def test_every_refusal_is_an_error_of_the_product(tmp_path: Path) -> None:
             plan_restore(make_env(DISK), request(target, cluster, f"{tmp_path}/r"))
         except NeumannError as error:
             assert str(error)
+
+
+def test_start_paused_takes_no_writes_until_somebody_has_looked(tmp_path: Path) -> None:
+    cluster = Cluster.fresh(DISK, str(tmp_path), 13)
+    cluster.put("a", 1)
+    cluster.seal()
+    wanted = request(parse_target(until="latest"), cluster, f"{tmp_path}/r", start_paused=True)
+    carry_out(wanted)
+    base = load_newest(DISK, Paths(f"{tmp_path}/r").store)
+    assert base is not None and base.pause is not None and base.pause.owner == "wal-replay"
+    child = Cluster.restored(cluster, f"{tmp_path}/r", rows_in(DISK, f"{tmp_path}/r"))
+    child.resume()
+    child.put("b", 2)
+    child.seal()
+    assert recover(parse_target(until="latest"), child, f"{tmp_path}/again") == child.rows
