@@ -127,7 +127,7 @@ def test_a_killed_process_leaves_a_swap_that_the_next_finishes(tmp_path: Path) -
         import os, signal, sys
         from neumann.env.disk import RealDisk
         from neumann.format.names import Paths
-        from neumann.recovery import aside, swap
+        from neumann.recovery import swap
 
         class Killed(RealDisk):
             left = int(sys.argv[2])
