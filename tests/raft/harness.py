@@ -63,12 +63,18 @@ class World:
     """The cluster. `settle` runs it gently; tests/raft/test_chaos.py runs it badly."""
 
     def __init__(
-        self, voters: str = "abc", learners: str = "", blank: str = "", seed: int = 0, **limits: int
+        self,
+        voters: str = "abc",
+        learners: str = "",
+        blank: str = "",
+        seed: int = 0,
+        checker: Checker | None = None,
+        **limits: int,
     ) -> None:
         self.random = random.Random(seed)
         self.seed = seed
         self.limits = limits
-        self.checker = Checker()
+        self.checker = checker or Checker()
         self.packets: list[Packet] = []
         self.cut: set[tuple[str, str]] = set()
         self.serial = 0
@@ -228,7 +234,8 @@ class World:
         """A manifest at what is applied and durable; then drop the log before it."""
         node = self.nodes[name]
         core = node.up
-        durable = [f.header.end for f in node.disk.frames if f.header.last_index <= core.applied_index]
+        limit = min(core.applied_index, core.durable_index)  # beyond, the disk may hold what was cut
+        durable = [f.header.end for f in node.disk.frames if f.header.last_index <= limit]
         if not durable or durable[-1] <= node.disk.snapshot.point:
             return
         point = durable[-1]
