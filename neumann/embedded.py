@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
-from neumann.client import Check, Delete, Put, Row, condition, encode_operations
+from neumann.client import Check, Delete, Put, Row, batch_of, condition
 from neumann.config import Config
 from neumann.env import real_env
 from neumann.errors import Unavailable
@@ -80,7 +80,7 @@ class EmbeddedStore:
         return await self.write(command.encode_delete(table, key, condition(False, if_revision)))
 
     async def batch(self, operations: Sequence[Put | Delete | Check]) -> int:
-        return await self.write(encode_operations(operations))
+        return await self.write(command.encode(batch_of(operations)))
 
     async def write(self, raw: bytes) -> int:
         """Commit one encoded command (format/command.py); its index."""

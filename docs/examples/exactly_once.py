@@ -1,7 +1,8 @@
-"""A transfer that happens once, whatever happens to the connection: a receipt goes into the same batch.
+"""A transfer that happens once, whatever happens to the connection, the cluster or this program.
 
-When the connection breaks behind a write, nobody knows whether it was done: OutcomeUnknown. The receipt
-tells: asked again with the same name, the batch is refused if it was done before.
+The client's session takes care of a connection that breaks and of a leader that changes: it sends the
+batch again, and it is done once. It can't outlive the program, nor its timeout: so a receipt goes into the
+same batch. Asked again with the same name, the batch is refused if it was done before.
 
 python docs/examples/exactly_once.py HOST:PORT,HOST:PORT,HOST:PORT
 """

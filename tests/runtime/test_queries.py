@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import neumann
-from neumann.client import Put, encode_operations
+from neumann.client import Put, batch_of
 from neumann.config import LimitsConfig
 from neumann.errors import BackPressure, BadInput, TooLarge, Unavailable
+from neumann.format import command
 from neumann.query.statement import QueryResult
 from neumann.runtime.node import Node
 from tests.runtime.nodes import cluster, config_of, one_node, put, until
@@ -43,7 +44,9 @@ async def test_a_query_is_of_one_moment(tmp_path: Path) -> None:
 
         async def write_pairs() -> None:
             for number in range(300):
-                await node.write(encode_operations([Put("a", f"{number}", {}), Put("b", f"{number}", {})]))
+                await node.write(
+                    command.encode(batch_of([Put("a", f"{number}", {}), Put("b", f"{number}", {})]))
+                )
 
         writing = asyncio.create_task(write_pairs())
         await until(lambda: node.applied_index > 20, "rows")
