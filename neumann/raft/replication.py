@@ -181,9 +181,9 @@ class Leadership:
         """Leave: tell what is committed, and let the voter that has most of the log campaign."""
         self._commit_due = True
         self.flush()
-        voters = [v for v in self._state.memberships.voters if v in self.progress]
-        if voters:
-            heir = max(voters, key=lambda voter: self.progress[voter].match_index)
+        heirs = [v for v in self._state.memberships.voters if v in self.progress and self.progress[v].counts]
+        if heirs:
+            heir = max(heirs, key=lambda voter: self.progress[voter].match_index)
             self._state.send(heir, TimeoutNow(self._state.term))
 
     def flush(self) -> None:

@@ -1,4 +1,4 @@
-"""What a leader does unasked: markers, seals, promotions, the end of a pause (design sections 4 and 6).
+"""What a leader does unasked: markers, seals, the end of a pause (design section 4), its members.
 
 Looked at after each change of the log and at each tick of the leader; each duty is one small function
 that either proposes one special entry or nothing.
@@ -7,17 +7,15 @@ that either proposes one special entry or nothing.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 
 from neumann.config import Config
 from neumann.env import Clock
-from neumann.format.ids import VOTER, Configuration
 from neumann.format.limits import FEATURE_LEVEL
 from neumann.format.special import Marker, Publish, Resume
 from neumann.raft import Raft
-from neumann.raft.quorum import next_promotion
 from neumann.runtime.applier import Applier
+from neumann.runtime.membership import Membership
 from neumann.runtime.peers import Peers
 from neumann.runtime.proposer import Proposer
 from neumann.runtime.snapshots import Snapshots
@@ -43,6 +41,7 @@ class Duties:
         peers: Peers,
         snapshots: Snapshots,
         checkpointer: Checkpointer,
+        membership: Membership,
         archiving_wanted: Callable[[], bool],
     ) -> None:
         self._config = config
@@ -54,6 +53,7 @@ class Duties:
         self._peers = peers
         self._snapshots = snapshots
         self._checkpointer = checkpointer
+        self._membership = membership
         self._archiving_wanted = archiving_wanted
         self.began()
 
@@ -62,8 +62,7 @@ class Duties:
         self._marker_index = 0
         self._resume_index = 0
         self._publish_ns = 0
-        self._commits: deque[tuple[int, int]] = deque()
-        self._lonely_since_ns: int | None = None
+        self._membership.began()
         self._sealed_ns = self._clock.monotonic_ns()
         self._snapshot_ns = self._clock.monotonic_ns()
 
@@ -71,7 +70,7 @@ class Duties:
         """Do what is due; what depends on time only at a tick. Called while the member leads."""
         if ticked:
             self._end_pause()
-            self._promote()
+            self._membership.look()
         if self._marker_index <= self._applier.applied_index:
             self._mark(ticked)
 
@@ -148,41 +147,3 @@ class Duties:
         if self._clock.wall_ns() >= pause.until_ns:
             log.warning("the pause by %s has reached its limit; writes go on", pause.owner)
             self._resume_index = self._proposer.propose_now(Resume("expired"))
-
-    def _promote(self) -> None:
-        """Learners that have caught up become voters, in pairs."""
-        configuration = self._raft.configuration
-        learners = configuration.learners
-        if not learners or not self._config.raft.auto_promote or self._raft.configuration_pending:
-            self._lonely_since_ns = None
-            return
-        now = self._clock.monotonic_ns()
-        caught_up = {node_id for node_id in learners if self._caught_up(node_id, now)}
-        if not caught_up:
-            self._lonely_since_ns = None
-            return
-        if self._lonely_since_ns is None:
-            self._lonely_since_ns = now
-        promoted = next_promotion(configuration, caught_up, (now - self._lonely_since_ns) // 1_000_000)
-        if promoted:
-            self._proposer.propose_now(_promote(configuration, promoted))
-
-    def _caught_up(self, node_id: str, now_ns: int) -> bool:
-        state = self._peers.states.get(node_id)
-        progress = self._raft.progress.get(node_id)
-        if state is None or progress is None or now_ns - state.heard_ns > _SECOND_NS:
-            return False
-        return progress.match_index >= self._committed_a_second_ago(now_ns)
-
-    def _committed_a_second_ago(self, now_ns: int) -> int:
-        seen = self._commits
-        seen.append((now_ns, self._raft.commit_index))
-        while len(seen) > 1 and seen[1][0] <= now_ns - _SECOND_NS:
-            seen.popleft()
-        return seen[0][1]
-
-
-def _promote(configuration: Configuration, node_id: str) -> Configuration:
-    member = configuration.member(node_id)
-    assert member is not None
-    return configuration.with_member(member._replace(role=VOTER))

@@ -17,7 +17,7 @@ from neumann.errors import Corrupt, NeumannError, NotFound, Unavailable
 from neumann.format import history as history_format
 from neumann.format import names
 from neumann.format.history import History
-from neumann.format.ids import ID_BYTES, LEARNER, Member, Timeline
+from neumann.format.ids import ID_BYTES, Timeline
 from neumann.format.names import Paths
 from neumann.recovery import adopt, formation, swap
 from neumann.runtime.member import Member as RunningMember
@@ -90,7 +90,16 @@ class Formation:
             "sole_voter": sole,
             "data": [str(data.timeline), data.index, data.digest, data.time_ns] if data else None,
             "peers": dict(own.peers) | {own.id: own.advertise},
+            "members": self._members(member),
         }
+
+    @staticmethod
+    def _members(member: RunningMember | None) -> list[Any] | None:
+        """[index of the committed configuration, node ids]; None while a change is on its way."""
+        if member is None or member.raft.configuration_index > member.raft.commit_index:
+            return None
+        raft = member.raft
+        return [raft.configuration_index, [m.node_id for m in raft.configuration.members]]
 
     def _leader_address(self, member: RunningMember | None) -> str:
         leader = member.raft.configuration.member(member.raft.leader) if member is not None else None
@@ -208,46 +217,9 @@ class Formation:
         self._lane.close()
 
 
-async def take_in(
-    member: RunningMember, config: Config, node_id: str, storage_id: bytes, address: str
-) -> dict[str, Any]:
-    """The leader's answer to `announce`: the learner is in the configuration when this returns."""
-    if not member.leads:
-        raise Unavailable("this node does not lead", remedy="announce to the leader")
-    configuration = member.raft.configuration
-    refused = _refuse(member, config, node_id, storage_id, address)
-    if refused:
-        return {"accepted": False, "text": refused, "term": 0}
-    known = configuration.member(node_id)
-    if known is None or known.storage_id != storage_id or known.address != address:
-        if member.raft.configuration_pending:
-            raise Unavailable("another change of the membership is on its way", remedy="try again")
-        learner = Member(node_id, storage_id, address, LEARNER)
-        committed = member.proposer.propose_awaited(configuration.with_member(learner))
-        member.pump()
-        await committed
-        log.info("took in %s at %s as a learner", node_id, address)
-    return {"accepted": True, "text": "", "term": member.raft.term}
-
-
-def _refuse(member: RunningMember, config: Config, node_id: str, storage_id: bytes, address: str) -> str:
-    """Why this node is not taken in; "" if it is."""
-    configuration = member.raft.configuration
-    if config.node.peers.get(node_id) != address:
-        return f"the leader's `peers` have no {node_id} at {address}"
-    if node_id in configuration.removed:
-        return f"{node_id} was removed by an operator"
-    known = configuration.member(node_id)
-    if known is not None and known.role != LEARNER and known.storage_id != storage_id:
-        return (
-            f"{node_id} is a voter with another storage id ({known.storage_id.hex()}): a member that lost "
-            "its disk is not replaced by itself in this release"
-        )
-    return ""
-
-
 def _read_answer(said: Mapping[str, Any], own_id: str) -> Answer:
     data = said["data"]
+    members_index, members = said["members"] or (0, ())
     return Answer(
         node_id=str(said["node_id"]),
         start_number=int(said["start"]),
@@ -257,9 +229,11 @@ def _read_answer(said: Mapping[str, Any], own_id: str) -> Answer:
         leader_address=str(said["leader_address"]),
         serves=bool(said["serves"]),
         sole_voter=bool(said["sole_voter"]),
-        lists_us=own_id in said["peers"],
+        lists_us=own_id in said["peers"] or own_id in members,
         data=Data(Timeline.parse(data[0]), int(data[1]), bytes(data[2]), int(data[3])) if data else None,
         peers=frozenset(str(peer) for peer in said["peers"]),
+        members=frozenset(str(member) for member in members),
+        members_index=int(members_index),
     )
 
 

@@ -31,7 +31,7 @@ from neumann.runtime.formation import Formation
 from neumann.runtime.member import Member
 from neumann.runtime.metrics import Metrics
 from neumann.runtime.opening import open_member
-from neumann.runtime.startup import Action, Answer, Decision, Found, decide, look
+from neumann.runtime.startup import Action, Answer, Decision, Found, decide, look, was_removed
 from neumann.snapshot import install
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 _ASK_AGAIN_S = 0.25
 _INSTALL_AGAIN_S = 1.0
 _AUDIT_S = 60.0
+_WATCH_S = 1.0
 
 
 class Host:
@@ -179,6 +180,7 @@ class Host:
         self.member = member
         await member.start()
         self.spawn(self._audit(member))
+        self.spawn(self._watch(member))
 
     async def stop(self) -> None:
         """An orderly end; a leader hands over first."""
@@ -255,9 +257,28 @@ class Host:
             self._guarding = False
 
     def _found_of(self, member: Member) -> Found:
-        voters = member.raft.configuration.voters
-        history = member.manifest.history
-        return self.found._replace(vote=True, sole_voter=len(voters) == 1, history=history)
+        raft = member.raft
+        return self.found._replace(
+            vote=True,
+            sole_voter=len(raft.configuration.voters) == 1,
+            history=member.manifest.history,
+            members_index=raft.configuration_index,
+        )
+
+    async def _watch(self, member: Member) -> None:
+        """A member without a leader asks whether the others go on without it: nobody sends a message to
+        one that was removed. Then it is closed, and asks until it may run again."""
+        while self.member is member:
+            await asyncio.sleep(_WATCH_S)
+            if self.member is not member or member.raft.leader or not self.formation.peers:
+                continue
+            answers = await self.formation.ask()
+            removed = was_removed(self._found_of(member), self.config.node.id, answers)
+            if removed is not None and self.member is member and not self._installing:
+                log.warning("not serving: %s; %s", removed.reason, removed.remedy)
+                self.decision = removed
+                await self._close_member(hand_over=False)
+                self.spawn(self._ask_until_member())
 
     def _decide(self, answers: dict[str, Answer], found: Found) -> Decision:
         peers = frozenset(self.formation.peers)

@@ -44,9 +44,10 @@ from neumann.runtime.core import TICK_MS, make_core
 from neumann.runtime.durability import Durability
 from neumann.runtime.duties import Duties
 from neumann.runtime.marks import MarkKeeper
+from neumann.runtime.membership import Membership
 from neumann.runtime.metrics import Metrics
 from neumann.runtime.opening import Opened
-from neumann.runtime.peers import Peers
+from neumann.runtime.peers import SILENT_TIMEOUTS, Peers
 from neumann.runtime.proposer import Proposer
 from neumann.runtime.reader import Reader
 from neumann.runtime.snapshots import Snapshots
@@ -130,7 +131,9 @@ class Member:
             self.metrics,
             own_status=self._status,
             step=self._step,
+            silence_ns=SILENT_TIMEOUTS * config.raft.election_timeout_ms * 1_000_000,
         )
+        self.membership = Membership(config, env.clock, self.raft, self.peers, self.proposer)
         self.marks = MarkKeeper(self._mark_file, opened.mark, self._mark_lane, self.fail)
         self.durability = Durability(
             self._lane,
@@ -218,6 +221,7 @@ class Member:
             self.peers,
             self.snapshots,
             self.checkpointer,
+            self.membership,
             lambda: self.applier.state.archiving.on,
         )
 
@@ -232,10 +236,12 @@ class Member:
     async def hand_over(self) -> None:
         """A leader lets the voter that has most of the log take over, for an election timeout."""
         raft = self.raft
-        if self._stopped or raft.role != "leader" or len(raft.configuration.voters) < 2:
+        if self._stopped or raft.role != "leader":
             return
-        others = [v for v in raft.configuration.voters if v != self.identity.node_id]
-        raft.transfer_to(max(others, key=lambda v: raft.progress[v].match_index))
+        heirs = [n for n, p in raft.progress.items() if p.counts and n in raft.configuration.voters]
+        if not heirs:
+            return
+        raft.transfer_to(max(heirs, key=lambda n: raft.progress[n].match_index))
         self.pump()
         for _ in range(self.config.raft.election_timeout_ms // TICK_MS):
             if raft.role != "leader" or self._stopped:

@@ -18,7 +18,6 @@ from neumann.errors import BadInput, NeumannError, OutcomeUnknown, Unavailable
 from neumann.format import command
 from neumann.query.statement import Params, QueryResult
 from neumann.runtime import archive_operations, gauges, operations, transfer, views
-from neumann.runtime.formation import take_in
 from neumann.runtime.forwards import Forwards
 from neumann.runtime.host import Host
 from neumann.runtime.leading import Leading
@@ -103,7 +102,9 @@ class Node:
             case "who", ():
                 return self.host.formation.who(self.host.found, self.member, self.serving()[0])
             case "announce", (str() as node_id, bytes() as storage_id, str() as address):
-                return await take_in(self._leading.member(), self.config, node_id, storage_id, address)
+                member = self._leading.member()
+                operations.needs_leader(member)
+                return await member.membership.announce(node_id, storage_id, address)
             case "snapshot.describe", (str() as snapshot_id,):
                 member = self._leading.member()
                 archiving = member.applier.state.archiving

@@ -1,7 +1,9 @@
 """Messages to and from the other members: who may be believed, and the bytes of appends.
 
 Requests go out on a connection that we dialled to the configured address; answers are believed only
-from there, and only from the (node id, storage id) that the configuration names (design section 6).
+from there, and only from the (node id, storage id) that the configuration names (design section 6); on a
+leader also from a **successor**: another storage that answers at a member's address once the named one has
+been silent for long. The core counts nothing that it says; runtime/membership.py gives it the place.
 Messages of another cluster or timeline are counted, logged once a minute, and dropped (R11).
 """
 
@@ -14,7 +16,7 @@ from typing import NamedTuple
 from neumann.env import Clock, Lane, Net
 from neumann.errors import NeumannError
 from neumann.format import message as message_format
-from neumann.format.ids import Configuration, Incarnation
+from neumann.format.ids import Configuration, Incarnation, Member
 from neumann.format.message import (
     Append,
     AppendReply,
@@ -33,11 +35,16 @@ log = logging.getLogger(__name__)
 _LOG_AGAIN_NS = 60 * 1_000_000_000
 
 
+SILENT_TIMEOUTS = 10
+"""So many election timeouts a voter's storage is silent before another may take its place (section 6)."""
+
+
 class PeerState(NamedTuple):
-    """The newest that a member told of itself, and when (monotonic)."""
+    """The newest that a member told of itself, when (monotonic), and which storage it is."""
 
     status: Status
     heard_ns: int
+    storage_id: bytes
 
 
 class Peers:
@@ -55,8 +62,13 @@ class Peers:
         *,
         own_status: Callable[[], Status],
         step: Callable[[str, Message, Incarnation], None],
+        silence_ns: int,
     ) -> None:
-        self.states: dict[str, PeerState] = {}
+        self.silence_ns = silence_ns
+        self.successors: dict[str, PeerState] = {}
+        self._states: dict[str, PeerState] = {}
+        self._states_index = raft.configuration_index
+        self._leads_since_ns = 0
         self._identity = identity
         self._raft = raft
         self._wal = wal
@@ -131,15 +143,25 @@ class Peers:
         envelope = self._believed(payload)
         if envelope is None or not isinstance(envelope.message, AppendReply | VoteReply):
             return
-        member = self._raft.configuration.member(envelope.node_id)
-        if member is None or member.address != address or member.storage_id != envelope.storage_id:
-            self._refuse("storage_id", f"{envelope.node_id} at {address} is not the member of that name")
+        node_id, storage_id, status = envelope.node_id, envelope.storage_id, envelope.status
+        member = self._raft.configuration.member(node_id)
+        is_named = member is not None and member.storage_id == storage_id
+        if member is None or member.address != address or not (is_named or self._succeeds(member, envelope)):
+            self._refuse("storage_id", f"{node_id} at {address} is not the member of that name")
             return
-        status = envelope.status
+        if is_named:
+            self.successors.pop(node_id, None)
         if status is not None:
-            self.states[envelope.node_id] = PeerState(status, self._clock.monotonic_ns())
+            state = PeerState(status, self._clock.monotonic_ns(), storage_id)
+            (self.states if is_named else self.successors)[node_id] = state
         start_number = status.start_number if status is not None else 0
-        self._step(envelope.node_id, envelope.message, Incarnation(envelope.storage_id, start_number))
+        self._step(node_id, envelope.message, Incarnation(storage_id, start_number))
+
+    def _succeeds(self, member: Member, envelope: Envelope) -> bool:
+        """Whether this leader serves another storage than the named one at a member's address."""
+        if self._raft.role != "leader" or not isinstance(envelope.message, AppendReply):
+            return False
+        return not member.storage_id or self.is_silent(member.node_id)
 
     def _believed(self, payload: bytes) -> Envelope | None:
         try:
@@ -172,6 +194,34 @@ class Peers:
             log.warning("refused a peer's message: %s", text)
 
     # --- what they told --------------------------------------------------------------------------
+
+    def began(self) -> None:
+        """This node leads: silence counts from now on."""
+        self.successors.clear()
+        self._leads_since_ns = self._clock.monotonic_ns()
+
+    @property
+    def states(self) -> dict[str, PeerState]:
+        """Node id -> what it told of itself, of the storages that the configuration names now."""
+        if self._states_index != self._raft.configuration_index:
+            self._states_index = self._raft.configuration_index
+            told = [*self._states.items(), *self.successors.items()]
+            named = {m.node_id: m.storage_id for m in self._raft.configuration.members}
+            self._states = {n: s for n, s in told if named.get(n) == s.storage_id}
+            self.successors = {
+                n: s for n, s in self.successors.items() if n in named and n not in self._states
+            }
+        return self._states
+
+    def silent_ns(self, node_id: str) -> int:
+        """How long this leader has not heard the storage that the configuration names."""
+        state = self.states.get(node_id)
+        since_ns = max(self._leads_since_ns, state.heard_ns if state is not None else 0)
+        return self._clock.monotonic_ns() - since_ns
+
+    def is_silent(self, node_id: str) -> bool:
+        """Whether that is long enough for a successor."""
+        return self.silent_ns(node_id) >= self.silence_ns
 
     def voters_clock_ns(self, within_ns: int) -> int | None:
         """The median of the voters' clocks heard lately, the lower of two; None for a sole voter."""

@@ -19,6 +19,7 @@ from neumann.format import frame as frame_format
 from neumann.format import limits, special
 from neumann.format.command import Command, Limits
 from neumann.format.frame import Frame, Kind
+from neumann.format.ids import Configuration
 from neumann.format.special import Special
 from neumann.raft import Raft
 from neumann.runtime.metrics import Metrics
@@ -110,11 +111,13 @@ class Proposer:
         """Create a special entry's frame at once (leader only), ahead of what queues; its index."""
         return self._create_special(entry, None)
 
-    def propose_awaited(self, entry: Special) -> asyncio.Future[int]:
-        """The same; the future gives the index once it is applied. The caller pumps."""
+    async def submit_change(self, configuration: Configuration) -> int:
+        """Create a configuration's frame at once (leader only); its index, once it is committed and
+        applied. OutcomeUnknown if leadership ends before."""
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._create_special(entry, future)
-        return future
+        self._create_special(configuration, future)
+        self._pump()
+        return await future
 
     def committed(self, index: int) -> None:
         """Frames up to here are committed: there is room for more."""

@@ -45,7 +45,8 @@ class Data(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What is on this node's disk. `history` is the member's, or the data's."""
+    """What is on this node's disk. `history` is the member's, or the data's. `members_index`: a later
+    configuration than the one at this index is not known here."""
 
     journal: bool = False
     foreign: tuple[str, ...] = ()
@@ -53,10 +54,12 @@ class Found(NamedTuple):
     sole_voter: bool = False
     history: History | None = None
     data: Data | None = None
+    members_index: int = 0
 
 
 class Answer(NamedTuple):
-    """What one peer said of itself (RPC `who`)."""
+    """What one peer said of itself (RPC `who`). `members`: node ids of the committed configuration, whose
+    entry is `members_index`; nobody and 0 while a change is on its way."""
 
     node_id: str
     start_number: int = 0
@@ -69,6 +72,8 @@ class Answer(NamedTuple):
     lists_us: bool = False
     data: Data | None = None
     peers: frozenset[str] = frozenset()
+    members: frozenset[str] = frozenset()
+    members_index: int = 0
 
 
 class Decision(NamedTuple):
@@ -117,6 +122,9 @@ def _as_member(found: Found, node_id: str, answers: Mapping[str, Answer]) -> Dec
     formation guard (design section 6). A leader that peers of the own timeline know settles it."""
     assert found.history is not None
     own = found.history
+    removed = was_removed(found, node_id, answers)
+    if removed is not None:
+        return removed
     for answer in answers.values():
         if answer.history == own and answer.leader not in ("", node_id):
             return Decision(Action.RUN, f"{answer.leader} leads this timeline")
@@ -134,6 +142,28 @@ def _as_member(found: Found, node_id: str, answers: Mapping[str, Answer]) -> Dec
                 _REJOIN,
             )
     return Decision(Action.RUN, "this node has a vote")
+
+
+def was_removed(found: Found, node_id: str, answers: Mapping[str, Answer]) -> Decision | None:
+    """WAIT, where the cluster goes on without this member: a peer of its timeline knows a leader, and a
+    committed configuration, later than any that is known here, without this node. A peer that knows one
+    with it settles the opposite. Nothing is given up: it asks until somebody takes it in again (R12)."""
+    denying = None
+    for answer in answers.values():
+        if answer.history != found.history or not answer.leader:
+            continue
+        if node_id in answer.members:
+            return None
+        if answer.members_index > found.members_index:
+            denying = answer
+    if denying is None:
+        return None
+    others = ", ".join(sorted(denying.members))
+    return Decision(
+        Action.WAIT,
+        f"{node_id} was removed from the cluster: {denying.leader} leads {others}",
+        f"to take it in again: neumann-admin member-add {node_id}=HOST:PORT on one of them",
+    )
 
 
 def _fork(own: History, other: History, kin: str) -> str:
@@ -209,8 +239,8 @@ def look(disk: Disk, paths: Paths) -> Found:
     foreign = tuple(filter(names.is_foreign, disk.list(paths.root)))
     journal = disk.exists(paths.journal)
     if disk.exists(paths.vote):
-        history, voters = _membership(disk, paths)
-        return Found(journal, foreign, True, voters == 1, history)
+        history, voters, index = _membership(disk, paths)
+        return Found(journal, foreign, True, voters == 1, history, members_index=index)
     manifest = adopt.newest_data(disk, paths)
     if manifest is None or not manifest.point.index:  # an empty base: a formation that a crash interrupted
         return Found(journal, foreign)
@@ -218,14 +248,14 @@ def look(disk: Disk, paths: Paths) -> Found:
     return Found(journal, foreign, history=manifest.history, data=data)
 
 
-def _membership(disk: Disk, paths: Paths) -> tuple[History, int]:
-    """(history, voters) of the newest manifest; from the identity alone where there is none."""
+def _membership(disk: Disk, paths: Paths) -> tuple[History, int, int]:
+    """(history, voters, index) of the newest manifest; from the identity alone where there is none."""
     try:
         manifest = load_newest(disk, paths.store)
     except NeumannError:
         manifest = None
     if manifest is not None:
-        return manifest.history, len(manifest.configuration.voters)
+        return manifest.history, len(manifest.configuration.voters), manifest.point.index
     identity = state.decode_identity(read_file(disk, paths.identity), paths.identity)
     first = history_format.HistoryRecord(identity.timeline, None, 0, 0, 0, 0, 0, "unknown")
-    return History(identity.cluster_id, (first,)), 0
+    return History(identity.cluster_id, (first,)), 0, 0

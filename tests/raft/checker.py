@@ -98,7 +98,9 @@ class Checker:
         point = core.log.end_at(core.commit_index)
         assert point is not None and point.term == core.term, "only the own term is counted"
         voters = core.configuration.voters
-        holders = [v for v in voters if world.nodes[v].disk.holds(point.index, point.term)]
+        named = {m.node_id: m.storage_id for m in core.configuration.members}
+        disks = {v: world.nodes[v].disk for v in voters if world.nodes[v].disk.storage_id == named[v]}
+        holders = [v for v, disk in disks.items() if disk.holds(point.index, point.term)]
         assert len(holders) >= quorum.majority(len(voters)), f"{point} is durable on {holders} only"
 
     def sent(self, node: Node, message: Message) -> None:

@@ -151,6 +151,15 @@ class World:
         node.core = None
         node.wanted = None
 
+    def wipe(self, name: str, storage_id: bytes, configuration: Configuration | None = None) -> None:
+        """A node comes back with an empty disk; with a configuration, as one that was taken in."""
+        if self.nodes[name].core is not None:
+            self.crash(name)
+        self.packets = [packet for packet in self.packets if packet.sender != name]
+        node = self.nodes[name] = Node(name, Disk(Snapshot(BASE, configuration or Configuration())))
+        node.disk.storage_id, node.disk.has_vote = storage_id, configuration is not None
+        self.start(name)
+
     def damage(self, name: str) -> None:
         """A node that is down loses every frame above its manifest, and remembers its floor."""
         disk = self.nodes[name].disk

@@ -32,6 +32,51 @@ def test_no_configuration_before_an_entry_of_the_own_term_is_committed() -> None
         world.propose_special("a", members("abcd"))
 
 
+def test_two_leaders_of_four_that_each_change_one_server_commit_nothing_apart() -> None:
+    """Bug 1: from {a,b,c,d}, a adds e and b, in a later term, removes a. Majorities of {b,c,d} and of
+    {a,b,c,d,e} need not meet: what b and c committed is lost when a, d and e elect a again."""
+    world = World("abcd", blank="e")
+    world.elect("a")
+    world.run(HEARTBEAT_TICKS)
+    world.isolate("a", "e")
+    world.propose_special("a", world["a"].configuration.with_member(members("e").members[0]))
+    world.settle("ae")
+    world.elect_quietly("b")
+    world.isolate("b", "c")
+    world.settle("bc")
+    if world["b"].configuration_pending:  # the gate: nothing of its term is on a majority of the four
+        world.heal()
+        world.isolate("a", "e")
+        world.run(HEARTBEAT_TICKS, only="bcd")
+        assert not world["b"].configuration_pending
+    world.isolate("b", "c")
+    removal = world.propose_special("b", world["b"].configuration.without("a"))
+    world.settle("bc")
+    assert world["b"].commit_index == removal.header.last_index
+    world.heal()
+    world.isolate("b", "c")
+    world.run(10 * ELECTION_TICKS, only="ade")
+    assert "leader" not in [world[name].role for name in "ade"]
+    world.heal()
+    world.run(4 * ELECTION_TICKS)
+    assert world["d"].configuration == members("bcd")._replace(removed=("a",))
+
+
+def test_a_removed_node_disturbs_nobody() -> None:
+    """Thesis 4.2.3: it hears no more heartbeats, and campaigns for ever."""
+    world = World("abcd")
+    world.elect("a")
+    world.run(HEARTBEAT_TICKS)
+    world.isolate("d")
+    world.propose_special("a", world["a"].configuration.without("d"))
+    world.settle("abc")
+    world.heal()
+    term = world["a"].term
+    world.run(20 * ELECTION_TICKS)
+    assert (world["a"].role, world["a"].term) == ("leader", term)
+    assert world["d"].is_voter, "nobody tells it"
+
+
 def test_one_configuration_at_a_time() -> None:
     world = World("abc", "de")
     world.elect("a")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from neumann.format.ids import Candidate, Configuration, Incarnation
+from neumann.format.ids import LEARNER, VOTER, Candidate, Configuration, Incarnation
 from neumann.format.message import Append, AppendReply, VoteReply, VoteRequest
 from tests.raft.build import Core, append, core_with, frames, make_durable, take, vote_reply
 from tests.raft.disk import BASE, candidate, members, storage_of
-from tests.raft.harness import ELECTION_TICKS
+from tests.raft.harness import ELECTION_TICKS, HEARTBEAT_TICKS, World
 
 OLD, NEW = storage_of("a"), b"another disk    "
 
@@ -145,3 +145,55 @@ def test_a_sole_voter_of_another_storage_is_not_alone_the_majority() -> None:
     core = core_with([], configuration=Configuration((_of("b", NEW).members[1],)))
     core.tick()
     assert core.role == "follower"
+
+
+@pytest.mark.parametrize("taken_in", [False, True])
+def test_a_wiped_voter_of_four_elects_nobody_in_the_name_of_its_old_disk(taken_in: bool) -> None:
+    """Bug 33: a, b and c have a committed entry; with the vote of c's empty disk, d would lead without it."""
+    world = World("abcd")
+    world.elect("a")
+    world.run(HEARTBEAT_TICKS)
+    world.isolate("d")
+    world.propose("a")
+    world.settle("abc")
+    committed = world["a"].commit_index
+    world.wipe("c", NEW, members("abcd") if taken_in else None)
+    world.wipe("b", NEW + b"!", members("abcd") if taken_in else None)
+    world.heal()
+    world.isolate("a")
+    world.run(20 * ELECTION_TICKS)
+    assert [world[name].role for name in "bcd"].count("leader") == 0
+    world.heal()
+    world.run(4 * ELECTION_TICKS)
+    assert world["a"].commit_index == committed, "a and d alone are no majority"
+
+
+def test_a_wiped_voter_is_replaced_by_two_changes_of_one_server() -> None:
+    world = World("abc")
+    world.elect("a")
+    for _ in range(3):
+        world.propose("a")
+    world.settle()
+    world.wipe("c", NEW, members("abc"))
+    world.run(4 * HEARTBEAT_TICKS)
+    assert world["a"].progress["c"].match_index == world["a"].last.index
+    world.isolate("b")
+    frame = world.propose("a")
+    world.settle("ac")
+    assert world["a"].commit_index < frame.header.last_index, "c counts for nothing yet"
+    world.heal()
+    world.run(2 * HEARTBEAT_TICKS)
+    for role in (LEARNER, VOTER):
+        member = world["a"].configuration.member("c")
+        assert member is not None
+        successor = member._replace(storage_id=NEW, role=role)
+        world.propose_special("a", world["a"].configuration.with_member(successor))
+        world.run(HEARTBEAT_TICKS)
+        assert not world["a"].configuration_pending
+    world.isolate("b")
+    frame = world.propose("a")
+    world.settle("ac")
+    assert world["a"].commit_index == frame.header.last_index, "c counts"
+    world.heal()
+    world.crash("a")
+    world.elect("c")

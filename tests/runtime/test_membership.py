@@ -2,11 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from pathlib import Path
 
 from neumann.format import message as message_format
+from neumann.format import special
+from neumann.format.frame import Kind
+from neumann.format.ids import Configuration
 from neumann.format.message import Envelope, VoteReply, VoteRequest
-from tests.runtime.nodes import config_of, one_node, until
+from neumann.runtime.member import Member
+from tests.runtime.nodes import (
+    Running,
+    cluster,
+    config_of,
+    is_formed,
+    keys_of,
+    leads,
+    one_node,
+    start,
+    until,
+    write_rows,
+)
+
+
+def _leader(running: list[Running]) -> Running:
+    return next(one for one in running if leads(one.node))
+
+
+def _member(one: Running) -> Member:
+    assert one.node.member is not None
+    return one.node.member
+
+
+def _follower(running: list[Running]) -> Running:
+    return next(one for one in running if one is not _leader(running))
+
+
+def _storage(one: Running) -> bytes:
+    return _member(one).identity.storage_id
+
+
+def _is_named(one: Running, running: list[Running], role: str = "voter") -> bool:
+    """Whether the leader's configuration names this node with the storage it has now, in that role."""
+    leading = [other for other in running if leads(other.node)]
+    if not leading or one.node.member is None:
+        return False
+    named = _member(leading[0]).raft.configuration.member(one.node.config.node.id)
+    return named is not None and named.role == role and named.storage_id == _storage(one)
 
 
 async def test_two_storages_of_one_node_id_do_not_get_one_vote_each(tmp_path: Path) -> None:
@@ -26,3 +69,87 @@ async def test_two_storages_of_one_node_id_do_not_get_one_vote_each(tmp_path: Pa
             VoteReply(request.term, True, False, b"old" + bytes(13)),
             VoteReply(request.term, False, False, b"new" + bytes(13)),
         ]
+
+
+async def test_a_voter_that_comes_back_with_an_empty_disk_takes_its_own_place(tmp_path: Path) -> None:
+    """It was refused for ever: its node id was a voter's, its storage nobody's."""
+    async with cluster(tmp_path) as running:
+        leader, lost = _leader(running), _follower(running)
+        await write_rows(leader.node, range(50))
+        config, old = lost.node.config, _storage(lost)
+        running.remove(lost)
+        await lost.stop()
+        shutil.rmtree(config.node.data_dir)
+        raft = _member(leader).raft
+        before = raft.configuration_index
+        again = await start(config)
+        running.append(again)
+        await until(lambda: again.node.member is not None, "it has joined")
+        named = raft.configuration.member(config.node.id)
+        assert named is not None and (named.storage_id, named.role) == (old, "voter"), (
+            "not before it caught up"
+        )
+        await write_rows(leader.node, range(50, 60))
+        await until(lambda: _is_named(again, running), "it votes with its new storage")
+        assert is_formed(running)
+        changes = _configurations(_member(leader), before)
+        assert [c.member(config.node.id)[1:] for c in changes if c.member(config.node.id)] == [  # type: ignore[index]
+            (_storage(again), config.node.listen, "learner"),
+            (_storage(again), config.node.listen, "voter"),
+        ]
+        other = next(one for one in running if one not in (leader, again))
+        running.remove(other)
+        await other.stop()
+        await until(lambda: any(leads(one.node) for one in running), "its vote is one of a majority")
+        await write_rows(_leader(running).node, range(60, 70))
+        assert await keys_of(again.node) == [f"{n:05d}" for n in range(70)]
+
+
+async def test_not_before_the_old_storage_has_been_silent_for_ten_election_timeouts(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as running:
+        leader, lost = _leader(running), _follower(running)
+        own = lost.node.config.node
+        announced = await leader.node.call("announce", [own.id, b"n" * 16, own.listen])
+        assert not announced["accepted"] and "silent" in announced["text"]
+        elsewhere = await leader.node.call("announce", [own.id, b"n" * 16, "127.0.0.1:1"])
+        assert not elsewhere["accepted"] and own.listen in elsewhere["text"]
+
+
+async def test_a_disk_that_comes_back_while_its_successor_catches_up_is_the_voter_still(
+    tmp_path: Path,
+) -> None:
+    """The newcomer must not cost the cluster what the old disk has before it is as good as that."""
+    async with cluster(tmp_path) as running:
+        leader, lost = _leader(running), _follower(running)
+        config, old = lost.node.config, _storage(lost)
+        running.remove(lost)
+        await lost.stop()
+        kept = tmp_path / "kept"
+        shutil.move(config.node.data_dir, kept)
+        membership = _member(leader).membership
+        membership._caught_up = lambda *_: False  # type: ignore[method-assign]  # for as long as we need
+        again = await start(config)
+        await until(lambda: again.node.member is not None, "it has joined")
+        await until(lambda: config.node.id in _member(leader).peers.successors, "it is served")
+        await again.stop()
+        shutil.rmtree(config.node.data_dir)
+        shutil.move(kept, config.node.data_dir)
+        del membership._caught_up
+        back = await start(config)
+        running.append(back)
+        await until(lambda: _is_named(back, running), "the old disk votes")
+        assert _storage(back) == old
+        await until(lambda: config.node.id not in _member(leader).peers.successors, "no successor any more")
+        await asyncio.sleep(0.3)
+        assert _is_named(back, running)
+
+
+def _configurations(member: Member, after: int) -> list[Configuration]:
+    """Those in the log behind this index."""
+    found = []
+    for frame in member.wal.read_frames(after, member.raft.last.index):
+        if frame.header.kind is Kind.CONFIGURATION:
+            entry = special.decode(frame)
+            assert isinstance(entry, Configuration)
+            found.append(entry)
+    return found

@@ -61,6 +61,31 @@ def test_member_of_a_descendant_waits_while_the_ancestor_is_led() -> None:
     assert choose(Found(vote=True, history=NEW), leader(history=OLD)).action is Action.WAIT
 
 
+REMOVED = frozenset({"n2", "n3"})
+
+
+def test_a_member_that_was_removed_waits_and_says_so() -> None:
+    """Nobody tells it: the leader's messages end with the entry that removes it."""
+    found = Found(vote=True, history=OLD, members_index=7)
+    decision = choose(found, leader()._replace(members=REMOVED, members_index=9))
+    assert decision.action is Action.WAIT
+    assert "n1 was removed" in decision.reason and "member-add n1=" in decision.remedy
+
+
+def test_it_runs_where_somebody_knows_it_as_a_member_or_knows_nothing_newer() -> None:
+    found = Found(vote=True, history=OLD, members_index=7)
+    denying = leader()._replace(members=REMOVED, members_index=9)
+    naming = leader("n3")._replace(members=ALL, members_index=8)
+    assert choose(found, denying, naming).action is Action.RUN
+    for harmless in (
+        denying._replace(members_index=7),  # a peer that lags behind the entry that took this node in
+        denying._replace(members=frozenset(), members_index=0),  # a change is on its way
+        denying._replace(leader=""),
+        denying._replace(history=FOREIGN),
+    ):
+        assert choose(found, harmless).action is Action.RUN
+
+
 def test_member_of_a_sibling_stays_and_runs() -> None:
     assert choose(Found(vote=True, history=AUNT), leader(history=NEW)).action is Action.RUN
 
