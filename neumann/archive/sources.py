@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from neumann.env.doors import Files
 from neumann.errors import BadInput, NotFound
+from neumann.format import names
 
 _HOST_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*:.*", re.DOTALL)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.*", re.DOTALL)
@@ -60,6 +61,15 @@ def directory(files: Files, name: str, what: str) -> str:
     if not files.stat(path).is_directory:
         raise BadInput(f"{what} {path} is a file", remedy="name the directory that it lies in")
     return path
+
+
+def tail(files: Files, name: str) -> str:
+    """The log directory of a stopped node, from that or its data directory; "" for none."""
+    if not name:
+        return ""
+    root = directory(files, name, "--include-tail")
+    below = f"{root}/{names.RAFT}/{names.WAL}"
+    return below if files.exists(below) else root
 
 
 def source(files: Files, *, repo: str = "", wal_dir: str = "", snapshot_dir: str = "") -> Source:

@@ -35,6 +35,9 @@ from neumann.recovery.targets import parse_target
 @click.option(
     "--index-jump", type=click.IntRange(1), metavar="N", help="Between the old indexes and the new."
 )
+@click.option(
+    "--include-tail", metavar="DIR", help="Go on with the log of this stopped node, committed or not."
+)
 @click.option("--again", is_flag=True, help="Also if this was restored here before.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def wal_replay(call: Call, *, dry_run: bool, yes: bool, **given: Any) -> None:
@@ -68,6 +71,7 @@ def _request(call: Call, *, dry_run: bool, **given: Any) -> Request:
         repo=configured_repo(call, given["repo"], given["wal_dir"]),
         wal_dir=local(given["wal_dir"]),
         snapshot_dir=local(given["snapshot_dir"]),
+        include_tail=local(given["include_tail"]),
         timeline=given["timeline"],
         to=local(given["to"]),
         block_bytes=place.config.store.block_bytes,

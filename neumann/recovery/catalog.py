@@ -48,12 +48,14 @@ class Problem(NamedTuple):
 class Catalog:
     """One archive directory; see the module. `directory` "" is an archive without a log.
 
-    `heads` are ordered by timeline counter and index; `histories` has each timeline that a history
+    `tail` is the log directory of a stopped node, "" for none: its segments count where the archive lacks
+    them, its newest also though it is open. What is in them may never have been committed. `heads` are ordered by timeline counter and index; `histories` has each timeline that a history
     file, or a manifest given to `learn`, tells of.
     """
 
-    def __init__(self, disk: Files, directory: str) -> None:
+    def __init__(self, disk: Files, directory: str, tail: str = "") -> None:
         self.directory = directory
+        self.tail = tail
         self.heads: list[Head] = []
         self.histories: dict[Timeline, History] = {}
         self.problems: list[Problem] = []
@@ -62,6 +64,10 @@ class Catalog:
         self._scans: dict[tuple[str, bool], Scan] = {}
         for name in disk.list(directory) if directory else ():
             self._look_at(name)
+        archived = {(head.timeline, head.first_index) for head in self.heads}
+        for name in disk.list(tail) if tail else ():
+            if (parsed := names.parse_segment(name)) is not None and parsed not in archived:
+                self._look_at_segment(f"{tail}/{name}", *parsed)
         self.heads.sort(key=lambda head: (head.timeline, head.first_index))
 
     def learn(self, history: History) -> None:
@@ -74,6 +80,10 @@ class Catalog:
                     f"two different histories of timeline {part.timeline}",
                     remedy="keep the files of one cluster",
                 )
+
+    def is_tail(self, head: Head) -> bool:
+        """Whether a node's own log holds it, and not the archive."""
+        return bool(self.tail) and head.path.startswith(f"{self.tail}/")
 
     def cluster_ids(self) -> set[bytes]:
         """Of all segments and histories."""
@@ -108,12 +118,15 @@ class Catalog:
         if (timeline := names.parse_history(name)) is not None:
             self._look_at_history(path, timeline)
         elif (parsed := names.parse_segment(name)) is not None:
-            try:
-                self.heads.append(_read_head(self._disk, path, *parsed))
-            except (Corrupt, FormatTooNew) as error:
-                self.problems.append(Problem(path, *parsed, error))
+            self._look_at_segment(path, *parsed)
         else:
             self.unknown.append(name)
+
+    def _look_at_segment(self, path: str, timeline: Timeline, first_index: int) -> None:
+        try:
+            self.heads.append(_read_head(self._disk, path, timeline, first_index))
+        except (Corrupt, FormatTooNew) as error:
+            self.problems.append(Problem(path, timeline, first_index, error))
 
     def _look_at_history(self, path: str, timeline: Timeline) -> None:
         try:

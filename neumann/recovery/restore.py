@@ -54,6 +54,7 @@ class Request:
     repo: str = ""
     wal_dir: str = ""
     snapshot_dir: str = ""
+    include_tail: str = ""
     timeline: str = ""
     to: str = ""
     block_bytes: int = 32 * 1024
@@ -120,7 +121,7 @@ def plan_restore(env: Env, request: Request) -> Planned:
     source = sources.source(
         files, repo=request.repo, wal_dir=request.wal_dir, snapshot_dir=request.snapshot_dir
     )
-    catalog = Catalog(files, source.wal_directory)
+    catalog = Catalog(files, source.wal_directory, sources.tail(files, request.include_tail))
     notes: list[str] = [f"{problem.error}" for problem in catalog.problems]
     starts, unused = snapshots_in(files, source.snapshot_directory)
     notes += unused
@@ -144,10 +145,20 @@ def plan_restore(env: Env, request: Request) -> Planned:
             starts = [start for start in starts if start != plan.start._replace(position=(0, 0))]
     root = request.to or request.data_dir
     paths = Paths(root)
+    notes += _of_the_tail(catalog, plan)
     needed = plan.log_bytes + sum(ref.raw_bytes for ref in plan.start.manifest.tables)
     free = disk.free_bytes(_existing_parent(env, root))
     old = sum(swap.tree_bytes(disk, part) for part in (paths.raft, paths.store))
     return Planned(request, catalog, plan, tuple(notes), old, needed + request.segment_bytes, free)
+
+
+def _of_the_tail(catalog: Catalog, plan: Plan) -> list[str]:
+    """R6: only committed entries are archived; of those in a node's own log nobody knows."""
+    taken = [use for use in plan.uses if catalog.is_tail(use.head)]
+    if not taken:
+        return []
+    first, last = taken[0].after_index + 1, taken[-1].through_index
+    return [f"entries {first}..{last} are from {catalog.tail}: they may never have been committed"]
 
 
 async def restore(env: Env, planned: Planned, progress: Progress | None = None) -> Report:

@@ -87,7 +87,8 @@ def _take(catalog: Catalog, line: Sequence[Stretch], head: Head, stop: Stop, bod
     """Go on through one segment; False where the archive ends in it."""
     stretch = line[way.number]
     found = catalog.scan(head, bodies=bodies)
-    if found.end is End.OPEN:
+    is_open_tail = found.end is End.OPEN and catalog.is_tail(head)
+    if found.end is End.OPEN and not is_open_tail:
         way.note = f"{head.path} was copied while it was open, its entries may never have been committed"
         _end(catalog, line, stop, way)
         return False
@@ -102,7 +103,8 @@ def _take(catalog: Catalog, line: Sequence[Stretch], head: Head, stop: Stop, bod
             _take_whole(head, found, way)
     else:
         _take_part(catalog, head, last_index, stop, way)
-    if way.error is None and not way.reached and found.end is not End.SEALED and is_whole:
+    ends_well = found.end is End.SEALED or is_open_tail
+    if way.error is None and not way.reached and is_whole and not ends_well:
         _end_damaged(found, stop, way)
     return True
 

@@ -10,8 +10,17 @@ import pytest
 
 from neumann.archive.sources import Source
 from neumann.env.disk import RealDisk
-from neumann.errors import BadInput, BeyondArchive, InUse, NeumannError, RefusedByState, WrongHistory
+from neumann.errors import (
+    BadInput,
+    BeyondArchive,
+    Corrupt,
+    InUse,
+    NeumannError,
+    RefusedByState,
+    WrongHistory,
+)
 from neumann.format.names import Paths
+from neumann.format.special import Marker
 from neumann.recovery import describe
 from neumann.recovery.restore import Report, Request, plan_restore, restore
 from neumann.recovery.survey import survey
@@ -366,3 +375,47 @@ def test_start_paused_takes_no_writes_until_somebody_has_looked(tmp_path: Path) 
     child.put("b", 2)
     child.seal()
     assert recover(parse_target(until="latest"), child, f"{tmp_path}/again") == child.rows
+
+
+def test_the_tail_of_a_stopped_node_is_taken_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    cluster = Cluster.fresh(DISK, str(tmp_path), 14)
+    cluster.put("a", 1)
+    archived = cluster.seal()
+    cluster.put("b", 2)
+    cluster.say(Marker(seal=True))  # sealed, and not archived
+    last = cluster.put("c", 3)  # in the open segment
+    cluster.log.close()
+    with pytest.raises(BeyondArchive):
+        plan_restore(make_env(DISK), request(parse_target(until_index=last.last), cluster, f"{tmp_path}/r"))
+    for number, tail in enumerate((cluster.root, cluster.paths.wal)):
+        to = f"{tmp_path}/r{number}"
+        wanted = request(parse_target(until="latest"), cluster, to, include_tail=tail)
+        planned = plan_restore(make_env(DISK), wanted)
+        assert planned.plan.cut.index == last.last
+        assert f"entries {archived.last + 1}..{last.last} are from {cluster.paths.wal}" in planned.notes[-1]
+        carry_out(wanted)
+        assert rows_in(DISK, to) == cluster.rows
+    early = request(
+        parse_target(until_index=archived.last), cluster, f"{tmp_path}/e", include_tail=cluster.root
+    )
+    assert not any("never have been" in note for note in plan_restore(make_env(DISK), early).notes)
+
+
+def test_a_torn_tail_is_named_and_what_is_before_it_can_be_reached(tmp_path: Path) -> None:
+    cluster = Cluster.fresh(DISK, str(tmp_path), 15)
+    cluster.seal()
+    good = cluster.put("a", 1)
+    torn = cluster.put("b", 2)
+    cluster.log.close()
+    open_segment = segment_files(cluster.paths.wal)[-1]
+    data = bytearray(open_segment.read_bytes())
+    place = data.rindex(b"t", 0, len(bytes(data).rstrip(bytes(1))))
+    data[place] ^= 1
+    open_segment.write_bytes(data)
+    latest = request(parse_target(until="latest"), cluster, f"{tmp_path}/r", include_tail=cluster.root)
+    with pytest.raises(Corrupt, match=f"index {torn.last}") as refused:
+        plan_restore(make_env(DISK), latest)
+    assert f"--until-index {good.last}" in refused.value.remedy
+    wanted = parse_target(until_index=good.last)
+    rows = recover(wanted, cluster, f"{tmp_path}/r", include_tail=cluster.root)
+    assert rows == cluster.rows_at(good.last)
