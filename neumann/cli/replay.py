@@ -31,6 +31,7 @@ from neumann.recovery.targets import parse_target
 @click.option("--to", metavar="DIR", help="Restore there, beside the live state.")
 @click.option("--dry-run", is_flag=True, help="Read all that is needed and print the plan; change nothing.")
 @click.option("--as-new-cluster", is_flag=True, help="Fresh cluster id, no peers, archiving off.")
+@click.option("--delta", is_flag=True, help="Copy only tables that the data directory lacks.")
 @click.option("--start-paused", is_flag=True, help="Take no writes before resume-writes, for 24 h at most.")
 @click.option(
     "--index-jump", type=click.IntRange(1), metavar="N", help="Between the old indexes and the new."
@@ -79,6 +80,7 @@ def _request(call: Call, *, dry_run: bool, **given: Any) -> Request:
         index_jump=given["index_jump"],
         as_new_cluster=given["as_new_cluster"],
         start_paused=given["start_paused"],
+        delta=given["delta"],
         again=given["again"],
     )
 
@@ -131,6 +133,7 @@ def _report_facts(report: Report) -> dict[str, Any]:
         "base_index": restored.base_index,
         "entries": report.entries,
         "seconds": round(report.seconds, 3),
+        "copied_bytes": report.copied_bytes,
         "aside": report.adopted.aside_id if report.adopted else "",
     }
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from neumann.archive import sources
-from neumann.env.doors import Env, Net
+from neumann.env.doors import Disk, Env, Net
 from neumann.env.files import read_file
 from neumann.errors import Corrupt, DiskFull, InUse, NeumannError, RefusedByState, Unavailable, WrongHistory
 from neumann.format import restored as restored_format
@@ -62,6 +62,7 @@ class Request:
     index_jump: int | None = None
     as_new_cluster: bool = False
     start_paused: bool = False
+    delta: bool = False
     again: bool = False
 
 
@@ -104,6 +105,7 @@ class Report(NamedTuple):
     adopted: Adopted | None
     entries: int
     seconds: float
+    copied_bytes: int = 0
 
     @property
     def already(self) -> bool:
@@ -183,12 +185,13 @@ async def restore(env: Env, planned: Planned, progress: Progress | None = None) 
         _check_own_cluster(env, paths, planned)
         if not request.to and not request.as_new_cluster:
             await refuse_living_cluster(env.net, request.peers, planned.plan.cut.history.cluster_id)
-        adopted, entries = _restore_into(env, paths, planned, progress)
+        adopted, entries, copied = _restore_into(env, paths, planned, progress)
     finally:
         release()
     restored = read_restored(env, paths)
     assert restored is not None
-    return Report(restored, adopted, entries, (env.clock.monotonic_ns() - started_ns) / 1e9)
+    seconds = (env.clock.monotonic_ns() - started_ns) / 1e9
+    return Report(restored, adopted, entries, seconds, copied)
 
 
 async def refuse_living_cluster(net: Net, peers: Mapping[str, str], cluster_id: bytes) -> None:
@@ -227,13 +230,20 @@ def _plan_again(env: Env, planned: Planned) -> Planned:
     return again
 
 
-def _restore_into(env: Env, paths: Paths, planned: Planned, progress: Progress | None) -> tuple[Adopted, int]:
+def _restore_into(
+    env: Env, paths: Paths, planned: Planned, progress: Progress | None
+) -> tuple[Adopted, int, int]:
+    """The new state in place of the old; entries replayed, and bytes of tables copied."""
     request, plan, disk = planned.request, planned.plan, env.disk
     fresh = swap.new_state(paths)
     manifest = plan.start.manifest
     disk.make_dirs(fresh.store)
+    copied = 0
     if plan.start.directory:
-        tables.bring(disk, plan.start.directory, fresh.store, manifest.tables, paths.root, env.places)
+        reuse = _local_tables(disk, Paths(request.data_dir)) if request.delta and not request.to else []
+        copied = tables.bring(
+            disk, plan.start.directory, fresh.store, manifest.tables, paths.root, env.places, reuse
+        )
     replay = Replay(disk, fresh.store, manifest, plan.line)
     pieces = [
         Piece(
@@ -265,7 +275,13 @@ def _restore_into(env: Env, paths: Paths, planned: Planned, progress: Progress |
         new_cluster_id=env.entropy.token(ID_BYTES) if request.as_new_cluster else None,
         start_paused=request.start_paused,
     )
-    return adopted, replay.entries
+    return adopted, replay.entries, copied
+
+
+def _local_tables(disk: Disk, paths: Paths) -> list[str]:
+    """Directories of this node that hold tables."""
+    published = [f"{paths.snapshots}/{name}" for name in disk.list(paths.snapshots)]
+    return [paths.store, *published]
 
 
 def _local_snapshots(env: Env, paths: Paths, clusters: set[bytes], notes: list[str]) -> list[Start]:

@@ -3,6 +3,7 @@ from anywhere else and then read whole, so that a backup shares no byte with wha
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,10 +28,17 @@ class Content(NamedTuple):
 
 
 def bring(
-    disk: Disk, source: str, target: str, refs: Sequence[TableRef], root: str, files: Files | None = None
+    disk: Disk,
+    source: str,
+    target: str,
+    refs: Sequence[TableRef],
+    root: str,
+    files: Files | None = None,
+    reuse: Sequence[str] = (),
 ) -> int:
     """Bring these tables from `source` to `target`, durably; bytes copied. `root`: the data directory;
-    `files`: where `source` is read, if it may lie elsewhere than on this disk.
+    `files`: where `source` is read, if it may lie elsewhere than on this disk. `reuse`: directories below
+    `root` whose whole tables of the same digest are linked instead of copied.
 
     Corrupt names a table that is missing or not what its manifest says.
     """
@@ -45,10 +53,22 @@ def bring(
             raise Corrupt(f"{source}/{name} is missing, and the snapshot's manifest names it")
         if source.startswith(f"{root}/"):
             disk.link(f"{source}/{name}", f"{target}/{name}")
-        else:
+        elif not _link_whole(disk, reuse, target, ref):
             copied += _copy(files, disk, f"{source}/{name}", f"{target}/{name}", ref)
     disk.sync_dir(target)
     return copied
+
+
+def _link_whole(disk: Disk, directories: Sequence[str], target: str, ref: TableRef) -> bool:
+    """Link the table from the first directory that has it whole, every byte read; False for none."""
+    name = names.table_name(ref.digest)
+    for directory in directories:
+        if disk.exists(f"{directory}/{name}"):
+            with contextlib.suppress(Corrupt):
+                Table(disk, f"{directory}/{name}", ref).verify()
+                disk.link(f"{directory}/{name}", f"{target}/{name}")
+                return True
+    return False
 
 
 def content_of(disk: Files, directory: str, manifest: Manifest) -> Content:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from neumann.errors import (
     RefusedByState,
     WrongHistory,
 )
+from neumann.format import names
 from neumann.format.names import Paths
 from neumann.format.special import Marker
 from neumann.recovery import describe
@@ -419,3 +422,34 @@ def test_a_torn_tail_is_named_and_what_is_before_it_can_be_reached(tmp_path: Pat
     wanted = parse_target(until_index=good.last)
     rows = recover(wanted, cluster, f"{tmp_path}/r", include_tail=cluster.root)
     assert rows == cluster.rows_at(good.last)
+
+
+def test_a_delta_restore_copies_only_what_is_missing_or_damaged(tmp_path: Path) -> None:
+    cluster = Cluster.fresh(DISK, str(tmp_path), 16)
+    backup = f"{cluster.archive}-snapshots"
+    cluster.put("a", 1)
+    manifest = cluster.snapshot(backup)
+    cluster.put("b", 2)
+    cluster.seal()
+    shutil.rmtree(cluster.paths.snapshots)  # so that the snapshot of the repository is chosen
+    (name,) = (names.table_name(ref.digest) for ref in manifest.tables)
+    store = Path(cluster.paths.store)
+    for manifest_file in store.glob("*.manifest"):
+        manifest_file.unlink()
+    copies = {}
+    for case in ("whole", "whole, not asked for", "damaged", "missing"):
+        root = tmp_path / case
+        shutil.copytree(cluster.root, root)
+        if case == "damaged":
+            data = bytearray((root / "store" / name).read_bytes())
+            data[20] ^= 1
+            (root / "store" / name).write_bytes(data)
+        elif case == "missing":
+            (root / "store" / name).unlink()
+        wanted = replace(
+            request(parse_target(until="latest"), cluster, delta="not" not in case), data_dir=str(root)
+        )
+        copies[case] = carry_out(wanted).copied_bytes
+        assert rows_in(DISK, str(root)) == cluster.rows
+    whole = (Path(backup, manifest.snapshot_id) / name).stat().st_size
+    assert copies == {"whole": 0, "whole, not asked for": whole, "damaged": whole, "missing": whole}
