@@ -49,8 +49,10 @@ class Catalog:
     """One archive directory; see the module. `directory` "" is an archive without a log.
 
     `tail` is the log directory of a stopped node, "" for none: its segments count where the archive lacks
-    them, its newest also though it is open. What is in them may never have been committed. `heads` are ordered by timeline counter and index; `histories` has each timeline that a history
-    file, or a manifest given to `learn`, tells of.
+    them, its newest also though it is open. What is in them may never have been committed.
+
+    `heads` are ordered by timeline counter and index; `histories` has each timeline that a history file,
+    or a manifest given to `learn`, tells of.
     """
 
     def __init__(self, disk: Files, directory: str, tail: str = "") -> None:
