@@ -23,7 +23,7 @@ from neumann.format.frame import HEADER_BYTES, Frame, FrameHeader, Kind
 from neumann.format.history import History
 from neumann.format.manifest import Archiving, Manifest
 from neumann.format.segment import SEGMENT_HEADER_BYTES
-from neumann.format.table import Version
+from neumann.format.table import Version, prints_of
 from neumann.machine.apply import apply_data
 from neumann.machine.state import MachineState, apply_special
 from neumann.recovery.lineage import Stretch
@@ -132,8 +132,9 @@ class Replay:
             offset = end
 
     def _lookup(self, row: str) -> Version | None:
+        mark = prints_of((row,))
         for table in self._tables:
-            version = table.get(row)
+            version = table.get(row, mark)
             if version is not None:
                 return version
         return None

@@ -66,6 +66,10 @@ def of_member(member: Member) -> dict[str, Any]:
         "store_bytes": sum(ref.raw_bytes for ref in member.manifest.tables),
         "store_tables": len(member.manifest.tables),
         "store_memtable_bytes": member.store.memtable_bytes,
+        "store_cache_requests_total": {
+            "hit": member.store.rows.hits + member.store.cache.hits,
+            "miss": member.store.cache.misses,
+        },
         "snapshot_last_index": member.snapshots.newest[0],
         "snapshot_in_progress": int(member.snapshots.in_progress),
         "writes_paused": int(state.pause is not None),

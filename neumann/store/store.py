@@ -2,8 +2,9 @@
 
     active memtable  ->  frozen memtables, newest first  ->  tables of the manifest, newest first
 
-The first place that knows a row has its newest version; a tombstone there means absent. The event loop
-alone changes a Store: it writes rows into `active`, freezes it at a snapshot marker, and adopts the
+The first place that knows a row has its newest version; a tombstone there means absent. What is found in
+tables is kept by rows (cache.py), in a quarter of the room for caches; the rest is for blocks. The event
+loop alone changes a Store: it writes rows into `active`, freezes it at a snapshot marker, and adopts the
 manifest that a checkpoint made. All places stand in one immutable value that is exchanged whole, so a
 lane's thread that takes it once reads in peace while the loop goes on.
 """
@@ -19,8 +20,8 @@ from neumann.errors import Corrupt
 from neumann.format import names
 from neumann.format.ids import LogPoint
 from neumann.format.manifest import Manifest
-from neumann.format.table import Version
-from neumann.store.cache import BlockCache
+from neumann.format.table import Version, prints_of
+from neumann.store.cache import BlockCache, RowCache
 from neumann.store.memtable import Frozen, Memtable
 from neumann.store.table_reader import COLD, Peeked, Table
 from neumann.store.view import View
@@ -38,7 +39,8 @@ class Store:
     def __init__(self, disk: Disk, directory: str, manifest: Manifest, cache_bytes_max: int) -> None:
         self.directory = directory
         self.manifest = manifest
-        self.cache = BlockCache(cache_bytes_max)
+        self.cache = BlockCache(cache_bytes_max - cache_bytes_max // 4)
+        self.rows = RowCache(cache_bytes_max // 4)
         self._disk = disk
         self._places = _Places(Memtable(manifest.point), (), ())
 
@@ -75,24 +77,48 @@ class Store:
 
         Never touches the disk, so the event loop may ask. A deleted row gives its tombstone.
         """
-        active, frozen, tables = self._places
-        version: Peeked = active.rows.get(row)
-        if version is not None:
-            return version
-        for memtable in frozen:
-            version = memtable.rows.get(row)
-            if version is not None:
-                return version
-        for table in tables:
-            version = table.peek(row)
-            if version is not None:
-                return version
+        version, places = self.rows.version, self._places
+        found = self._in_memory(row, places)
+        if found is not None or not places.tables:
+            return found
+        mark = prints_of((row,))
+        for table in places.tables:
+            peeked = table.peek(row, mark)
+            if peeked is COLD:
+                return COLD
+            if peeked is not None:
+                self._keep(row, peeked, version)
+                return peeked
         return None
 
     def get(self, row: str) -> Version | None:
         """The same as `peek`, and reads the disk where it must; any thread may ask."""
-        active, frozen, tables = self._places
-        return View(active.rows, frozen, tables).get(row)
+        version, places = self.rows.version, self._places
+        found = self._in_memory(row, places)
+        if found is not None or not places.tables:
+            return found
+        mark = prints_of((row,))
+        for table in places.tables:
+            found = table.get(row, mark)
+            if found is not None:
+                self._keep(row, found, version)
+                return found
+        return None
+
+    def _in_memory(self, row: str, places: _Places) -> Version | None:
+        found = places.active.rows.get(row)
+        if found is not None:
+            return found
+        for memtable in places.frozen:
+            found = memtable.rows.get(row)
+            if found is not None:
+                return found
+        return self.rows.get(row)
+
+    def _keep(self, row: str, found: Version, version: int) -> None:
+        """Keep what tables said that were taken behind `version`; not a tombstone, a merge may drop it."""
+        if found[0] is not None:
+            self.rows.put(row, found, version)
 
     def view(self) -> View:
         """This moment, to be read at leisure in any thread. Call it on the event loop, between frames.
@@ -135,6 +161,9 @@ class Store:
         opened = self.open_tables(manifest) if tables is None else tables
         assert [table.ref for table in opened] == list(manifest.tables)
         active, frozen, _ = self._places
+        for one in frozen:
+            if one.point.index <= manifest.point.index:
+                self.rows.forget(one.rows)
         waiting = tuple(one for one in frozen if one.point.index > manifest.point.index)
         self._places = _Places(active, waiting, opened)
         self.manifest = manifest

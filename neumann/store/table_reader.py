@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from enum import Enum
@@ -19,7 +20,16 @@ from neumann.errors import Corrupt
 from neumann.format import table as table_format
 from neumann.format.checksum import DIGEST_BYTES
 from neumann.format.manifest import TableRef
-from neumann.format.table import FOOTER_BYTES, HEADER_BYTES, Columns, Footer, Index, Version
+from neumann.format.table import (
+    FILTER_BLOCKS,
+    FOOTER_BYTES,
+    HEADER_BYTES,
+    PRINT_BYTES,
+    Columns,
+    Footer,
+    Index,
+    Version,
+)
 from neumann.store.cache import BlockCache
 
 
@@ -43,30 +53,38 @@ class Table:
         weakref.finalize(self, self._file.close).atexit = False
         self._cache = cache or BlockCache(0)
         self.file_bytes = self._file.size()
-        footer, self._index, self._index_offset = _read_end(self._file, self.file_bytes, path)
+        footer, self._index = _read_end(self._file, self.file_bytes, path)
         self.ref = footer.ref(self._index)
         if ref is not None and ref != self.ref:
             raise Corrupt(
                 f"{path}: holds another table, {self.ref.name}, than its manifest names, {ref.name}"
             )
         self._digest = self.ref.digest
-        self._first_keys = list(self._index.first_keys)
-        self._starts = [HEADER_BYTES, *self._index.ends]
+        self._first_keys = self._index.first_keys
+        self._starts = array("Q", [HEADER_BYTES, *self._index.ends])
 
-    def peek(self, key: str) -> Peeked:
-        """The row, if it needs no read to tell."""
+    def peek(self, key: str, mark: bytes) -> Peeked:
+        """The row, if it needs no read to tell. `mark` is its print: format.table.prints_of((key,))."""
         number = bisect_right(self._first_keys, key) - 1
         if number < 0 or key > self._index.last_key:
             return None
-        block = self._cache.get((self._digest, number))
-        return COLD if block is None else _find(block, key)
+        block = self._cache.block((self._digest, number))
+        if block is not None:
+            return _find(block, key)
+        prints = self._cache.prints((self._digest, number // FILTER_BLOCKS))
+        return COLD if prints is None or self._may_hold(prints, number, mark) else None
 
-    def get(self, key: str) -> Version | None:
-        """The row; reads its block if it is not cached."""
+    def get(self, key: str, mark: bytes) -> Version | None:
+        """The row; reads the filter, and where that does not rule it out the block, unless cached."""
         number = bisect_right(self._first_keys, key) - 1
         if number < 0 or key > self._index.last_key:
             return None
-        return _find(self._block(number), key)
+        block = self._cache.block((self._digest, number))
+        if block is None:
+            if not self._may_hold(self._filter(number // FILTER_BLOCKS), number, mark):
+                return None
+            block = self._read_block(number)
+        return _find(block, key)
 
     def chunks(
         self, start: str = "", stop: str | None = None, reverse: bool = False, blocks_at_once: int = 1
@@ -96,6 +114,7 @@ class Table:
         digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         rows = tombstones = raw_bytes = 0
         before = ""
+        prints: list[bytes] = []
         for number, first_key in enumerate(self._first_keys):
             where = f"{self.path}, offset {self._starts[number]}"
             content = table_format.decode_content(self._stored(number, number + 1), where)
@@ -108,18 +127,46 @@ class Table:
             rows += len(keys)
             tombstones += block.values.count(None)
             raw_bytes += len(content)
+            prints.append(table_format.prints_of(keys))
+            if rows != self._index.row_ends[number]:
+                raise Corrupt(f"{where}: the rows are not as many as the index tells")
+            if (number + 1) % FILTER_BLOCKS == 0 or number + 1 == len(self._first_keys):
+                self._check_filter(number // FILTER_BLOCKS, b"".join(prints))
+                prints.clear()
         found = TableRef(digest.digest(), rows, tombstones, raw_bytes, self._first_keys[0], before)
-        if found != self.ref or self._starts[-1] != self._index_offset:
+        if found != self.ref:
             raise Corrupt(f"{self.path}: the rows are not those that the footer tells of")
 
-    def _block(self, number: int) -> Columns:
-        cached = self._cache.get((self._digest, number))
-        if cached is not None:
-            return cached
+    def _check_filter(self, number: int, prints: bytes) -> None:
+        if self._read_filter(number) != prints:
+            where = f"{self.path}, offset {self._index.filter_place(number)[0]}"
+            raise Corrupt(f"{where}: the filter is not that of the rows")
+
+    def _may_hold(self, prints: bytes, number: int, mark: bytes) -> bool:
+        """False: the block surely lacks the row. `prints` are those of its filter. A match that lies across
+        two prints is taken for one: it is rare, and costs a read."""
+        before = self._index.rows_before(number - number % FILTER_BLOCKS)
+        first = self._index.rows_before(number) - before
+        return (
+            prints.find(mark, first * PRINT_BYTES, (self._index.row_ends[number] - before) * PRINT_BYTES) >= 0
+        )
+
+    def _filter(self, number: int) -> bytes:
+        prints = self._cache.prints((self._digest, number))
+        if prints is None:
+            prints = self._read_filter(number)
+            self._cache.put_prints((self._digest, number), prints)
+        return prints
+
+    def _read_filter(self, number: int) -> bytes:
+        offset, size = self._index.filter_place(number)
+        return table_format.decode_filter(self._file.pread(size, offset), f"{self.path}, offset {offset}")
+
+    def _read_block(self, number: int) -> Columns:
         where = f"{self.path}, offset {self._starts[number]}"
         content = table_format.decode_content(self._stored(number, number + 1), where)
         rows = table_format.decode_rows(content, where)
-        self._cache.put((self._digest, number), rows, len(content))
+        self._cache.put_block((self._digest, number), rows, len(content))
         return rows
 
     def _run(self, low: int, high: int) -> Columns:
@@ -144,12 +191,14 @@ def _find(block: Columns, key: str) -> Version | None:
     return None
 
 
-def _read_end(file: ReadableFile, file_bytes: int, path: str) -> tuple[Footer, Index, int]:
-    """(footer, index, the index's offset)."""
+def _read_end(file: ReadableFile, file_bytes: int, path: str) -> tuple[Footer, Index]:
     where = f"{path}, its last {FOOTER_BYTES} bytes"
     footer = table_format.decode_footer(file.pread(FOOTER_BYTES, max(0, file_bytes - FOOTER_BYTES)), where)
     offset = file_bytes - FOOTER_BYTES - footer.index_bytes
     where = f"{path}, offset {offset}"
     if offset < HEADER_BYTES:
         raise Corrupt(f"{where}: the table is cut short")
-    return footer, table_format.decode_index(file.pread(footer.index_bytes, offset), footer, where), offset
+    index = table_format.decode_index(file.pread(footer.index_bytes, offset), footer, where)
+    if index.ends[-1] + index.filters_bytes != offset or index.row_ends[-1] != footer.rows:
+        raise Corrupt(f"{where}: the index does not tell of the blocks and filters before it")
+    return footer, index

@@ -17,7 +17,7 @@ from neumann.format import names
 from neumann.format import table as table_format
 from neumann.format.checksum import DIGEST_BYTES
 from neumann.format.manifest import TableRef
-from neumann.format.table import NO_ROWS, ROW_WEIGHT, Columns, Index, Version
+from neumann.format.table import FILTER_BLOCKS, NO_ROWS, ROW_WEIGHT, Columns, Index, Version
 
 _WRITE_BYTES = 512 * 1024
 _ROWS_AT_ONCE = 4096
@@ -44,6 +44,8 @@ class TableWriter:
         self._waiting: Columns = NO_ROWS
         self._first_keys: list[str] = []
         self._ends: list[int] = []
+        self._row_ends: list[int] = []
+        self._prints: list[bytes] = []
         self._last_key = ""
         self._rows = self._tombstones = self._raw_bytes = 0
         self._digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
@@ -78,7 +80,9 @@ class TableWriter:
             self._write_block(self._waiting)
         if not self._rows:
             return None
-        index = Index(self._first_keys, self._ends, self._last_key)
+        index = Index(self._first_keys, self._ends, self._row_ends, self._last_key)
+        for first in range(0, len(self._prints), FILTER_BLOCKS):
+            self._append(table_format.encode_filter(b"".join(self._prints[first : first + FILTER_BLOCKS])))
         digest = self._digest.digest()
         self._append(table_format.encode_end(index, self._rows, self._tombstones, self._raw_bytes, digest))
         self._flush()
@@ -105,6 +109,8 @@ class TableWriter:
         self._last_key = rows.keys[-1]
         self._append(table_format.encode_block(content))
         self._ends.append(self._written_bytes + self._pending_bytes)
+        self._row_ends.append(self._rows)
+        self._prints.append(table_format.prints_of(rows.keys))
 
     def _append(self, data: bytes) -> None:
         self._pending.append(data)

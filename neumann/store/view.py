@@ -13,7 +13,7 @@ from functools import cached_property
 
 from neumann.format.checksum import DIGEST_BYTES
 from neumann.format.command import split_row_key, table_end
-from neumann.format.table import Columns, Version, content_bytes
+from neumann.format.table import Columns, Version, content_bytes, prints_of
 from neumann.store.memtable import Frozen, sorted_columns
 from neumann.store.merge import BLOCKS_AT_ONCE, merge
 from neumann.store.table_reader import Table
@@ -40,10 +40,12 @@ class View:
             version = frozen.rows.get(row)
             if version is not None:
                 return version
-        for table in self._tables:
-            version = table.get(row)
-            if version is not None:
-                return version
+        if self._tables:
+            mark = prints_of((row,))
+            for table in self._tables:
+                version = table.get(row, mark)
+                if version is not None:
+                    return version
         return None
 
     def scan(

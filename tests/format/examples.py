@@ -89,8 +89,9 @@ ROWS = Columns(
 )
 CONTENT = table.encode_content(ROWS)
 BLOCK = table.encode_block(CONTENT)
-INDEX = Index([ROWS.keys[0]], [len(table.MAGIC) + len(BLOCK)], ROWS.keys[-1])
-TABLE = table.MAGIC + BLOCK + table.encode_end(INDEX, 2, 1, len(CONTENT), digest(CONTENT))
+FILTER = table.encode_filter(table.prints_of(ROWS.keys))
+INDEX = Index([ROWS.keys[0]], [len(table.MAGIC) + len(BLOCK)], [len(ROWS.keys)], ROWS.keys[-1])
+TABLE = table.MAGIC + BLOCK + FILTER + table.encode_end(INDEX, 2, 1, len(CONTENT), digest(CONTENT))
 TABLE_REF = manifest.TableRef(digest(CONTENT), 2, 1, len(CONTENT), ROWS.keys[0], ROWS.keys[-1])
 MANIFEST = Manifest(HISTORY, END, NOON_NS + 3, MEMBERS, None, Archiving(), (TABLE_REF,), None, 1, 65_536)
 CHILD = HISTORY.child(
@@ -225,27 +226,32 @@ def _read_table(data: bytes) -> tuple[Columns, manifest.TableRef]:
     index = table.decode_index(data[start : -table.FOOTER_BYTES], footer, "page")
     table.check_magic(data[: table.HEADER_BYTES], "page")
     content = table.decode_content(data[table.HEADER_BYTES : index.ends[0]], "page")
-    return table.decode_rows(content, "page"), footer.ref(index)
+    rows = table.decode_rows(content, "page")
+    assert table.decode_filter(data[index.ends[0] : start], "page") == table.prints_of(rows.keys)
+    return rows, footer.ref(index)
 
 
 def _write_table(value: tuple[Columns, manifest.TableRef]) -> bytes:
     rows, ref = value
     content = table.encode_content(rows)
     block = table.encode_block(content)
-    index = Index([rows.keys[0]], [table.HEADER_BYTES + len(block)], rows.keys[-1])
+    filters = table.encode_filter(table.prints_of(rows.keys))
+    index = Index([rows.keys[0]], [table.HEADER_BYTES + len(block)], [len(rows.keys)], rows.keys[-1])
     end = table.encode_end(index, ref.rows, ref.tombstones, len(content), digest(content))
-    return table.MAGIC + block + end
+    return table.MAGIC + block + filters + end
 
 
 def _examples() -> dict[str, Example]:
     first = FRAMES[1]
     whole = _write_segment((SEGMENT_HEADER, FRAMES))
     segment_parts = (*SEGMENT_PARTS, *(part for one in FRAMES for part in _frame_parts(one)))
-    index_bytes = len(TABLE) - len(table.MAGIC) - len(BLOCK) - table.FOOTER_BYTES
+    index_bytes = len(TABLE) - len(table.MAGIC) - len(BLOCK) - len(FILTER) - table.FOOTER_BYTES
     table_parts = (
         (8, "magic"),
         *BLOCK_PARTS,
         (len(BLOCK) - 12, "stored: LZ4"),
+        (4, "crc"),
+        (len(FILTER) - 4, "prints"),
         (index_bytes, "index"),
         *FOOTER_PARTS,
     )

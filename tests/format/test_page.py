@@ -214,6 +214,7 @@ def test_numbers_in_the_prose() -> None:
     assert "NEUWAL" in section("Segment") and segment.SEGMENT_MAGIC == b"NEUWAL\x00\x01"
     assert "exactly 8192 bytes" in section("Record") and record.SLOT_BYTES * record.SLOT_COUNT == 8192
     assert "and 16." in section("Sorted table") and table.ROW_WEIGHT == 16
+    assert "It covers 64 blocks" in section("Sorted table") and table.FILTER_BLOCKS == 64
     assert "is 1." in section("RPC") and rpc.PROTOCOL_VERSION == 1
     assert "level 1." in section("Versions") and limits.FEATURE_LEVEL == 1
     for name in (*names.OURS, names.IDENTITY, names.VOTE, names.SYNC_MARK, names.RESTORED, names.LATEST):

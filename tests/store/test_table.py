@@ -13,10 +13,17 @@ from neumann.errors import Corrupt, FormatTooNew
 from neumann.format import names
 from neumann.format.checksum import crc32c
 from neumann.format.manifest import TableRef
-from neumann.format.table import FOOTER_BYTES, Columns
+from neumann.format.table import (
+    FILTER_BLOCKS,
+    FOOTER_BYTES,
+    Columns,
+    Version,
+    encode_filter,
+    prints_of,
+)
 from neumann.store.cache import BlockCache
 from neumann.store.memtable import sorted_columns
-from neumann.store.table_reader import COLD, Table
+from neumann.store.table_reader import COLD, Peeked, Table
 from neumann.store.table_writer import write_runs, write_table
 from tests.store.rows import Rows, in_order, pairs, some_rows
 
@@ -29,13 +36,21 @@ def write(directory: Path, rows: Rows, block_bytes: int = 256) -> tuple[TableRef
     return ref, directory / names.table_name(ref.digest)
 
 
+def get(table: Table, row: str) -> Version | None:
+    return table.get(row, prints_of((row,)))
+
+
+def peek(table: Table, row: str) -> Peeked:
+    return table.peek(row, prints_of((row,)))
+
+
 def test_every_row_is_found_and_no_other(tmp_path: Path) -> None:
     rows = some_rows(random.Random(1), 400)
     ref, path = write(tmp_path, rows)
     table = Table(DISK, str(path), ref)
-    assert {row: table.get(row) for row in rows} == rows
+    assert {row: get(table, row) for row in rows} == rows
     for row in ("", "t", "t\0", "t\x000000x", "zzz", "ü\0~"):
-        assert table.get(row) is None
+        assert get(table, row) is None
     assert (ref.rows, ref.tombstones) == (len(rows), sum(v[0] is None for v in rows.values()))
     assert (ref.first_key, ref.last_key) == (min(rows), max(rows))
     table.verify()
@@ -110,10 +125,10 @@ def test_a_damaged_block_is_not_served_and_its_neighbours_are(tmp_path: Path) ->
     path.write_bytes(data)
     table = Table(DISK, str(path), ref)
     with pytest.raises(Corrupt, match="offset 8:"):
-        table.get(min(rows))
+        get(table, min(rows))
     with pytest.raises(Corrupt, match="offset 8:"):
         list(table.chunks())
-    assert table.get(max(rows)) == rows[max(rows)]
+    assert get(table, max(rows)) == rows[max(rows)]
 
 
 def test_another_table_under_this_name_is_refused(tmp_path: Path) -> None:
@@ -138,10 +153,10 @@ def test_a_peek_is_cold_until_the_block_was_read(tmp_path: Path) -> None:
     ref, path = write(tmp_path, rows, 100_000)
     table = Table(DISK, str(path), ref, BlockCache(1 << 20))
     row, other = sorted(rows)[3], sorted(rows)[5]
-    assert table.peek("a") is None and table.peek("ü\0~") is None
-    assert table.peek(row) is COLD
-    table.get(other)
-    assert table.peek(row) == rows[row]
+    assert peek(table, "a") is None and peek(table, "ü\0~") is None
+    assert peek(table, row) is COLD
+    get(table, other)
+    assert peek(table, row) == rows[row]
 
 
 def test_a_table_is_read_after_its_name_is_gone(tmp_path: Path) -> None:
@@ -152,6 +167,44 @@ def test_a_table_is_read_after_its_name_is_gone(tmp_path: Path) -> None:
     assert [pair for run in table.chunks() for pair in pairs(run)] == in_order(rows)
 
 
+def test_absent_rows_are_ruled_out_without_a_block(tmp_path: Path) -> None:
+    """More blocks than one filter covers; of 2,000 absent rows hardly one makes its block be read."""
+    rows: Rows = {f"t\0{number:06d}": (b"v" * 40, number, number) for number in range(4000)}
+    ref, path = write(tmp_path, rows, 400)
+    cache = BlockCache(1 << 20)
+    table = Table(DISK, str(path), ref, cache)
+    assert len(list(table.chunks())) > 2 * FILTER_BLOCKS
+    absent = [f"{row}-" for row in sorted(rows)[:-1:2]]
+    assert all(peek(table, row) is COLD for row in absent[:3])
+    assert all(get(table, row) is None for row in absent)
+    assert cache.misses < len(absent) / 50
+    assert sum(peek(table, row) is None for row in absent) > 0.98 * len(absent), "the loop can tell as well"
+    assert all(get(table, row) == rows[row] for row in rows)
+
+
+def test_a_filter_of_other_rows_is_found(tmp_path: Path) -> None:
+    """It would hide rows that are there; its checksum alone doesn't tell."""
+    rows = some_rows(random.Random(9), 40)
+    ref, path = write(tmp_path, rows, 100_000)
+    data, prints = path.read_bytes(), prints_of(sorted(rows))
+    other = encode_filter(bytes(len(prints)))
+    path.write_bytes(data.replace(encode_filter(prints), other))
+    table = Table(DISK, str(path), ref)
+    assert get(table, min(rows)) is None
+    with pytest.raises(Corrupt, match=f"{path.name}, offset .*: the filter is not that of the rows"):
+        table.verify()
+
+
+def test_a_damaged_filter_rules_nothing_out(tmp_path: Path) -> None:
+    rows = some_rows(random.Random(9), 40)
+    ref, path = write(tmp_path, rows, 100_000)
+    data = bytearray(path.read_bytes())
+    data[data.index(prints_of(sorted(rows)))] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(Corrupt, match="the filter fails its checksum"):
+        get(Table(DISK, str(path), ref), min(rows))
+
+
 def test_the_cache_stays_within_its_bytes_and_keeps_what_is_used(tmp_path: Path) -> None:
     rows = some_rows(random.Random(10), 400)
     ref, path = write(tmp_path, rows)
@@ -159,7 +212,7 @@ def test_the_cache_stays_within_its_bytes_and_keeps_what_is_used(tmp_path: Path)
     table = Table(DISK, str(path), ref, cache)
     first = min(rows)
     for row in sorted(rows):
-        assert table.get(row) == rows[row] and table.get(first) == rows[first]
+        assert get(table, row) == rows[row] and get(table, first) == rows[first]
         assert cache.size_bytes <= cache.bytes_max
-    assert table.peek(first) == rows[first]
-    assert table.peek(sorted(rows)[len(rows) // 2]) is COLD
+    assert peek(table, first) == rows[first]
+    assert peek(table, sorted(rows)[len(rows) // 2]) is COLD
