@@ -147,7 +147,8 @@ class Recorder(World):
 
     def deliver(self, position: int = 0, keep: bool = False) -> None:
         packet = self.packets[position]
-        self.packets[position] = packet._replace(incarnation=(packet.sender, 1))
+        always_one = packet.incarnation._replace(start_number=1)
+        self.packets[position] = packet._replace(incarnation=always_one)
         name, message = packet.receiver, packet.message
         core = self.nodes[name].core if name in self.nodes else None
         if core is None or (packet.sender, name) in self.cut:
@@ -273,7 +274,7 @@ class Recorder(World):
         step.state = {
             "role": str(core.role),
             "term": core.term,
-            "vote": number(core.voted_for),
+            "vote": number(core.voted_for.node_id),
             "leader": number(core.leader),
             "commit": core.commit_index,
             "last": core.last.index,

@@ -44,10 +44,10 @@ BUGS = (
         "two votes in one term",
         "neumann.raft.election",
         "Election.answer",
-        'free = state.voted_for == candidate or (state.voted_for == "" and state.leader == "")\n',
+        'free = state.voted_for == candidate or (state.voted_for == NOBODY and state.leader == "")\n',
         "free = True\n"
         "        if not request.pre and state.role is Role.FOLLOWER:\n"
-        '            state.voted_for = ""\n',
+        "            state.voted_for = NOBODY\n",
     ),
     Mutation(
         "a late, shorter Append cuts the log",

@@ -129,7 +129,7 @@ def new(core: Raft, frames: list[Frame]) -> Operation:
     return {
         "do": "new",
         "term": core.term,
-        "vote": number(core.voted_for),
+        "vote": number(core.voted_for.node_id),
         "commit": core.commit_index,
         "index": core.log.base.index,
         "logTerm": core.log.base.term,
