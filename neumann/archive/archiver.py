@@ -34,6 +34,7 @@ _QUICK_TRIES = 3
 _QUICK_RETRY_S = 1.0
 _RETRY_S_MAX = 60.0
 _PROPOSE_RETRY_S = 1.0
+_REASON_CHARS_MAX = 128
 
 
 class Settings(NamedTuple):
@@ -41,6 +42,17 @@ class Settings(NamedTuple):
 
     command: str
     timeout_s: float
+
+
+class Brought(NamedTuple):
+    """What became of a search for missing entries. A segment that a peer had, in a file of its own; or,
+    with an empty path: no voter has the entries up to gone_through, or `silent` ones have not said."""
+
+    path: str = ""
+    name: str = ""
+    last_index: int = 0
+    gone_through: int = 0
+    silent: tuple[str, ...] = ()
 
 
 class ArchivedLog(Protocol):
@@ -66,6 +78,19 @@ class ArchivedLog(Protocol):
         """Time of the oldest client entry behind after_index, committed or not; 0 if there is none."""
         ...
 
+    def client_entries(self, after_index: int) -> int:
+        """How many client entries lie behind after_index, an end of a segment."""
+        ...
+
+    async def bring(self, first_index: int, last_index: int) -> Brought:
+        """Look on the peers for entries that the own log has no more; NeumannError or OSError if what
+        was found could not be brought."""
+        ...
+
+    def force_snapshot(self) -> None:
+        """Make and publish a snapshot now: what is behind a break is recovered from it."""
+        ...
+
     def propose(self, special: Archived | Break) -> Awaitable[int]:
         """Propose it and wait until it is committed; its index. NeumannError if it isn't."""
         ...
@@ -85,10 +110,12 @@ class ArchiveStatus:
 
 
 class Lag(NamedTuple):
-    """What is not in the archive yet. `seconds`: the age of the oldest client entry that is not."""
+    """What is not in the archive yet: sealed segments and their bytes, client entries, and the age of
+    the oldest of those."""
 
     segments: int
     bytes: int
+    entries: int
     seconds: float
 
 
@@ -123,7 +150,16 @@ class Archiver:
         waiting = self._log.sealed_segments(archiving.through)
         oldest_ns = self._log.oldest_client_time_ns(archiving.through)
         seconds = max(0, self._env.clock.wall_ns() - oldest_ns) / 1e9 if oldest_ns else 0.0
-        return Lag(len(waiting), sum(segment.bytes for segment in waiting), seconds)
+        entries = self._log.client_entries(archiving.through)
+        return Lag(len(waiting), sum(segment.bytes for segment in waiting), entries, seconds)
+
+    async def give_up_waiting(self, reason: str) -> None:
+        """Declare that what waits now is never archived: an operator has set that bound (R7)."""
+        through = self._log.archiving().through
+        waiting = self._log.sealed_segments(through)
+        if waiting:
+            await self._break(through + 1, waiting[-1].last_index, reason[:_REASON_CHARS_MAX])
+            self.wake()
 
     async def run(self) -> None:
         """Archive until cancelled. The caller is leader, with a committed entry of its own term."""
@@ -146,7 +182,7 @@ class Archiver:
         had been stopped is declared first, so that it is never called archived."""
         through, dropped = self._log.archiving().through, self._log.first_retained_index() - 1
         if 0 < through < dropped:
-            await self._say(Break(through + 1, dropped, "archiving was off, and the log is gone"))
+            await self._break(through + 1, dropped, "archiving was off, and the log is gone")
         else:
             await self._propose(max(through, dropped))
 
@@ -175,19 +211,42 @@ class Archiver:
             await self._propose(self._pushed_through)
             return True
         waiting = self._log.sealed_segments(through)
+        begin = waiting[0].first_index if waiting else self._log.first_retained_index()
+        if begin > through + 1:
+            await self._fill(through + 1, begin - 1)
+            return True
         if not waiting:
             return False
         oldest = waiting[0]
-        if oldest.first_index > through + 1:
-            await self._failed(
-                "missing",
-                oldest.name,
-                f"entries {through + 1}..{oldest.first_index - 1} are neither archived nor in the log here",
-            )
-        elif await self._push(oldest.path, oldest.name):
+        if await self._push(oldest.path, oldest.name):
             self._pushed_through = oldest.last_index
             await self._propose(oldest.last_index)
         return True
+
+    async def _fill(self, first: int, last: int) -> None:
+        """Entries that the own log has no more: archive them from a peer, or declare them gone."""
+        name = names.segment_name(self._log.history().timeline, first)
+        try:
+            brought = await self._log.bring(first, last)
+        except (NeumannError, OSError) as error:
+            await self._failed("missing", name, f"a peer has it, and it could not be brought: {error}")
+            return
+        if brought.path:
+            if await self._push(brought.path, brought.name):
+                self._pushed_through = brought.last_index
+                self._env.disk.unlink(brought.path)
+                await self._propose(brought.last_index)
+        elif brought.silent:
+            where = f"and {', '.join(brought.silent)} did not say whether they have them"
+            text = f"entries {first}..{last} are neither archived nor in the log here, {where}"
+            await self._failed("missing", name, text)
+        else:
+            await self._break(first, brought.gone_through, "no voter has them any more")
+
+    async def _break(self, first: int, last: int, reason: str) -> None:
+        """Declare that these entries are in no archive. A snapshot behind them is where recovery begins."""
+        if await self._say(Break(first, last, reason)):
+            self._log.force_snapshot()
 
     async def _push(self, path: str, name: str) -> bool:
         """Run the command for one file; True if it ended with 0. A failure has been waited out."""
@@ -228,10 +287,12 @@ class Archiver:
         """Say in the log that everything up to there is archived."""
         await self._say(Archived(through))
 
-    async def _say(self, entry: Archived | Break) -> None:
+    async def _say(self, entry: Archived | Break) -> bool:
         """Propose it; what was proposed in vain is repeated by who called."""
         try:
             await self._log.propose(entry)
         except NeumannError as error:
             self.status.last_error = f"{entry} is not yet in the log: {error}"
             await asyncio.sleep(_PROPOSE_RETRY_S)
+            return False
+        return True

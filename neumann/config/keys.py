@@ -80,10 +80,12 @@ class WalConfig:
     archive_command_timeout_s: float = setting(300.0, "then the command is killed; R")
     archive_idle_interval_s: float = setting(600.0, "between seals of an idle log, each a small file; R")
     archive_backlog_bytes_max: int = setting(
-        0, "unarchived log, 0: no bound; R", size=True, least=0, absent=True
+        0, "sealed segments that wait for the archive, 0: no bound; R", size=True, least=0
     )
-    archive_backlog_action: str = setting("refuse", "above it; R", choices=("refuse", "break"), absent=True)
-    archive_lag_max_s: float = setting(0.0, "bound on the archive's lag, 0: none; R", least=0, absent=True)
+    archive_backlog_action: str = setting(
+        "refuse", "above it: refuse writes, or declare a break; R", choices=("refuse", "break")
+    )
+    archive_lag_max_s: float = setting(0.0, "then writes are refused, 0: no bound; R", least=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +222,10 @@ def _broken_relations(config: Config) -> Iterator[tuple[str, str, str, str]]:
     for unknown in sorted(set(placeholders) - {"%p", "%f", "%%"}):
         what = f"has the unknown placeholder {unknown!r}"
         yield "wal", "archive_command", what, "%p is the file's path, %f its name, %% a percent sign"
+    lag_s, timeout_s = config.wal.archive_lag_max_s, config.wal.archive_timeout
+    if lag_s and not 0 < timeout_s < lag_s:
+        what = f"{lag_s:g} can't be kept with an archive_timeout of {timeout_s:g}"
+        yield "wal", "archive_lag_max_s", what, "set archive_timeout to less, and above 0"
     if config.wal.archive_command and not {"%p", "%f"} & set(placeholders):
         yield "wal", "archive_command", "names no file", "%p is the file's path, %f its name"
 

@@ -155,6 +155,7 @@ class Applier:
             if isinstance(entry, Pause):
                 self.pause_index = header.first_index
             apply_special(self.state, header, entry)
+            self._lag.note(header)
             self._answer_special(header)
             self._on_special(header, entry)
             return True

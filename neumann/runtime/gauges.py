@@ -85,7 +85,6 @@ def of_member(member: Member) -> dict[str, Any]:
 def of_archive(archiver: Archiver, member: Member) -> dict[str, Any]:
     """What became of the archive's attempts here, and how far it is behind."""
     status, lag = archiver.status, archiver.lag()
-    through = member.applier.state.archiving.through
     return {
         "archive_files_total": status.files_total,
         "archive_failures_total": dict(status.failures),
@@ -93,6 +92,7 @@ def of_archive(archiver: Archiver, member: Member) -> dict[str, Any]:
         "archive_last_failure_timestamp_seconds": status.last_failure_ns / 1e9,
         "archive_backlog_segments": lag.segments,
         "archive_backlog_bytes": lag.bytes,
-        "archive_lag_entries": max(0, member.raft.commit_index - through) if lag.seconds else 0,
+        "archive_lag_entries": lag.entries,
         "archive_lag_seconds": lag.seconds,
+        "archive_broken": int(member.lag.break_index > member.wal.base.index),
     }

@@ -87,6 +87,7 @@ class Member:
         self.store = opened.store
         self.manifest = opened.manifest
         self.serves = serves
+        self.archive_gate: Callable[[], NeumannError | None] = lambda: None
         self._on_change = on_change
         self._on_need_snapshot = on_need_snapshot
         self._vote_file = opened.vote_file
@@ -154,6 +155,7 @@ class Member:
         env = self.env
         self.lag = opened.lag
         self.archived_time_ns = 0
+        self._note_archived(opened.manifest.archiving.through)
         self.applier = Applier(
             MachineState.from_manifest(opened.manifest),
             self.store,
@@ -399,10 +401,13 @@ class Member:
         elif isinstance(entry, Configuration):
             self._on_change()
         elif isinstance(entry, Archived):
-            for segment in self.wal.segments():
-                if segment.last_index == entry.through:
-                    self.archived_time_ns = segment.last_time_ns
+            self._note_archived(entry.through)
             self._on_change()
+
+    def _note_archived(self, through: int) -> None:
+        for segment in self.wal.segments():
+            if segment.last_index == through:
+                self.archived_time_ns = segment.last_time_ns
 
     def _on_applied(self, index: int) -> None:
         self.raft.applied(index)
@@ -470,7 +475,7 @@ class Member:
         if pause is not None:
             text = f"writes are paused by {pause.owner}: {pause.reason or 'no reason given'}"
             return Paused(text, remedy="neumann-admin resume-writes", detail={"until_ns": pause.until_ns})
-        return self.space.refusal
+        return self.space.refusal or self.archive_gate()
 
     def on_request(self, payload: bytes, reply: Callable[[bytes], None]) -> None:
         """A peer's message, from the network."""

@@ -17,7 +17,7 @@ from neumann.env import Env
 from neumann.errors import BadInput, NeumannError, OutcomeUnknown, Unavailable
 from neumann.format import command
 from neumann.query.statement import Params, QueryResult
-from neumann.runtime import archive_operations, gauges, operations, transfer, views
+from neumann.runtime import archive_operations, gauges, missing, operations, transfer, views
 from neumann.runtime.forwards import Forwards
 from neumann.runtime.host import Host
 from neumann.runtime.leading import Leading
@@ -121,6 +121,8 @@ class Node:
                 return await self.host.lane.run(
                     partial(transfer.read_segment, disk, paths, name, offset, length)
                 )
+            case "segment.find", (bytes() as cluster_id, str() as timeline, int() as index):
+                return missing.find(self._leading.member(), cluster_id, timeline, index)
             case "status", ():
                 return await self.status()
             case "scan", (

@@ -224,7 +224,10 @@ def _unsealed_entries(wal: Log, headers: list[FrameHeader], through: int) -> int
 def _lag(headers: list[FrameHeader], manifest: Manifest) -> LagSamples:
     samples = LagSamples()
     for header in headers:
-        if manifest.archiving.through < header.last_index <= manifest.point.index:
+        is_break = header.kind is Kind.BREAK
+        if (is_break or manifest.archiving.through < header.last_index) and (
+            header.last_index <= manifest.point.index
+        ):
             samples.note(header)
     return samples
 

@@ -38,7 +38,9 @@ _UNREAD_BYTES_MAX = 64 * 1024 * 1024
 _TASKS_MAX = 1000
 _SPARE_CONNECTIONS = 64
 """Above limits.connections_max, for peers only: clients never lock them out."""
-_PEERS_ASK = frozenset({"who", "announce", "snapshot.describe", "snapshot.read", "segment.read"})
+_PEERS_ASK = frozenset(
+    {"who", "announce", "snapshot.describe", "snapshot.read", "segment.read", "segment.find"}
+)
 _BATCH_HEADERS = ((16, 1), (65_536, 3))
 
 

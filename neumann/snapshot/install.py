@@ -205,6 +205,16 @@ def _table_part(disk: Disk, scratch: str, manifest: Manifest, ref: TableRef, siz
     return _Part("snapshot.read", [manifest.snapshot_id, name], size, path, verify)
 
 
+async def fetch_segment(
+    net: Net, address: str, disk: Disk, lane: Lane, path: str, name: str, size: int
+) -> None:
+    """Bring one sealed segment of a peer's log to `path`, verified to its last byte. Corrupt or
+    Unavailable if that can't be done."""
+    part = _Part("segment.read", [name], size, path, partial(_check_segment, disk))
+    async for _ in _chunks(net, address, disk, lane, part):
+        pass
+
+
 def _check_segment(disk: Disk, path: str) -> None:
     found = scan(read_file(disk, path), path, bodies=True)
     if found.end is not End.SEALED:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-from neumann.archive.archiver import Archiver, Settings
+from neumann.archive.archiver import Archiver, Brought, Settings
 from neumann.env import Env
 from neumann.env.disk import RealDisk
 from neumann.errors import Unavailable
@@ -36,6 +36,9 @@ class Log:
         self.segments: list[SegmentInfo] = []
         self.first = 1
         self.refuse = 0
+        self.snapshots = 0
+        self.asked: list[tuple[int, int]] = []
+        self.peers: Callable[[int, int], Brought] = lambda first, last: Brought(silent=("n2",))
 
     def add(self, count: int = 1) -> None:
         for _ in range(count):
@@ -60,6 +63,16 @@ class Log:
 
     def oldest_client_time_ns(self, after_index: int) -> int:
         return min((s.first_time_ns for s in self.sealed_segments(after_index)), default=0)
+
+    def client_entries(self, after_index: int) -> int:
+        return sum(s.last_index - s.first_index + 1 for s in self.sealed_segments(after_index))
+
+    async def bring(self, first_index: int, last_index: int) -> Brought:
+        self.asked.append((first_index, last_index))
+        return self.peers(first_index, last_index)
+
+    def force_snapshot(self) -> None:
+        self.snapshots += 1
 
     def propose(self, special: Archived | Break) -> Awaitable[int]:
         return self._propose(special)

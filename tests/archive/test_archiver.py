@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from neumann.archive.archiver import Settings, substitute
+from neumann.archive.archiver import Brought, Settings, substitute
 from neumann.format import history as history_format
 from neumann.format.manifest import Archiving
 from neumann.format.special import Break
@@ -26,7 +26,7 @@ async def test_switched_on_then_history_then_segments_oldest_first(world: World)
     assert order.read_text().split() == world.names()
     assert history_format.decode((world.archive / HISTORY_NAME).read_bytes(), "archived") == HISTORY
     assert world.archiver.status.files_total == 5 and not world.archiver.status.failures
-    assert world.archiver.lag() == (0, 0, 0.0)
+    assert world.archiver.lag() == (0, 0, 0, 0.0)
 
 
 async def test_a_log_that_begins_later_is_archived_from_there(world: World) -> None:
@@ -146,8 +146,49 @@ async def test_a_hole_in_the_own_log_is_never_jumped_over(world: World) -> None:
     del world.log.segments[1]
     async with world.leading():
         await world.until(lambda: world.archiver.status.failures["missing"] >= 2)
-    assert world.log.state.through == 10
-    assert "entries 11..20" in world.archiver.status.last_error
+    assert world.log.state.through == 10 and set(world.log.asked) == {(11, 20)}
+    assert "entries 11..20 are neither archived nor" in world.archiver.status.last_error
+    assert "n2 did not say whether they have them" in world.archiver.status.last_error
+
+
+async def test_what_a_peer_still_has_is_archived_from_it(world: World) -> None:
+    """A new leader, installed from a snapshot, lacks a sealed segment that the archive lacks too."""
+    world.log.add(3)
+    gone, path = world.log.segments.pop(1), world.root / "brought"
+
+    def peers(first: int, last: int) -> Brought:
+        path.write_bytes(b"entries 11")
+        return Brought(str(path), gone.name, gone.last_index)
+
+    world.log.peers = peers
+    async with world.leading():
+        await world.until(lambda: world.log.state.through == 30)
+    assert (world.archive / gone.name).read_bytes() == b"entries 11" and not path.exists()
+    assert world.log.proposed == [0, 10, 20, 30] and world.log.breaks == []
+
+
+async def test_what_no_voter_has_is_declared_and_a_snapshot_is_made(world: World) -> None:
+    """The break names the range that is gone, and no more: a peer has what follows."""
+    world.log.add(4)
+    del world.log.segments[1:3]
+    left = [Brought(gone_through=15), Brought(silent=("n3",)), Brought(gone_through=30)]
+    world.log.peers = lambda first, last: left.pop(0)
+    async with world.leading():
+        await world.until(lambda: world.log.state.through == 40)
+    assert world.log.asked == [(11, 30), (16, 30), (16, 30)]
+    reason = "no voter has them any more"
+    assert world.log.breaks == [Break(11, 15, reason), Break(16, 30, reason)] and world.log.snapshots == 2
+    assert world.log.proposed == [0, 10, 40]
+
+
+async def test_a_missing_begin_is_looked_for_too(world: World) -> None:
+    """The own log begins behind what is archived, and no sealed segment waits."""
+    world.log.state = Archiving(True, 10)
+    world.log.first = 21
+    world.log.peers = lambda first, last: Brought(gone_through=last)
+    async with world.leading():
+        await world.until(lambda: world.log.state.through == 20)
+    assert world.log.breaks == [Break(11, 20, "no voter has them any more")]
 
 
 async def test_an_old_timelines_history_is_not_pushed_again(world: World) -> None:

@@ -1,0 +1,187 @@
+"""An archive that falls behind, on real nodes: bounds that refuse or break, and what a leader lacks."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neumann import config
+from neumann.env.disk import RealDisk
+from neumann.errors import ArchiveGap, BackPressure, ConfigError
+from neumann.recovery.catalog import Catalog
+from neumann.recovery.runs import runs
+from neumann.runtime.member import Member
+from neumann.runtime.node import Node
+from tests.runtime.nodes import (
+    config_of,
+    configs_of,
+    is_formed,
+    leads,
+    one_node,
+    put,
+    start,
+    until,
+    write_rows,
+)
+
+
+def member_of(node: Node) -> Member:
+    assert node.member is not None
+    return node.member
+
+
+def through(node: Node) -> int:
+    return member_of(node).applier.state.archiving.through
+
+
+def settings(root: Path, **wal: Any) -> dict[str, Any]:
+    """Archiving with cp while `fail` is not there; sealed when asked."""
+    (root / "archive").mkdir(exist_ok=True)
+    command = f"test ! -e {root}/fail && cp %p {root}/archive/%f"
+    return {"archive_command": command, "archive_timeout": 600.0, "retain_entries": 0, **wal}
+
+
+async def fill(node: Node, until_refused: bool) -> BackPressure | None:
+    """Write and seal, until writes are refused or it is enough."""
+    for number in range(40):
+        try:
+            await node.write(put(f"{number}", "x" * 20_000))
+        except BackPressure as refused:
+            assert until_refused
+            return refused
+        member_of(node).duties.propose_marker(seal=True)
+        await asyncio.sleep(0.02)
+    return None
+
+
+async def test_writes_are_refused_above_the_backlog_and_go_on_below(tmp_path: Path) -> None:
+    """R1: the bound is on what would be lost with all disks. A reader is served all the same."""
+    (tmp_path / "fail").touch()
+    bound = settings(tmp_path, archive_backlog_bytes_max=100_000)
+    async with one_node(config_of(tmp_path, **bound)) as node:
+        refused = await fill(node, True)
+        assert refused is not None and "above archive_backlog_bytes_max 100000" in str(refused)
+        assert await node.get("t", "0") is not None
+        status = await node.status()
+        assert status["verdict"] == "DEGRADED" and status["archive"]["backlog_bytes"] > 100_000
+        gauges = node.gauges()
+        assert gauges["archive_backlog_bytes"] > 100_000 and gauges["archive_backlog_segments"] >= 5
+        assert gauges["archive_lag_entries"] == status["archive"]["lag_entries"] >= 5
+        (tmp_path / "fail").unlink()
+
+        async def writes() -> bool:
+            try:
+                await node.write(put("again"))
+            except BackPressure:
+                return False
+            return True
+
+        async with asyncio.timeout(20):
+            while not await writes():
+                await asyncio.sleep(0.05)
+    assert runs(Catalog(RealDisk(), f"{tmp_path}/archive"), bodies=True).wrong == []
+
+
+async def test_writes_are_refused_above_the_lag_in_seconds(tmp_path: Path) -> None:
+    (tmp_path / "fail").touch()
+    bound = settings(tmp_path, archive_lag_max_s=0.4, archive_timeout=0.1)
+    async with one_node(config_of(tmp_path, **bound)) as node:
+        await node.write(put("first"))
+        await until(lambda: member_of(node).write_gate() is not None, "writes are refused")
+        with pytest.raises(BackPressure, match=r"s behind, above the 0\.4 s allowed"):
+            await node.write(put("second"))
+        (tmp_path / "fail").unlink()
+        await until(lambda: member_of(node).write_gate() is None, "writes go on")
+        await node.write(put("third"))
+
+
+async def test_a_backlog_above_the_bound_is_broken_off_where_that_is_configured(tmp_path: Path) -> None:
+    """pgBackRest's archive-push-queue-max says `archived` and drops; here it is a break that all can see,
+    the log may go, and a snapshot is made to recover from."""
+    bound = settings(tmp_path, archive_backlog_bytes_max=100_000, archive_backlog_action="break")
+    async with one_node(config_of(tmp_path, **bound)) as node:
+        await write_rows(node, range(3))
+        await node.archive_flush(10.0)
+        (tmp_path / "fail").touch()
+        before = through(node)
+        assert await fill(node, False) is None
+        await until(lambda: through(node) > before, "a break is declared")
+        await until(lambda: member_of(node).snapshots.newest[0] > before, "a snapshot is made")
+        assert node.gauges()["archive_broken"] == 1 and (await node.status())["archive"]["broken"]
+        (tmp_path / "fail").unlink()
+        await node.write(put("last"))
+        await node.archive_flush(20.0)
+    found = runs(Catalog(RealDisk(), f"{tmp_path}/archive"), bodies=True)
+    assert found.wrong and all(isinstance(error, ArchiveGap) for error in found.wrong)
+    async with one_node(config_of(tmp_path, **bound)) as node:
+        assert node.gauges()["archive_last_index"] > before
+
+
+def test_a_lag_that_archive_timeout_does_not_keep_is_refused() -> None:
+    text = '[node]\nid = "n1"\n[wal]\narchive_lag_max_s = 30\n'
+    with pytest.raises(ConfigError, match=r"archive_lag_max_s.*archive_timeout of 60"):
+        config.load(text, "config.toml", {}, {})
+    config.load(text + "archive_timeout = 10\n", "config.toml", {}, {})
+
+
+async def test_a_new_leader_archives_what_it_lacks_from_a_follower(tmp_path: Path) -> None:
+    """It reported `missing` for ever, though two followers had the segments."""
+    (tmp_path / "fail").touch()
+    configs = [
+        config_of(tmp_path, one.node.id, dict(one.node.peers), **settings(tmp_path))
+        for one in configs_of(tmp_path, 3)
+    ]
+    running = [await start(one) for one in configs]
+    try:
+        await until(lambda: is_formed(running), "3 voters")
+        node = next(one.node for one in running if leads(one.node))
+        await fill_some(node)
+        lose(node)
+        (tmp_path / "fail").unlink()
+        await until(lambda: through(node) > 0, "it goes on")
+        await node.archive_flush(20.0)
+        assert node.gauges()["archive_broken"] == 0
+        assert not any(Path(f"{tmp_path}/{node.config.node.id}/scratch").glob("*.wal"))
+    finally:
+        await asyncio.gather(*(one.stop() for one in running))
+    found = runs(Catalog(RealDisk(), f"{tmp_path}/archive"), bodies=True)
+    assert found.wrong == [] and found.found[0].first_index == 1
+
+
+async def test_what_no_voter_has_is_a_break_with_a_snapshot_behind_it(tmp_path: Path) -> None:
+    (tmp_path / "fail").touch()
+    async with one_node(config_of(tmp_path, **settings(tmp_path))) as node:
+        await fill_some(node)
+        lost = lose(node)
+        (tmp_path / "fail").unlink()
+        await until(lambda: through(node) >= lost, "a break is declared")
+        assert node.gauges()["archive_broken"] == 1
+        await node.write(put("last"))
+        await node.archive_flush(20.0)
+        await until(lambda: member_of(node).snapshots.newest[0] > lost, "a snapshot behind it")
+    found = runs(Catalog(RealDisk(), f"{tmp_path}/archive"), bodies=True)
+    assert found.wrong == [] and found.found[0].first_index == lost + 1
+
+
+async def fill_some(node: Node) -> None:
+    """A few sealed segments, none archived, and a published snapshot behind them."""
+    await until(lambda: member_of(node).applier.state.archiving.on, "archiving is on")
+    for number in range(5):
+        await node.write(put(f"{number}", "x" * 1000))
+        member_of(node).duties.propose_marker(seal=True)
+        await asyncio.sleep(0.02)
+    await node.snapshot(10.0)
+    await node.write(put("more"))
+
+
+def lose(node: Node) -> int:
+    """Drop the log up to the newest snapshot, as an install leaves it; the last index that is gone."""
+    member = member_of(node)
+    dropped = member.wal.drop_before(member.manifest.point.index)
+    assert dropped is not None
+    member.raft.compact_to(member.wal.base)
+    dropped.run()
+    return member.wal.base.index
