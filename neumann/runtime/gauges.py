@@ -78,7 +78,7 @@ def of_member(member: Member) -> dict[str, Any]:
         "disk_full": int(isinstance(member.space.refusal, DiskFull)),
         "archive_enabled": int(state.archiving.on),
         "archive_last_index": state.archiving.through,
-        "recoverable_until_timestamp_seconds": member.archived_time_ns / 1e9,
+        "recoverable_until_timestamp_seconds": member.lag.archived_time_ns / 1e9,
     }
 
 

@@ -6,8 +6,10 @@ Also where the log has a declared break, which only a special entry's header tel
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from neumann.format.frame import FrameHeader, Kind
+from neumann.wal import SegmentInfo
 
 _SAMPLE_NS = 200_000_000
 _SAMPLES_MAX = 100_000
@@ -19,6 +21,7 @@ class LagSamples:
 
     def __init__(self) -> None:
         self.break_index = 0
+        self.archived_time_ns = 0
         self._samples: deque[tuple[int, int]] = deque(maxlen=_SAMPLES_MAX)
         self._entries = 0
         self._entries_at: deque[tuple[int, int]] = deque(maxlen=_SAMPLES_MAX)
@@ -35,6 +38,12 @@ class LagSamples:
             self.break_index = header.first_index
         if not self._entries_at or self._entries_at[-1][1] != self._entries:
             self._entries_at.append((header.last_index, self._entries))
+
+    def archived(self, segments: Sequence[SegmentInfo], through: int) -> None:
+        """Everything through there is archived: up to when that is, as far as the log still tells."""
+        for segment in segments:
+            if segment.last_index == through:
+                self.archived_time_ns = segment.last_time_ns
 
     def oldest_behind(self, index: int) -> int:
         """Time of the oldest sample behind `index`; 0 if there is none. Forgets those before."""

@@ -154,8 +154,7 @@ class Member:
         """Machine and store: what committed entries do, and what reads see."""
         env = self.env
         self.lag = opened.lag
-        self.archived_time_ns = 0
-        self._note_archived(opened.manifest.archiving.through)
+        self.lag.archived(self.wal.segments(), opened.manifest.archiving.through)
         self.applier = Applier(
             MachineState.from_manifest(opened.manifest),
             self.store,
@@ -401,13 +400,8 @@ class Member:
         elif isinstance(entry, Configuration):
             self._on_change()
         elif isinstance(entry, Archived):
-            self._note_archived(entry.through)
+            self.lag.archived(self.wal.segments(), entry.through)
             self._on_change()
-
-    def _note_archived(self, through: int) -> None:
-        for segment in self.wal.segments():
-            if segment.last_index == through:
-                self.archived_time_ns = segment.last_time_ns
 
     def _on_applied(self, index: int) -> None:
         self.raft.applied(index)

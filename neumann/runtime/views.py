@@ -189,7 +189,7 @@ def archive(member: Member, archiver: Archiver) -> dict[str, Any]:
         "files_total": status.files_total,
         "failures": dict(status.failures),
         "failures_in_a_row": status.failures_in_a_row,
-        "recoverable_until": time_text(member.archived_time_ns) if member.archived_time_ns else None,
+        "recoverable_until": time_text(member.lag.archived_time_ns) if member.lag.archived_time_ns else None,
         "last_file": status.last_file,
         "last_error": status.last_error,
         "last_success": time_text(status.last_success_ns) if status.last_success_ns else None,
