@@ -2,7 +2,8 @@
 
 First everything is read and judged (wal/classify.py); if the judgement is corruption, nothing has been
 changed. Then strays and what a torn batch left are put under aside/, durably, before anything is cut.
-A frame that is found good above the sync mark stays: it is synced before anybody hears of it.
+A frame that is found good above the sync mark stays: it is written again and synced before anybody
+hears of it.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ def recover(
     )
 
 
+_REWRITE_BYTES = 1024 * 1024
 _REMEDY = (
     "nothing was changed; let this node join anew (neumann-admin rejoin), or, if it is the only voter, "
     "restore it (neumann-admin wal-replay)"
@@ -227,16 +229,23 @@ def _free(disk: Disk, directory: str, name: str) -> str:
 
 
 def _make_durable(disk: Disk, directory: str, found: _Found, mark: SyncMark) -> None:
-    """Sync what the last run may not have synced, and leave nothing behind the last frame."""
+    """Sync what the last run may not have synced, and leave nothing behind the last frame.
+
+    What lies behind the mark is written once more: after a failed fsync the system takes pages for clean
+    that never reached the disk, and another fsync would only repeat that (R9).
+    """
     for path in found.empty:
         disk.unlink(path)
     for segment in found.segments:
         if segment.first_index < mark.segment_first and segment is not found.segments[-1]:
             continue
+        begin = mark.offset if segment.first_index == mark.segment_first else 0
         file = disk.open(segment.path, write=True)
         try:
-            if segment is found.segments[-1]:
-                file.truncate(segment.end_bytes)
+            file.truncate(segment.end_bytes)
+            for offset in range(begin, segment.end_bytes, _REWRITE_BYTES):
+                length = min(_REWRITE_BYTES, segment.end_bytes - offset)
+                file.pwrite(file.pread(length, offset), offset)
             file.sync()
         finally:
             file.close()

@@ -5,8 +5,9 @@ plus a random subset of later writes, torn at sectors; names as of the last sync
 of later changes, each atomic. Syncing a file does not make its name durable. All randomness comes from
 the caller's generator, so a seed names a run.
 
-Faults: `fail_sync` (the written pages are lost and taken for clean, as Linux does), `capacity_bytes`
-(ENOSPC), `crash_at` (the n-th change raises SimCrash instead of happening), `flip` (a bit rots).
+Faults: `fail_sync` (the written pages are lost and taken for clean, as Linux does; a directory's makes
+the file system read-only until a reboot, as ext4 does when its journal fails), `capacity_bytes` (ENOSPC),
+`crash_at` (the n-th change raises SimCrash instead of happening), `flip` (a bit rots).
 After a crash the disk is dead: every call raises SimCrash, and `crash` gave the disk to go on with.
 """
 
@@ -17,12 +18,15 @@ import errno
 import os
 import posixpath
 from collections.abc import Callable
+from functools import lru_cache
 from random import Random
 
 from neumann.env.doors import FileStat
 from neumann.errors import InUse
 from tests.sim.inode import DirectoryNode, FileNode, LinkNode, NameChange, Node, Resize, Write
 
+UNLIMITED_BYTES = 1 << 50
+"""The capacity of a disk that never gets full."""
 _LINKS_MAX = 40
 
 
@@ -82,6 +86,8 @@ class SimFile:
         self._node.modified_ns = self._disk.clock_ns()
 
     def _grow(self, size: int) -> None:
+        if self._disk.capacity_bytes == UNLIMITED_BYTES:
+            return
         growth = size - self._node.content.size
         if growth > 0 and growth > self._disk.free_bytes("/"):
             raise _error(errno.ENOSPC, self._path)
@@ -95,10 +101,13 @@ class SimFile:
 class SimDisk:
     """See doors.Disk and the module. `operations` counts the changes so far.
 
-    A write is torn at multiples of `sector_bytes`; a small one asks whether code trusts a sector.
+    `is_dead`: it is of a machine that crashed. A write is torn at multiples of `sector_bytes`; a small
+    one asks whether code trusts a sector.
     """
 
-    def __init__(self, capacity_bytes: int = 1 << 50, clock_ns: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, capacity_bytes: int = UNLIMITED_BYTES, clock_ns: Callable[[], int] | None = None
+    ) -> None:
         self.capacity_bytes = capacity_bytes
         self.operations = 0
         self.crash_at: int | None = None
@@ -107,31 +116,39 @@ class SimDisk:
         self._root = DirectoryNode(1)
         self._next_number = 2
         self._pending: list[NameChange] = []
+        self.syncs_failed = 0
+        self.is_read_only = False
         self._failing_syncs: list[str] = []
         self._locked: set[int] = set()
-        self._is_dead = False
+        self.is_dead = False
 
     # --- the world's side ------------------------------------------------------------------------
 
     def crash(self, rng: Random) -> SimDisk:
         """The power fails: this disk is dead, and the returned one is what the restart finds."""
-        self._is_dead = True
+        self.is_dead = True
         successor = self._successor()
         for change in self._pending:
             if rng.random() < 0.5:
                 change.make_durable()
-        for node in _durable_nodes(successor._root):
+        nodes = _durable_nodes(successor._root)
+        for node in nodes:
+            node.links = 0
             if isinstance(node, FileNode):
                 node.crash(rng, self.sector_bytes)
             elif isinstance(node, DirectoryNode):
                 node.names = dict(node.durable)
+        for node in nodes:
+            for named in node.names.values() if isinstance(node, DirectoryNode) else ():
+                named.links += 1
         return successor
 
     def kill(self) -> SimDisk:
         """The process dies and the machine does not: nothing is lost, locks are free."""
-        self._is_dead = True
+        self.is_dead = True
         successor = self._successor()
         successor._pending = self._pending
+        successor.is_read_only = self.is_read_only
         return successor
 
     def fork(self) -> SimDisk:
@@ -143,6 +160,16 @@ class SimDisk:
     def fail_sync(self, path_part: str = "") -> None:
         """The next sync of a path that has `path_part` fails with EIO, and what it was to sync is lost."""
         self._failing_syncs.append(path_part)
+
+    def heal(self) -> None:
+        """No sync fails any more, nothing crashes, there is room."""
+        self.crash_at, self.capacity_bytes = None, UNLIMITED_BYTES
+        self._failing_syncs.clear()
+
+    def used_bytes(self) -> int:
+        """What all files take."""
+        files = {found for found in _names(self._root) if isinstance(found, FileNode)}
+        return sum(found.content.size for found in files)
 
     def flip(self, path: str, offset: int, bit: int) -> None:
         """Let one bit rot."""
@@ -159,14 +186,16 @@ class SimDisk:
         return self._clock_ns() if self._clock_ns is not None else self.operations
 
     def check_alive(self) -> None:
-        if self._is_dead:
+        if self.is_dead:
             raise SimCrash
 
     def step(self, what: str, path: str) -> None:
         """Count a change that is about to happen; crash instead if its turn has come."""
         self.check_alive()
+        if self.is_read_only:
+            raise _error(errno.EROFS, path)
         if self.operations == self.crash_at:
-            self._is_dead = True
+            self.is_dead = True
             raise SimCrash(f"{what} {path}")
         self.operations += 1
 
@@ -180,6 +209,7 @@ class SimDisk:
         part = next((part for part in self._failing_syncs if part in path), None)
         if part is not None:
             self._failing_syncs.remove(part)
+            self.syncs_failed += 1
         return part is not None
 
     # --- doors.Disk ------------------------------------------------------------------------------
@@ -199,9 +229,8 @@ class SimDisk:
     def stat(self, path: str) -> FileStat:
         node = self._node(path)
         size = node.content.size if isinstance(node, FileNode) else 0
-        links = sum(1 for found in _names(self._root) if found is node)
         is_directory = isinstance(node, DirectoryNode)
-        return FileStat(size, max(1, links), node.modified_ns, is_directory, node.number)
+        return FileStat(size, max(1, node.links), node.modified_ns, is_directory, node.number)
 
     def list(self, path: str) -> list[str]:
         node = self._find(path)
@@ -282,14 +311,14 @@ class SimDisk:
         touching = [change for change in self._pending if change.touches(node)]
         self._pending = [change for change in self._pending if not change.touches(node)]
         if self._sync_fails(path):
+            self.is_read_only = True
             raise _error(errno.EIO, path)
         for change in touching:
             change.make_durable()
 
     def free_bytes(self, path: str) -> int:
         self._node(path)
-        files = {found for found in _names(self._root) if isinstance(found, FileNode)}
-        return max(0, self.capacity_bytes - sum(found.content.size for found in files))
+        return max(0, self.capacity_bytes - self.used_bytes())
 
     def lock(self, path: str) -> Callable[[], None]:
         if self._find(path) is None:
@@ -306,10 +335,8 @@ class SimDisk:
 
     def _find(self, path: str, follow: bool = True, links_left: int = _LINKS_MAX) -> Node | None:
         self.check_alive()
-        assert posixpath.isabs(path), f"{path!r} is not absolute"
         node: Node = self._root
-        at = "/"
-        parts = [part for part in posixpath.normpath(path).split("/") if part]
+        parts = _parts(path)
         for number, part in enumerate(parts):
             if not isinstance(node, DirectoryNode):
                 raise _error(errno.ENOTDIR, path)
@@ -319,13 +346,12 @@ class SimDisk:
             if isinstance(found, LinkNode) and (follow or number < len(parts) - 1):
                 if not links_left:
                     raise _error(errno.ELOOP, path)
-                target = posixpath.join(at, found.content)
+                target = posixpath.join("/", *parts[:number], found.content)
                 resolved = self._find(target, links_left=links_left - 1)
                 if resolved is None:
                     return None
                 found = resolved
             node = found
-            at = posixpath.join(at, part)
         return node
 
     def _node(self, path: str, follow: bool = True) -> Node:
@@ -369,9 +395,16 @@ class SimDisk:
     def _successor(self) -> SimDisk:
         other = SimDisk(self.capacity_bytes, self._clock_ns)
         other.operations, other._next_number = self.operations, self._next_number
-        other.sector_bytes = self.sector_bytes
+        other.sector_bytes, other.syncs_failed = self.sector_bytes, self.syncs_failed
         other._root = self._root
         return other
+
+
+@lru_cache(maxsize=10_000)
+def _parts(path: str) -> tuple[str, ...]:
+    """The names on an absolute path, in order."""
+    assert posixpath.isabs(path), f"{path!r} is not absolute"
+    return tuple(part for part in posixpath.normpath(path).split("/") if part)
 
 
 def _names(directory: DirectoryNode) -> list[Node]:

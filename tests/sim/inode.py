@@ -2,6 +2,7 @@
 
 A file's unsynced writes, and a directory's unsynced names, are kept in order beside the durable state.
 `sync` applies them; a crash applies a random subset, and of a write a random subset of its sectors.
+Every node counts its names, as seen by a lookup.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ class FileNode:
     durable: Content = field(default_factory=Content)
     pending: list[Write | Resize] = field(default_factory=list)
     modified_ns: int = 0
+    links: int = 0
 
     def change(self, change: Write | Resize) -> None:
         change.apply(self.content)
@@ -113,6 +115,7 @@ class LinkNode:
     number: int
     content: str
     modified_ns: int = 0
+    links: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -123,6 +126,7 @@ class DirectoryNode:
     names: dict[str, Node] = field(default_factory=dict)
     durable: dict[str, Node] = field(default_factory=dict)
     modified_ns: int = 0
+    links: int = 0
 
 
 Node = FileNode | LinkNode | DirectoryNode
@@ -135,10 +139,18 @@ class NameChange:
     steps: tuple[tuple[DirectoryNode, str, Node | None], ...]
 
     def touches(self, directory: DirectoryNode) -> bool:
-        return any(step[0] is directory for step in self.steps)
+        for changed, _, _ in self.steps:  # noqa: SIM110
+            if changed is directory:
+                return True
+        return False
 
     def apply(self) -> None:
         for directory, name, node in self.steps:
+            replaced = directory.names.get(name)
+            if replaced is not None:
+                replaced.links -= 1
+            if node is not None:
+                node.links += 1
             _put(directory.names, name, node)
 
     def make_durable(self) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
+from random import Random
 
 import pytest
 
 from neumann.env.doors import Disk
 from neumann.env.files import read_file, write_new
-from neumann.errors import Corrupt, WrongHistory
+from neumann.errors import Corrupt, StorageFailed, WrongHistory
 from neumann.format import names
 from neumann.format import segment as segment_format
+from neumann.format.frame import Frame
 from neumann.format.ids import LogPoint, Timeline
 from neumann.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from neumann.wal import Log
@@ -292,6 +294,34 @@ def test_frames_of_a_lost_truncation_do_not_come_back(bench: Bench) -> None:
     assert not any(read_file(bench.disk, path)[offset + 48 + 45 :])
     bench.recover()
     assert bench.log.last == run_of(bench.staged[-2].header.end, ".", 2)[0].header.end
+
+
+@pytest.mark.parametrize("kinds", [".3.", ".S3", "S"])
+def test_frames_whose_sync_failed_are_written_again_before_they_are_trusted(kinds: str) -> None:
+    """A node restarted after a failed fsync found its frames in the page cache, synced pages that the
+    system took for clean, acknowledged them, and lost them with the next power failure."""
+    disk = SimDisk()
+    bench = Bench(disk).create()
+    bench.append("..3")
+    bench.mark()
+    bench.stage(kinds)
+    disk.fail_sync(".wal")
+    with pytest.raises(StorageFailed):
+        bench.write()
+    disk = disk.kill()
+    restarted = _again(disk)
+    assert bench.staged[: len(restarted)] == restarted
+    assert _again(disk.crash(Random(1))) == restarted
+
+
+def _again(disk: SimDisk) -> list[Frame]:
+    """The frames of the log as the next process finds them."""
+    bench = Bench(disk)
+    mark = bench.mark_file.repair()
+    bench.log, _ = Log.recover(
+        disk, bench.wal, CLUSTER, TIMELINE, mark, bench.manifest_point, SEGMENT_BYTES, bench.aside
+    )
+    return bench.held()
 
 
 def test_a_seal_without_its_next_segment_gets_one(bench: Bench) -> None:
