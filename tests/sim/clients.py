@@ -24,7 +24,7 @@ TABLE = "registers"
 JOURNAL = "journal"
 KEY_COUNT = 24
 TIMEOUT_S = 3.0
-THINK_S = 0.02
+THINK_S = 0.01
 AFTER_FAILURE_S = 0.05
 
 _Row = tuple[int, str, str, tuple[object, ...] | None, bytes | None]
@@ -78,7 +78,7 @@ class Client:
         kind = self._random.random()
         if self._is_reader or kind < 0.2:
             return self._scan if self._random.random() < 0.1 else self._read
-        return self._write_many if kind < 0.25 else self._write
+        return self._write_many if kind < 0.27 else self._write
 
     async def _write(self) -> bool:
         operation, key = self._begin_write()

@@ -50,20 +50,32 @@ class Pace:
 
 
 class SimClock:
-    """See env.doors.Clock. `skew_ns` and `rate` make its wall clock wrong; both may change in a run."""
+    """See env.doors.Clock. `skew_ns` makes its wall clock wrong, `drift` makes it run wrongly from now on."""
 
-    def __init__(self, loop: SimLoop, skew_ns: int = 0, rate: float = 1.0) -> None:
+    def __init__(self, loop: SimLoop, skew_ns: int = 0) -> None:
         self.skew_ns = skew_ns
-        self.rate = rate
+        self._rate = 1.0
         self._loop = loop
-        self._began_s = loop.time()
+        self._since_s = self._began_s = loop.time()
 
     def wall_ns(self) -> int:
         elapsed_s = self._loop.time() - self._began_s
-        return EPOCH_NS + self.skew_ns + round(elapsed_s * self.rate * 1e9)
+        drifted_s = (self._loop.time() - self._since_s) * (self._rate - 1.0)
+        return EPOCH_NS + self.skew_ns + round((elapsed_s + drifted_s) * 1e9)
 
     def monotonic_ns(self) -> int:
         return round(self._loop.time() * 1e9)
+
+    def drift(self, rate: float) -> None:
+        """Go on from here at `rate` wall seconds a second."""
+        now_s = self._loop.time()
+        self.skew_ns += round((now_s - self._since_s) * (self._rate - 1.0) * 1e9)
+        self._since_s, self._rate = now_s, rate
+
+    def set_right(self) -> None:
+        """Show the right time from now on, as a time service does in the end."""
+        self.drift(1.0)
+        self.skew_ns = 0
 
 
 class SimEntropy:

@@ -1,7 +1,8 @@
-"""What goes wrong in a run: each kind is a coroutine that breaks the world until a time, then mends it.
+"""What goes wrong in a run: each kind is a coroutine that breaks the world until it is calm, then mends it.
 
-A kind leaves nothing broken behind: machines are up, wires whole, disks quick. In this release a seed
-has one kind; the kinds know nothing of each other, so that several can run at once.
+A kind leaves nothing of its own broken behind: wires whole, disks quick and roomy. The kinds know nothing
+of each other and run at once, as `trouble` mixes them. Machines that are down are brought up again by the
+world (World.keep_up), as a service manager and the person who runs the place do.
 """
 
 from __future__ import annotations
@@ -12,143 +13,231 @@ from itertools import permutations
 from random import Random
 from typing import Any
 
+from tests.sim.machine import Machine
 from tests.sim.net import Weather
 from tests.sim.world import World
 
-Fault = Callable[[World, Random, float], Coroutine[Any, Any, None]]
+Fault = Callable[[World, Random], Coroutine[Any, Any, None]]
 
 _ALL_AT_ONCE_SHARE = 0.25
 _POWER_LOSS_SHARE = 0.8
 _IN_THE_MIDDLE_SHARE = 0.5
-_WHILE_STARTING_SHARE = 0.3
 _OPERATIONS_AHEAD_MAX = 40
+_REST_FACTORS = {1: 0.4, 2: 0.6, 3: 0.8}
+"""The more kinds there are at once, the slower each goes on: a cluster that never leads proves little."""
+_FILES_TO_FAIL = ("", "/raft/wal", "/raft/vote", "/raft/sync", "/store", "/snapshots")
 
 
-async def crash_restart(world: World, random: Random, until_s: float) -> None:
-    """Machines lose power, alone or all at once, at any change of their disks, also while starting."""
-    while world.loop.time() < until_s:
-        await asyncio.sleep(random.uniform(0.05, 0.8))
+async def crash(world: World, random: Random) -> None:
+    """Machines lose power, alone or all at once, at any change of their disks, or their process is killed."""
+    while not world.is_calm:
+        await world.rest(random.uniform(0.05, 0.8))
         everybody = random.random() < _ALL_AT_ONCE_SHARE
-        victims = list(world.machines) if everybody else [random.choice(world.machines)]
         loses_power = everybody or random.random() < _POWER_LOSS_SHARE
-        if loses_power and random.random() < _IN_THE_MIDDLE_SHARE:
-            for machine in victims:
+        in_the_middle = loses_power and random.random() < _IN_THE_MIDDLE_SHARE
+        for machine in list(world.machines) if everybody else [random.choice(world.machines)]:
+            if not machine.is_up:
+                continue
+            if in_the_middle:
+                world.fault("crash ahead", machine.name)
                 machine.crash_at_operation(random.randrange(_OPERATIONS_AHEAD_MAX))
-            await asyncio.sleep(0.05)
-        for machine in victims:
-            if machine.is_up:
+            else:
                 world.crash(machine, loses_power)
-        random.shuffle(victims)
-        for machine in victims:
-            await asyncio.sleep(random.choice((0.0, 0.02, random.uniform(0.0, 2.0))))
-            is_next = random.random() < _WHILE_STARTING_SHARE
-            await world.start(machine, random.randrange(_OPERATIONS_AHEAD_MAX) if is_next else None)
-    for machine in world.machines:
-        machine.disk.crash_at = None
-        await world.start_until_up(machine)
 
 
-async def partition_two_way(world: World, random: Random, until_s: float) -> None:
+async def partition(world: World, random: Random) -> None:
     """Groups of machines that can't reach each other."""
-    while world.loop.time() < until_s:
-        await asyncio.sleep(random.uniform(0.1, 1.5))
+
+    def ways() -> list[tuple[str, str]]:
         side = {machine.name: random.randrange(3) for machine in world.machines}
-        for one, other in permutations(sorted(side), 2):
-            if side[one] != side[other]:
-                world.network.cut(one, other)
-        world.note("partition", *sorted(side.items()))
-        await asyncio.sleep(random.uniform(0.1, 2.5))
-        world.network.heal()
-        world.note("heal")
+        return [(a, b) for a, b in permutations(sorted(side), 2) if side[a] != side[b]]
+
+    await _cut_again_and_again(world, random, "partition", ways)
 
 
-async def partition_one_way(world: World, random: Random, until_s: float) -> None:
+async def one_way(world: World, random: Random) -> None:
     """Wires that carry in one direction only."""
-    ways = list(permutations(sorted(machine.name for machine in world.machines), 2))
-    while world.loop.time() < until_s:
-        await asyncio.sleep(random.uniform(0.1, 1.5))
-        cuts = random.sample(ways, random.randrange(1, len(ways)))
+    all_ways = list(permutations(_names(world), 2))
+    await _cut_again_and_again(
+        world, random, "one-way", lambda: random.sample(all_ways, random.randrange(1, len(all_ways)))
+    )
+
+
+async def partial(world: World, random: Random) -> None:
+    """Any graph: two machines that don't reach each other while a third reaches both."""
+    pairs = [(a, b) for a, b in permutations(_names(world), 2) if a < b]
+
+    def ways() -> list[tuple[str, str]]:
+        return [
+            way for a, b in random.sample(pairs, random.randrange(1, len(pairs))) for way in ((a, b), (b, a))
+        ]
+
+    await _cut_again_and_again(world, random, "partial", ways)
+
+
+async def _cut_again_and_again(
+    world: World, random: Random, kind: str, ways: Callable[[], list[tuple[str, str]]]
+) -> None:
+    while not world.is_calm:
+        await world.rest(random.uniform(0.1, 1.5))
+        cuts = ways()
+        if not cuts:
+            continue
+        world.fault(kind, *cuts)
         for way in cuts:
             world.network.cut(*way)
-        world.note("cuts", *cuts)
-        await asyncio.sleep(random.uniform(0.1, 2.5))
-        world.network.heal()
-        world.note("heal")
+        await world.rest(random.uniform(0.1, 2.5))
+        for way in cuts:
+            world.network.mend(*way)
+        world.note("mended", kind)
 
 
-async def bad_weather(world: World, random: Random, until_s: float) -> None:
+async def weather(world: World, random: Random) -> None:
     """Messages get lost, doubled, late and overtaken."""
-    while world.loop.time() < until_s:
-        weather = Weather(
+    while not world.is_calm:
+        world.network.weather = Weather(
             delay_max_s=random.choice((0.001, 0.01, 0.05)),
             loss=random.choice((0.0, 0.02, 0.1, 0.3)),
             duplication=random.choice((0.0, 0.02, 0.2)),
             reorder=True,
         )
-        world.network.weather = weather
-        world.note("weather", weather)
-        await asyncio.sleep(random.uniform(0.2, 3.0))
+        world.fault("weather", world.network.weather)
+        await world.rest(random.uniform(0.2, 3.0))
         if random.random() < 0.3:
-            world.network.heal()
-            await asyncio.sleep(random.uniform(0.1, 0.5))
-    world.network.heal()
+            world.network.weather = Weather()
+            await world.rest(random.uniform(0.1, 0.5))
+    world.network.weather = Weather()
 
 
-async def slow_disk(world: World, random: Random, until_s: float) -> None:
+async def slow_disk(world: World, random: Random) -> None:
     """Disks and helpers that take their time, some of them longer than an election timeout."""
-    while world.loop.time() < until_s:
+    while not world.is_calm:
         for machine in world.machines:
             slowness = random.choice((1, 1, 10, 50, 300))
+            if slowness > 1:
+                world.fault("slow disk", machine.name, slowness)
             machine.pace.slowness = slowness
-            world.note("pace", machine.name, slowness)
-        await asyncio.sleep(random.uniform(0.3, 3.0))
+        await world.rest(random.uniform(0.3, 3.0))
     for machine in world.machines:
         machine.pace.slowness = 1
 
 
-async def stalled_process(world: World, random: Random, until_s: float) -> None:
+async def stall(world: World, random: Random) -> None:
     """Processes that stand still for a while and go on as if nothing had happened, a leader first.
 
     Half of them come back to their clients earlier than to their peers: then only a confirmed read
     tells them that somebody else leads.
     """
-    while world.loop.time() < until_s:
-        await asyncio.sleep(random.uniform(0.05, 0.8))
-        leader = world.leader()
-        leading = leader.identity.node_id if leader is not None else ""
-        victim = random.choice(world.machines)
-        if random.random() < 0.6:
-            victim = next((m for m in world.machines if m.name == leading), victim)
+    while not world.is_calm:
+        await world.rest(random.uniform(0.05, 0.8))
+        victim = _victim(world, random, leader_share=0.6)
         process = victim.process
-        assert process is not None
-        world.note("stall", victim.name)
+        if process is None or not process.is_alive:
+            continue
+        world.fault("stall", victim.name)
         process.stall()
         is_cut = random.random() < 0.5
-        for machine in world.machines if is_cut else ():
-            world.network.cut(victim.name, machine.name)
-            world.network.cut(machine.name, victim.name)
-        await asyncio.sleep(random.uniform(0.1, 2.0))
+        ways = [
+            way
+            for name in (_names(world) if is_cut else ())
+            for way in ((victim.name, name), (name, victim.name))
+        ]
+        for way in ways:
+            world.network.cut(*way)
+        await world.rest(random.uniform(0.1, 2.0))
         process.resume()
         world.note("resume", victim.name)
-        await asyncio.sleep(random.uniform(0.0, 0.5))
-        world.network.heal()
+        await world.rest(random.uniform(0.0, 0.5))
+        for way in ways:
+            world.network.mend(*way)
+
+
+async def failed_sync(world: World, random: Random) -> None:
+    """An fsync fails, and what it was to write is lost: the node must stop (R9)."""
+    while not world.is_calm:
+        await world.rest(random.uniform(0.2, 1.5))
+        victim = _victim(world, random, leader_share=0.4)
+        if victim.is_up:
+            part = random.choice(_FILES_TO_FAIL)
+            world.fault("failed sync", victim.name, part)
+            victim.disk.fail_sync(part)
+    for machine in world.machines:
+        machine.disk.heal()
+
+
+async def full_disk(world: World, random: Random) -> None:
+    """A disk has little or no room left for a while, of one machine or of several."""
+    while not world.is_calm:
+        await world.rest(random.uniform(0.2, 1.5))
+        victims = random.sample(world.machines, random.choice((1, 1, 2, len(world.machines))))
+        for machine in victims:
+            left = random.choice((0, 100, 4 * 1024, 30 * 1024, 200 * 1024))
+            world.fault("full disk", machine.name, left)
+            machine.is_full = True
+            machine.disk.capacity_bytes = machine.disk.used_bytes() + left
+        await world.rest(random.uniform(0.2, 2.0))
+        for machine in victims:
+            machine.disk.heal()
+            machine.is_full = False
+            world.note("room again", machine.name)
+
+
+async def clock(world: World, random: Random) -> None:
+    """Wall clocks step, and run too fast or too slow."""
+    while not world.is_calm:
+        await world.rest(random.uniform(0.1, 1.5))
+        machine = random.choice(world.machines)
+        if random.random() < 0.5:
+            step_ns = round(random.choice((-1, 1)) * 10 ** random.uniform(6, 10.5))
+            world.fault("clock step", machine.name, step_ns)
+            machine.clock.skew_ns += step_ns
+        else:
+            rate = random.choice((0.5, 0.9, 1.0, 1.1, 2.0))
+            world.fault("clock drift", machine.name, rate)
+            machine.clock.drift(rate)
+    for machine in world.machines:
+        machine.clock.set_right()
 
 
 KINDS: dict[str, Fault] = {
-    "crash": crash_restart,
-    "partition": partition_two_way,
-    "one-way": partition_one_way,
-    "weather": bad_weather,
+    "crash": crash,
+    "partition": partition,
+    "one-way": one_way,
+    "partial": partial,
+    "weather": weather,
     "slow-disk": slow_disk,
-    "stall": stalled_process,
+    "stall": stall,
+    "failed-sync": failed_sync,
+    "full-disk": full_disk,
+    "clock": clock,
 }
+"""By name, as `scripts/sim --kinds` takes them."""
 
 
-async def mixed(world: World, random: Random, until_s: float) -> None:
-    """All kinds at once. Not drawn by any seed: it is asked for."""
+def draw(random: Random) -> tuple[str, ...]:
+    """The kinds of one seed: mostly a few, sometimes one alone or all together."""
+    count = random.choice((1, 2, 2, 3, 3, 4, 5, len(KINDS)))
+    chosen = set(random.sample(list(KINDS), count))
+    return tuple(kind for kind in KINDS if kind in chosen)
+
+
+async def trouble(world: World, kinds: tuple[str, ...]) -> None:
+    """All of these kinds at once, until the world is calm."""
+    world.rest_factor = _REST_FACTORS.get(len(kinds), len(kinds) / 3)
     async with asyncio.TaskGroup() as group:
-        for fault in KINDS.values():
-            group.create_task(fault(world, Random(random.getrandbits(64)), until_s))
+        for kind in kinds:
+            group.create_task(KINDS[kind](world, world.random(f"faults/{kind}")))
 
 
-MIXED = "mixed"
+def _names(world: World) -> list[str]:
+    return sorted(machine.name for machine in world.machines)
+
+
+def _victim(world: World, random: Random, leader_share: float) -> Machine:
+    """Any machine, the leader's with preference."""
+    leader = world.leader()
+    leading = leader.identity.node_id if leader is not None else ""
+    victim = random.choice(world.machines)
+    if random.random() < leader_share:
+        victim = next((m for m in world.machines if m.name == leading), victim)
+    return victim

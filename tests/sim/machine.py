@@ -59,7 +59,8 @@ class Burst:
 
 
 class Machine:
-    """`node` is what runs on it now, if anything does. `deaths` counts its crashes."""
+    """`node` is what runs on it now, if anything does. `is_full`: its disk has no room, on purpose.
+    `is_held`: somebody works on it, and starts it himself."""
 
     def __init__(
         self, loop: SimLoop, network: Network, random: Random, config: Config, shared: SimDisk
@@ -74,7 +75,9 @@ class Machine:
         self.process: Process | None = None
         self.node: Node | None = None
         self.starts = 0
-        self.deaths = 0
+        self.is_full = False
+        self.is_held = False
+        self._syncs_failed = 0
         self._loop = loop
         self._network = network
         self._random = random
@@ -87,6 +90,10 @@ class Machine:
         """Whether a process runs on it."""
         return self.process is not None and self.process.is_alive
 
+    def is_down(self) -> bool:
+        """Whether nothing runs on it, and nobody works on it."""
+        return not self.is_up and not self.is_held
+
     def power_on(self) -> Process:
         """A fresh process, with nothing in it yet."""
         assert not self.is_up
@@ -95,6 +102,7 @@ class Machine:
         except SimCrash:
             self.disk = self.disk.crash(self._random)
         self.starts += 1
+        self._syncs_failed = self.disk.syncs_failed
         self.process = process = self._loop.process(f"{self.name}.{self.starts}")
         process.at_death(self._died)
         return process
@@ -126,13 +134,23 @@ class Machine:
         self.process.kill()
         self.disk = self.disk.crash(self._random) if loses_power else self.disk.kill()
 
+    @property
+    def is_excused(self) -> bool:
+        """Whether its node may stop, or refuse to start: its disk did not do what it was told."""
+        return self.is_full or self.disk.syncs_failed > self._syncs_failed
+
+    def exit(self) -> None:
+        """The process ends by itself, with nothing more done; the machine stays up."""
+        assert self.process is not None
+        self.process.kill()
+        self.disk = self.disk.kill()
+
     def crash_at_operation(self, count: int) -> None:
         """Lose power at the count-th change of the disk from now on."""
         self.disk.crash_at = self.disk.operations + count
 
     def _died(self) -> None:
         self.node = None
-        self.deaths += 1
 
     def _env(self, process: Process) -> Env:
         def random() -> Random:

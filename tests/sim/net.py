@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ class Network:
         self._trace = trace
         self._context = copy_context()  # of no process: what is under way outlives its sender
         self._listeners: dict[str, _Listener] = {}
-        self._cuts: set[tuple[str, str]] = set()
+        self._cuts: Counter[tuple[str, str]] = Counter()
         self._arrivals: dict[tuple[str, str], float] = {}
         self._stalled: list[tuple[str, str, Callable[[], None]]] = []
         self._call_count = 0
@@ -98,15 +99,28 @@ class Network:
 
     def cut(self, source: str, target: str) -> None:
         """Nothing passes from `source` to `target` any more; the other direction is untouched."""
-        self._cuts.add((source, target))
+        self._cuts[source, target] += 1
+
+    def mend(self, source: str, target: str) -> None:
+        """Take back one cut of that direction; with the last one, what stalled arrives."""
+        self._cuts[source, target] -= 1
+        if self._cuts[source, target] <= 0:
+            del self._cuts[source, target]
+            self._carry_stalled()
 
     def heal(self) -> None:
         """All wires whole and the weather fair; what stalled arrives."""
         self._cuts.clear()
         self.weather = Weather()
+        self._carry_stalled()
+
+    def _carry_stalled(self) -> None:
         stalled, self._stalled = self._stalled, []
         for source, target, arrive in stalled:
-            self.carry(source, target, arrive)
+            if (source, target) in self._cuts:
+                self._stalled.append((source, target, arrive))
+            else:
+                self.carry(source, target, arrive)
 
     def is_cut(self, source: str, target: str) -> bool:
         """Whether that direction is cut now."""

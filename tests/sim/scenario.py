@@ -1,102 +1,116 @@
 """One run: form a cluster, break it for a while under load, mend it, and demand that it recovers.
 
 Safety is checked all the time; liveness at the end: once everything is mended, clients are served again
-and all replicas become equal within a bounded time. Called by test_sim.py and by scripts/sim.
+and all replicas become equal within a bounded time. Each run has at least OPERATIONS_MIN client operations
+and FAULTS_MIN faults. Called by test_sim.py and by campaign.py.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import itertools
-import sys
-import time
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from tests.sim.faults import KINDS, MIXED, mixed
+from tests.sim.faults import draw, trouble
 from tests.sim.world import World
 
 CLIENT_COUNT = 7
 READER_COUNT = 3
-CALM_S = 1.0
+OPERATIONS_MIN = 2000
+OPERATIONS_IN_TROUBLE = 1200
+FAULTS_MIN = 20
+CALM_S = 0.5
 EARLY_SHARE = 0.25
 """Of the seeds, those where trouble begins before the cluster is formed."""
-TROUBLE_S = 8.0
+TROUBLE_MIN_S, TROUBLE_MAX_S = 3.0, 30.0
+"""The end comes after the maximum even where clients got little done."""
 RECOVERY_LIMIT_S = 20.0
 RUN_LIMIT_S = 300.0
+
+EVENTS = (
+    "leader changes",
+    "truncated",
+    "installed",
+    "crash",
+    "power losses",
+    "stopped by itself",
+    "snapshots",
+    "segments",
+    "archived",
+    "operated",
+)
+"""What a report counts beside the clients' operations and each kind of fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run was. Times in virtual seconds; the digest is over the whole trace."""
+    """What a run was: the same for the same seed, everywhere. `digest` is over the whole trace.
+
+    `steps` are callbacks of the event loop, the simulated events; `counts` says what happened how often.
+    """
 
     seed: int
-    kind: str
+    kinds: tuple[str, ...]
     digest: str
     steps: int
     virtual_s: float
-    acknowledged: int
-    unknown: int
-    refused: int
-    reads: int
-    snapshots: int
-    segments: int
-    archived: int
     operations: int
-    leaders: int
-    crashes: int
-    installs: int
-    truncations: int
+    counts: Mapping[str, int]
 
     def __str__(self) -> str:
-        numbers = {field.name: getattr(self, field.name) for field in fields(self)[3:]}
-        told = ", ".join(f"{value:g} {name}" for name, value in numbers.items())
-        return f"seed {self.seed} {self.kind}: {told}, {self.digest}"
+        told = ", ".join(f"{count} {name}" for name, count in self.counts.items() if count)
+        return (
+            f"seed {self.seed} {'+'.join(self.kinds)}: {self.operations} operations"
+            f" in {self.virtual_s:.3f} s, {self.steps} steps, {told}, {self.digest}"
+        )
 
 
-def kind_of(seed: int) -> str:
-    """The fault kind of a seed, where none is asked for."""
-    kinds = list(KINDS)
-    return kinds[seed % len(kinds)]
+def run(seed: int, kinds: tuple[str, ...] = (), *, keep_trace: bool = False) -> Report:
+    """One seed, with the fault kinds that it draws or with these.
 
-
-def run(
-    seed: int, kind: str | None = None, *, trouble_s: float = TROUBLE_S, keep_trace: bool = False
-) -> Report:
-    """One seed. Raises what broke, with the way to repeat it as a note."""
-    kind = kind or kind_of(seed)
-    world = World(f"{seed}/{kind}", keep_trace=keep_trace)
+    Raises what broke, with the way to repeat it as a note.
+    """
+    world = World(f"{seed}/{'+'.join(kinds)}", keep_trace=keep_trace)
+    drawn = kinds or draw(world.random("kinds"))
     began_s = world.loop.time()
     with world:
         try:
-            world.loop.run(_script(world, kind, trouble_s), RUN_LIMIT_S)
+            world.loop.run(_script(world, drawn), RUN_LIMIT_S)
         except BaseException as caught:
             error = _innermost(caught)
-            error.add_note(f"repeat it with: scripts/sim --seeds {seed} --kind {kind}")
-            error.add_note(f"at {world.loop.time() - began_s:.6f} s; {world.describe()}")
+            only = f" --kinds {','.join(kinds)}" if kinds else ""
+            error.add_note(f"repeat it with: scripts/sim --seeds {seed}{only}")
+            error.add_note(f"at {world.loop.time() - began_s:.6f} s, {'+'.join(drawn)}; {world.describe()}")
             raise error from None
         finally:
             if keep_trace:
                 print("\n".join(world.trace.lines))
     return Report(
         seed,
-        kind,
+        drawn,
         world.trace.digest(),
         world.loop.steps,
-        world.loop.time() - began_s,
-        world.clients.acknowledged,
-        world.clients.unknown,
-        world.clients.refused,
-        world.clients.reads,
-        len(world.layout.digests),
-        len(world.segments.digests),
-        world.archive.segments,
-        world.counts["operated"],
-        len(world.election.leaders),
-        world.counts["crash"] + world.counts["power loss"],
-        world.counts["installed"],
-        world.counts["truncated"],
+        round(world.loop.time() - began_s, 6),
+        world.clients.operations,
+        _counts(world),
     )
+
+
+def _counts(world: World) -> dict[str, int]:
+    clients, counted = world.clients, world.counts
+    known = {
+        "acknowledged": clients.acknowledged,
+        "unknown": clients.unknown,
+        "refused": clients.refused,
+        "reads": clients.reads,
+        **{name: counted[name] for name in EVENTS},
+        "leader changes": max(0, len(world.election.leaders) - 1),
+        "snapshots": len(world.layout.digests),
+        "segments": len(world.segments.digests),
+        "archived": world.archive.segments,
+        "faults": counted["faults"],
+    }
+    return known | {name: counted[name] for name in sorted(world.fault_kinds)}
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -106,40 +120,40 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
-async def _script(world: World, kind: str, trouble_s: float) -> None:
+async def _script(world: World, kinds: tuple[str, ...]) -> None:
     for machine in world.machines:
         await world.start(machine)
+    watching = [asyncio.create_task(world.keep_up(machine)) for machine in world.machines]
     if world.random("early").random() >= EARLY_SHARE:
         await world.until(world.is_formed, RECOVERY_LIMIT_S, "three voters and a leader")
         world.note("formed")
-    watching = asyncio.create_task(world.watch_files())
-    mended = asyncio.Event()
+    watching.append(asyncio.create_task(world.watch_files()))
     clients = [world.client(number, number <= READER_COUNT) for number in range(1, CLIENT_COUNT + 1)]
-    operator = world.operator()
     async with asyncio.TaskGroup() as group:
         for client in clients:
-            group.create_task(client.run(mended.is_set))
-        group.create_task(operator.run(mended.is_set))
+            group.create_task(client.run(lambda: world.is_calm))
+        group.create_task(world.operator().run(lambda: world.is_calm))
         await asyncio.sleep(CALM_S if world.is_formed() else 0.0)
-        fault = KINDS.get(kind, mixed)
-        await fault(world, world.random("faults"), world.loop.time() + trouble_s)
-        world.note("mended")
-        mended.set()
+        group.create_task(trouble(world, kinds))
+        await _enough_trouble(world)
+        world.calm()
+    await world.until(lambda: all(m.is_up for m in world.machines), RECOVERY_LIMIT_S, "all machines up")
     before = world.clients.acknowledged
     async with asyncio.TaskGroup() as group:
         served = group.create_task(
-            world.until(lambda: world.clients.acknowledged > before + 50, RECOVERY_LIMIT_S, "writes again")
+            world.until(
+                lambda: (
+                    world.clients.acknowledged > before + 50 and world.clients.operations >= OPERATIONS_MIN
+                ),
+                RECOVERY_LIMIT_S,
+                "clients are served again",
+            )
         )
         for client in clients:
             group.create_task(client.run(served.done))
-    if world.is_archived:
-        process, node = world.machines[0].process, world.machines[0].node
-        assert process is not None and node is not None
-        await process.call(node.archive_flush(RECOVERY_LIMIT_S))
-    await world.until(world.is_formed, RECOVERY_LIMIT_S, "three voters and a leader")
-    await world.until(world.is_converged, RECOVERY_LIMIT_S, "all replicas equal")
-    watching.cancel()
-    world.finish_checks()
+    await _converge(world)
+    for task in watching:
+        task.cancel()
     for machine in world.machines:
         await world.stop(machine)
     for machine in world.machines:
@@ -148,39 +162,25 @@ async def _script(world: World, kind: str, trouble_s: float) -> None:
     world.finish_checks()
 
 
-def main() -> int:
-    """scripts/sim."""
-    parser = argparse.ArgumentParser(prog="scripts/sim", description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", default="0..99", help="FROM..TO, or one number (default 0..99)")
-    parser.add_argument("--minutes", type=float, help="go on with further seeds for that long")
-    parser.add_argument("--kind", choices=[*KINDS, MIXED], help="one fault kind instead of one by seed")
-    parser.add_argument("--trouble", type=float, default=TROUBLE_S, help="virtual seconds of faults a seed")
-    parser.add_argument("--trace", action="store_true", help="print the whole trace of each seed")
-    parser.add_argument("--quiet", action="store_true", help="print failing seeds only")
-    arguments = parser.parse_args()
-    first, _, last = arguments.seeds.partition("..")
-    deadline_s = time.monotonic() + arguments.minutes * 60 if arguments.minutes else None
-    seeds = itertools.count(int(first)) if deadline_s else range(int(first), int(last or first) + 1)
-    failed = runs = steps = 0
-    began_s = time.process_time()
-    for seed in seeds:
-        if deadline_s and time.monotonic() > deadline_s:
-            break
-        runs += 1
-        try:
-            report = run(seed, arguments.kind, trouble_s=arguments.trouble, keep_trace=arguments.trace)
-        except Exception as error:
-            failed += 1
-            print(f"FAILED seed {seed}: {type(error).__name__}: {error}")
-            print("\n".join(error.__notes__), flush=True)
-            continue
-        steps += report.steps
-        if not arguments.quiet:
-            print(report, flush=True)
-    elapsed_s = time.process_time() - began_s
-    print(f"{runs} seeds, {failed} failed, {steps / max(elapsed_s, 0.001):,.0f} steps a CPU second")
-    return min(failed, 1)
+async def _enough_trouble(world: World) -> None:
+    """Wait until there was enough of everything."""
+    began_s = world.loop.time()
+
+    def is_enough() -> bool:
+        elapsed_s = world.loop.time() - began_s
+        worked = world.clients.operations >= OPERATIONS_IN_TROUBLE or elapsed_s > TROUBLE_MAX_S
+        return elapsed_s > TROUBLE_MIN_S and worked and world.counts["faults"] >= FAULTS_MIN
+
+    while not is_enough():
+        await asyncio.sleep(0.05)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+async def _converge(world: World) -> None:
+    """Everybody serves, and all that was committed is archived and the same everywhere."""
+    await world.until(world.is_formed, RECOVERY_LIMIT_S, "three voters and a leader")
+    if world.is_archived:
+        process, node = world.machines[0].process, world.machines[0].node
+        assert process is not None and node is not None
+        await process.call(node.archive_flush(RECOVERY_LIMIT_S))
+    await world.until(world.is_converged, RECOVERY_LIMIT_S, "all replicas equal")
+    world.finish_checks()

@@ -122,10 +122,17 @@ def test_commands() -> None:
 
 def test_a_skewed_clock() -> None:
     async def script(bench: Bench) -> None:
-        right, fast = SimClock(bench.loop), SimClock(bench.loop, skew_ns=5, rate=2.0)
+        right, fast = SimClock(bench.loop), SimClock(bench.loop, skew_ns=5)
+        fast.drift(2.0)
         assert fast.wall_ns() - right.wall_ns() == 5
         await asyncio.sleep(1)
         assert fast.wall_ns() - right.wall_ns() == 1_000_000_005
         assert fast.monotonic_ns() == right.monotonic_ns()
+        fast.drift(0.5)
+        await asyncio.sleep(1)
+        assert fast.wall_ns() - right.wall_ns() == 500_000_005
+        fast.set_right()
+        await asyncio.sleep(1)
+        assert fast.wall_ns() == right.wall_ns()
 
     Bench().run(script)

@@ -25,7 +25,7 @@ def test_commands_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
         checkers.append(self)
 
     monkeypatch.setattr(Checker, "__init__", remember)
-    run(2, "one-way", trouble_s=4.0)
+    run(2, ("one-way",))
     assert checkers[0].repeats > 10
 
 

@@ -15,16 +15,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import NamedTuple, Self
 
-from neumann.config import (
-    Config,
-    NodeConfig,
-    RaftConfig,
-    SecurityConfig,
-    SnapshotConfig,
-    StoreConfig,
-    WalConfig,
-)
-from neumann.config import check as check_config
+from neumann.errors import NeumannError
 from neumann.format import message
 from neumann.format.frame import Frame
 from neumann.format.ids import LogPoint
@@ -41,56 +32,22 @@ from tests.sim.checkers.segments import SealedSegments
 from tests.sim.checkers.sessions import Sessions
 from tests.sim.checkers.violation import Violation, require
 from tests.sim.clients import Client
-from tests.sim.disk import SimCrash, SimDisk
+from tests.sim.disk import SimDisk
 from tests.sim.loop import ProcessDied, SimLoop, current_process
-from tests.sim.machine import SHARED_ROOT, Machine
+from tests.sim.machine import Machine
 from tests.sim.net import Network
 from tests.sim.operator import Operator
 from tests.sim.retrying import RetryingClient
+from tests.sim.settings import ARCHIVE, make_config
 from tests.sim.trace import Trace
 
 FILES_CHECK_S = 0.5
+REBOOTED_SHARE = 0.5
+"""Of the machines whose process ended, those that are rebooted before it is started again."""
+CRASH_WHILE_STARTING_SHARE = 0.15
+OPERATIONS_AHEAD_MAX = 60
 SKEW_NS = 400_000_000
-ARCHIVE = f"{SHARED_ROOT}/wal"
-ARCHIVE_COMMANDS = (f"cp %p {ARCHIVE}/%f", f"neumann-admin wal-push %p {ARCHIVE}")
 ARCHIVED_SHARE = 0.5
-
-
-def make_config(node_id: str, peers: dict[str, str], random: Random, is_archived: bool) -> Config:
-    """A node's settings: small limits, so that snapshots, seals and installs happen in seconds.
-
-    They differ from node to node: what replicas share must not depend on what they were told alone.
-    """
-    config = Config(
-        node=NodeConfig(
-            id=node_id,
-            data_dir="/data",
-            listen=peers[node_id],
-            admin_listen=f"{node_id}:9090",
-            peers=peers,
-        ),
-        raft=RaftConfig(heartbeat_ms=50, election_timeout_ms=300),
-        wal=WalConfig(
-            segment_bytes_max=random.choice((8, 32, 128)) * 1024,
-            retain_entries=random.choice((0, 50, 150, 1000)),
-            archive_command=random.choice(ARCHIVE_COMMANDS) if is_archived else "",
-            archive_timeout=random.choice((0.5, 2.0)),
-        ),
-        snapshot=SnapshotConfig(
-            interval_entries=random.choice((30, 120, 400)),
-            publish_interval_s=random.choice((0.0, 1.0)),
-            keep_newest=2,
-            keep_age_min_s=random.choice((0.0, 5.0)),
-        ),
-        store=StoreConfig(
-            cache_bytes_max=random.choice((0, 4, 64)) * 1024,
-            block_bytes=random.choice((1, 4)) * 1024,
-            disk_free_bytes_min=0,
-        ),
-        security=SecurityConfig(insecure=True),
-    )
-    check_config(config)
-    return config
 
 
 class _TraceHandler(logging.Handler):
@@ -146,6 +103,9 @@ class World:
         self.layout = Layout()
         self.archive = Archive(self.committed)
         self.counts: Counter[str] = Counter()
+        self.fault_kinds: set[str] = set()
+        self.is_calm = False
+        self.rest_factor = 1.0
         self._seen: dict[str, _Seen] = {}
         self._logger = logging.getLogger("neumann")
         self._handler = _TraceHandler(self)
@@ -171,14 +131,25 @@ class World:
         self.counts[kind] += 1
         self.trace.note(self.loop.time(), kind, *fields)
 
+    def fault(self, kind: str, *fields: object) -> None:
+        """Something goes wrong, on purpose."""
+        self.counts["faults"] += 1
+        self.fault_kinds.add(kind)
+        self.note(kind, *fields)
+
+    async def rest(self, seconds: float) -> None:
+        """The time between two faults, or between a fault and its mending."""
+        await asyncio.sleep(seconds * self.rest_factor)
+
     # --- machines --------------------------------------------------------------------------------
 
     async def start(self, machine: Machine, crash_at: int | None = None) -> bool:
         """Start a node there; False if it crashed on the way, at the latest at that change of its disk.
 
-        A refusal to start fails the run.
+        A refusal to start fails the run, unless its disk is the reason.
         """
         self.note("start", machine.name)
+        self.counts["power losses"] += machine.disk.is_dead
         process = machine.power_on()
         if crash_at is not None:
             machine.crash_at_operation(crash_at)
@@ -188,17 +159,43 @@ class World:
             await machine.start()
         except ProcessDied:
             return False
+        except (NeumannError, OSError) as error:
+            if not machine.is_excused:
+                raise
+            self.note("refused to start", machine.name, type(error).__name__, error)
+            machine.exit()
+            return False
         self.note("started", machine.name)
         return True
 
-    async def start_until_up(self, machine: Machine) -> None:
-        """Start it again as long as it crashes on the way."""
-        while not machine.is_up:
-            await self.start(machine)
+    async def keep_up(self, machine: Machine) -> None:
+        """Start it whenever it is down, as a service manager does, or somebody who switches it on again.
+
+        While there is trouble that takes a while, and some starts end in the next crash.
+        """
+        random = self.random(f"{machine.name}/starts")
+        while True:
+            await asyncio.sleep(0.05)
+            if not machine.is_down():
+                continue
+            if not self.is_calm:
+                await asyncio.sleep(random.choice((0.0, 0.02, random.uniform(0.0, 2.0))))
+            if not machine.is_down():
+                continue
+            must_reboot = machine.disk.is_read_only
+            if not machine.disk.is_dead and (must_reboot or random.random() < REBOOTED_SHARE):
+                machine.disk = machine.disk.crash(random)
+            is_next = not self.is_calm and random.random() < CRASH_WHILE_STARTING_SHARE
+            await self.start(machine, random.randrange(OPERATIONS_AHEAD_MAX) if is_next else None)
+
+    def calm(self) -> None:
+        """Trouble ends: each kind of fault mends what it broke, and what is started now stays up."""
+        self.is_calm = True
+        self.note("calm")
 
     def crash(self, machine: Machine, loses_power: bool = True) -> None:
         """Kill a machine, or only its process, now."""
-        self.note("crash", machine.name, loses_power)
+        self.fault("crash", machine.name, loses_power)
         machine.crash(loses_power)
 
     async def stop(self, machine: Machine) -> None:
@@ -210,10 +207,7 @@ class World:
 
     def _observe(self, machine: Machine) -> None:
         """After each callback of that machine's process."""
-        try:
-            machine.disk.check_alive()
-        except SimCrash:
-            self.note("power loss", machine.name)
+        if machine.disk.is_dead:
             assert machine.process is not None
             machine.process.kill()
             return
@@ -221,15 +215,24 @@ class World:
         if node is None:
             return
         if node.failed.done():
-            raise node.failed.result()
+            self._stopped_by_itself(machine, node.failed.result())
+            return
         member = node.member
         if member is None:
             return
         raft = member.raft
-        seen = _Seen(raft.role, raft.term, raft.leader, raft.commit_index, raft.last, member)
-        if seen != self._seen.get(machine.name):
-            before, self._seen[machine.name] = self._seen.get(machine.name), seen
+        now = (raft.role, raft.term, raft.leader, raft.commit_index, raft.last, member)
+        before = self._seen.get(machine.name)
+        if now != before:
+            self._seen[machine.name] = _Seen(*now)
             self._check(machine.name, member, before)
+
+    def _stopped_by_itself(self, machine: Machine, error: BaseException) -> None:
+        """A node says that it can't go on: right where its disk failed it (R9), wrong elsewhere."""
+        if not machine.is_excused:
+            raise error
+        self.note("stopped by itself", machine.name, type(error).__name__, error)
+        machine.exit()
 
     def _check(self, name: str, member: Member, before: _Seen | None) -> None:
         raft = member.raft

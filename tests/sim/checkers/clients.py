@@ -32,6 +32,7 @@ class Clients:
     """Fed by each client as its operations begin and end."""
 
     def __init__(self, committed: Committed) -> None:
+        self.operations = 0
         self.acknowledged = 0
         self.unknown = 0
         self.refused = 0
@@ -46,11 +47,13 @@ class Clients:
         """A write is about to be sent; its bytes are like no other's. `may_repeat`: it has a session, and
         the log may have it more than once (checkers/sessions.py)."""
         assert command not in self._sent, "every command is unique, so that the log can be searched for it"
+        self.operations += 1
         operation = self._sent[command] = Operation(text, self._floor, command, may_repeat=may_repeat)
         return operation
 
     def begin_read(self, text: str, is_stale: bool) -> Operation:
         """A read is about to be sent. A stale one may see any moment, but only one that there was."""
+        self.operations += 1
         return Operation(text, 0 if is_stale else self._floor, is_stale=is_stale)
 
     def end_write(self, operation: Operation, index: int, outcome: int) -> None:
