@@ -72,6 +72,8 @@ def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened
     manifest = _newest_manifest(disk, paths)
     _check_lineage(disk, identity, manifest, mark, paths)
     wal, headers = _open_log(disk, paths, config, identity, manifest, mark, now_ns)
+    restored = _restored(vote, wal, headers, manifest)
+    _check_address(restored, identity, config.node.advertise, paths)
     store = Store.open(disk, paths.store, manifest, config.store.cache_bytes_max)
     _finish_publishing(disk, paths, manifest, wal)
     return Opened(
@@ -84,7 +86,7 @@ def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened
         layout_digest(manifest),
         store,
         wal,
-        _restored(vote, wal, headers, manifest),
+        restored,
         max([manifest.time_ns, *(h.time_ns for h in headers[-1:])]),
         _unsealed_entries(wal, headers, manifest.point.index),
         _lag(headers, manifest),
@@ -165,6 +167,20 @@ def _check_lineage(disk: Disk, identity: Identity, manifest: Manifest, mark: Syn
             f"had one at {mark.manifest_index} and a log up to {mark.index}",
             remedy=_PUT_THERE,
         )
+
+
+def _check_address(restored: Restored, identity: Identity, address: str, paths: Paths) -> None:
+    """A copy of a member's disk on another machine has its identity and its vote, and would win elections
+    that the member knows nothing of. Peers dial the member where the configuration has it."""
+    newest = (restored.configuration, *(found for _, found in restored.later_configurations))[-1]
+    own = newest.member(identity.node_id)
+    if own is None or own.address == address or len(newest.members) == 1:
+        return
+    raise RefusedByState(
+        f"{paths.root} is the disk of member {identity.node_id} at {own.address}; this node is at {address}",
+        remedy=f"if this is a copy, remove it; if the member moved, neumann-admin rejoin takes it in at "
+        f"{address}; else set node.advertise to {own.address}",
+    )
 
 
 _PUT_THERE = (
