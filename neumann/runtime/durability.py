@@ -26,8 +26,10 @@ Addressed = tuple[str, Message]
 
 
 class Durability:
-    """One member's writes. `send(node_id, message)` is called with answers whose promise holds now;
-    `on_durable(synced, vote)` with what a crash would keep from here on."""
+    """One member's writes. `floor` is the core's, written with the next vote; it is lifted by what is
+    durable, so it may stay too high on the disk and never too low. `send(node_id, message)` is called
+    with answers whose promise holds now; `on_durable(synced, vote)` with what a crash would keep from
+    here on."""
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class Durability:
         clock: Clock,
         metrics: Metrics,
         *,
+        floor: Callable[[], tuple[int, int]],
         send: Callable[[str, Message], None],
         on_durable: Callable[[Synced | None, tuple[int, Candidate] | None], None],
         on_full: Callable[[DiskFull], None],
@@ -51,6 +54,7 @@ class Durability:
         self._marks = marks
         self._clock = clock
         self._metrics = metrics
+        self._floor = floor
         self._send = send
         self._on_durable = on_durable
         self._on_full = on_full
@@ -106,11 +110,16 @@ class Durability:
     def _write_batch(
         self, batch: WriteBatch | None, vote: tuple[int, Candidate] | None, after: list[Addressed]
     ) -> None:
+        floor = self._floor()
 
         def work() -> Synced | None:
             if vote is not None:
                 self.vote = self.vote._replace(
-                    term=vote[0], voted_for=vote[1].node_id, voted_storage=vote[1].storage_id
+                    term=vote[0],
+                    voted_for=vote[1].node_id,
+                    voted_storage=vote[1].storage_id,
+                    floor_term=floor[0],
+                    floor_index=floor[1],
                 )
                 self._vote_file.write(self.vote)
             return batch.run() if batch is not None else None

@@ -159,7 +159,8 @@ class Formation:
         """Announce this node, fetch the newest snapshot, become a learner. Unavailable: try again later."""
         assert leader.history is not None and leader.leader_address
         term = await self._announce(leader)
-        reuse = await self._lane.run(self._set_data_aside) if found.data is not None else []
+        lies_here = found.data is not None or found.unreadable
+        reuse = await self._lane.run(self._set_data_aside) if lies_here else []
         fetched = await self._fetch(leader, reuse)
         await self._lane.run(lambda: self._settle(fetched, term))
         log.info("joined %s as a learner behind %d", leader.leader, fetched.manifest.point.index)

@@ -165,6 +165,8 @@ class Host:
             self.decision = Decision(Action.WAIT, error.message, error.remedy)
             log.error("%s", error)
             return
+        for kind, outcome in opened.damage:
+            self.metrics.damaged(kind, outcome)
         self._guarded = self._guarded or not self.formation.peers
         member = Member(
             self.env,

@@ -144,6 +144,7 @@ class Member:
             self.marks,
             env.clock,
             self.metrics,
+            floor=lambda: self.raft.floor,
             send=self.peers.send,
             on_durable=self._durable,
             on_full=self._disk_full,

@@ -6,6 +6,7 @@ Plain integers and fixed buckets; server/metrics.py gives them their exported na
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 
 SECONDS_BOUNDS = (
     0.0001,
@@ -59,8 +60,12 @@ class Metrics:
         self.snapshot_failures = 0
         self.snapshot_last_success_ns = 0
         self.divergence = 0
-        self.corruption = 0
+        self.corruption: Counter[tuple[str, str]] = Counter()
         self.rejected_peers: dict[str, int] = {}
+
+    def damaged(self, kind: str, outcome: str) -> None:
+        """Count damage that was found: in which kind of file, and what became of it."""
+        self.corruption[kind, outcome] += 1
 
     def reject_peer(self, reason: str) -> None:
         """Count a message that was refused: of another cluster, timeline, or storage id."""

@@ -2,7 +2,7 @@
 
 Run in a lane, before anything is answered. Both slots of vote and sync mark are made equal first; the
 start is counted durably; then the newest manifest, the log behind it, and their meeting point are
-checked. Nothing is cut but a torn batch above the sync mark (R8).
+checked. Nothing is cut but a torn batch above the sync mark, and damage that a floor stands for (R8).
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from neumann.format.special import Marker, Publish
 from neumann.format.state import Identity, SyncMark, Vote
 from neumann.raft import FrameLog, Restored
 from neumann.recovery import swap
+from neumann.runtime.floor import Losing
 from neumann.runtime.lag import LagSamples
 from neumann.snapshot import publish
 from neumann.store.manifests import check_usable, load_newest, write_manifest
 from neumann.store.store import Store
-from neumann.wal import Log, TwoSlotFile
+from neumann.wal import Log, Recovery, TwoSlotFile
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,10 @@ class Opened(NamedTuple):
     unsealed_entries: int
     lag: LagSamples
     published: Manifest | None
+    damage: tuple[tuple[str, str], ...]
+    """What was found: (kind, outcome) of the metric corruption_total."""
+    unlisted: tuple[str, ...]
+    """Segments before the log's base, behind which it was damaged."""
 
 
 def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened:
@@ -64,14 +69,15 @@ def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened
     mark_file = TwoSlotFile(disk, paths.sync_mark, state.encode_mark_slot, state.decode_mark)
     _, vote = vote_file.read()
     _, mark = mark_file.read()
-    mark = mark._replace(clean=False)
-    mark_file.write(mark)
+    mark_file.write(mark._replace(clean=False))
     vote = vote._replace(start_number=vote.start_number + 1)
     vote_file.write(vote)
     remove_temporaries(disk, paths.store)
     manifest = _newest_manifest(disk, paths)
     _check_lineage(disk, identity, manifest, mark, paths)
-    wal, headers = _open_log(disk, paths, config, identity, manifest, mark, now_ns)
+    losing = Losing(identity.node_id, manifest.configuration, vote, vote_file, mark, mark_file)
+    wal, recovery = _open_log(disk, paths, config, identity, manifest, losing, now_ns)
+    headers, vote = recovery.headers, losing.vote
     restored = _restored(vote, wal, headers, manifest)
     _check_address(restored, identity, config.node.advertise, paths)
     store = Store.open(disk, paths.store, manifest, config.store.cache_bytes_max)
@@ -80,7 +86,7 @@ def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened
         identity,
         vote,
         vote_file,
-        mark,
+        losing.mark._replace(clean=False),
         mark_file,
         manifest,
         layout_digest(manifest),
@@ -91,7 +97,16 @@ def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened
         _unsealed_entries(wal, headers, manifest.point.index),
         _lag(headers, manifest),
         _newest_published(disk, paths, manifest, wal),
+        _damage(recovery, losing),
+        recovery.before,
     )
+
+
+def _damage(recovery: Recovery, losing: Losing) -> tuple[tuple[str, str], ...]:
+    found = [("log", "set_aside")] * len(losing.losses)
+    if recovery.before:
+        found.append(("log", "passed_over"))
+    return (*found, *[("segment", "repaired")] * len(recovery.mended))
 
 
 def _finish_publishing(disk: Disk, paths: Paths, manifest: Manifest, wal: Log) -> None:
@@ -101,7 +116,8 @@ def _finish_publishing(disk: Disk, paths: Paths, manifest: Manifest, wal: Log) -
     """
     point = manifest.point
     if point == wal.base:
-        publish.publish(disk, paths, manifest)
+        if wal.segments()[0].first_index == point.index + 1:
+            publish.publish(disk, paths, manifest)
         return
     (marker,) = wal.read_frames(wal.point_before(point.index).index, point.index)
     entry = special.decode(marker)
@@ -195,36 +211,38 @@ def _open_log(
     config: Config,
     identity: Identity,
     manifest: Manifest,
-    mark: SyncMark,
+    losing: Losing,
     now_ns: int,
-) -> tuple[Log, list[FrameHeader]]:
+) -> tuple[Log, Recovery]:
     point = manifest.point
     wal, recovery = Log.recover(
         disk,
         paths.wal,
         identity.cluster_id,
         identity.timeline,
-        mark,
+        losing.mark,
         point,
         config.wal.segment_bytes_max,
         f"{paths.aside}/{swap.new_aside_id(disk, paths, now_ns)}",
+        losing,
     )
     if recovery.cut is not None:
-        log.warning("cut a torn batch off the log: %s", recovery.cut)
+        what = "what was damaged" if losing.losses else "a torn batch"
+        log.warning("cut %s off the log: %s", what, recovery.cut)
+    if recovery.before:
+        log.error(
+            "the log is damaged below the newest snapshot, %s: it is taken up behind entry %d; the %d files "
+            "before are mended from a peer",
+            manifest.snapshot_id,
+            wal.base.index,
+            len(recovery.before),
+        )
+    for path in recovery.mended:
+        log.error("%s: its header was damaged and was written anew", path)
     for name in recovery.strays:
         log.warning("set aside %s: it does not belong to this log", name)
-    if point.index < wal.base.index:
-        raise Corrupt(
-            f"the log begins behind {wal.base.index} and the newest snapshot ends at {point.index}: "
-            "what lies between is missing",
-            remedy="neumann-admin rejoin on this node",
-        )
-    if wal.end_at(point.index) != point:
-        raise Corrupt(
-            f"the log and the snapshot at {point.index} do not belong together",
-            remedy="neumann-admin rejoin on this node",
-        )
-    return wal, recovery.headers
+    assert wal.end_at(point.index) == point, "classify.py has a row for this"
+    return wal, recovery
 
 
 def holds_content(kind: Kind) -> bool:

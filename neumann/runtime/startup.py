@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from neumann.env import Disk
 from neumann.env.files import read_file
-from neumann.errors import NeumannError
+from neumann.errors import Corrupt, NeumannError
 from neumann.format import history as history_format
 from neumann.format import names, state
 from neumann.format.history import History
@@ -21,6 +21,7 @@ from neumann.format.manifest import layout_digest
 from neumann.format.names import Paths
 from neumann.recovery import adopt
 from neumann.store.manifests import load_newest
+from neumann.wal import TwoSlotFile
 
 
 class Action(StrEnum):
@@ -46,7 +47,8 @@ class Data(NamedTuple):
 
 class Found(NamedTuple):
     """What is on this node's disk. `history` is the member's, or the data's. `members_index`: a later
-    configuration than the one at this index is not known here."""
+    configuration than the one at this index is not known here. `unreadable`: why vote or sync mark, though
+    there, can't be read in either slot: then the node has no state, and had some."""
 
     journal: bool = False
     foreign: tuple[str, ...] = ()
@@ -55,6 +57,7 @@ class Found(NamedTuple):
     history: History | None = None
     data: Data | None = None
     members_index: int = 0
+    unreadable: str = ""
 
 
 class Answer(NamedTuple):
@@ -86,6 +89,7 @@ class Decision(NamedTuple):
 
 
 _INIT = "neumann-admin init-cluster --bootstrap adopts what is here, or creates an empty cluster"
+_RESTORE = "a cluster that no node of it can lead is restored: neumann-admin wal-replay"
 _REJOIN = "neumann-admin rejoin sets this node's state aside and joins"
 
 
@@ -102,14 +106,18 @@ def decide(
             f"the data directory holds what is not ours: {listed}",
             "give the node an empty directory, or move that away",
         )
-    if found.vote:
+    if found.vote and not found.unreadable:
         return _as_member(found, node_id, answers)
+    if found.unreadable and found.sole_voter:
+        return Decision(Action.REFUSE, f"{found.unreadable}; this node is the only voter", _RESTORE)
     leading = [a for a in answers.values() if a.leader and a.leader_address and a.history is not None]
     if len({a.history.cluster_id for a in leading if a.history}) > 1:
         both = " and ".join(f"{a.node_id} ({_name(a.history)})" for a in leading)
         return Decision(Action.WAIT, f"peers serve two clusters: {both}", "take one out of `peers`")
     if leading:
         return _join(found, leading)
+    if found.unreadable:
+        return Decision(Action.WAIT, f"{found.unreadable}, so it joins anew, and nobody leads", _RESTORE)
     if bootstrap:
         return _form(found, node_id, peers, answers)
     if found.data is not None:
@@ -240,12 +248,22 @@ def look(disk: Disk, paths: Paths) -> Found:
     journal = disk.exists(paths.journal)
     if disk.exists(paths.vote):
         history, voters, index = _membership(disk, paths)
-        return Found(journal, foreign, True, voters == 1, history, members_index=index)
+        unreadable = _unreadable(disk, paths)
+        return Found(journal, foreign, True, voters == 1, history, None, index, unreadable)
     manifest = adopt.newest_data(disk, paths)
     if manifest is None or not manifest.point.index:  # an empty base: a formation that a crash interrupted
         return Found(journal, foreign)
     data = Data(manifest.history.timeline, manifest.point.index, layout_digest(manifest), manifest.time_ns)
     return Found(journal, foreign, history=manifest.history, data=data)
+
+
+def _unreadable(disk: Disk, paths: Paths) -> str:
+    try:
+        TwoSlotFile(disk, paths.vote, state.encode_vote_slot, state.decode_vote).read()
+        TwoSlotFile(disk, paths.sync_mark, state.encode_mark_slot, state.decode_mark).read()
+    except Corrupt as error:
+        return f"this node has no state any more: {error.message}"
+    return ""
 
 
 def _membership(disk: Disk, paths: Paths) -> tuple[History, int, int]:

@@ -2,7 +2,8 @@
 
 The sync mark says what fdatasync has surely covered. What is bad or missing at or below it is
 corruption, also where a file just ends early; what is bad above it is a torn batch, also when valid
-frames follow (design section 4, R8). Nothing else is looked at, and corruption is never cut.
+frames follow (design section 4, R8). Damage at or below the newest manifest was passed over before (find.py):
+it touches no vote. Damage above it costs the node its voice until the log is again what it was.
 """
 
 from __future__ import annotations
@@ -13,19 +14,28 @@ from typing import NamedTuple
 
 
 class Verdict(Enum):
-    """WHOLE: go on. TORN: keep a copy of what is behind the end, and cut. CORRUPT: refuse."""
+    """What is done. Nothing is cut without a copy.
+
+    WHOLE: go on. TORN: cut what is behind the end, which nobody was told of. DAMAGED: cut it too, and
+    keep a floor at the last frame that may have been acknowledged. LOST: the same, but where that frame
+    was is not known. REFUSED: change nothing.
+    """
 
     WHOLE = "whole"
     TORN = "torn"
-    CORRUPT = "corrupt"
+    DAMAGED = "damaged"
+    LOST = "lost"
+    REFUSED = "refused"
 
 
 class Facts(NamedTuple):
     """How the log was found. `end_index` is that of the last good frame, `base_index` comes before the first.
 
     manifest_found, mark_found: the log has that very frame end (for the mark: at that very place).
-    bytes_behind: something that is not zero lies behind the last good frame in its file. files_behind:
-    segments follow that do not continue it.
+    mark_segment_lost: it ends with a seal at the mark's point, and the segment behind, which the mark
+    names, is missing or empty. tail_known: the frames that go on from the mark's place can be read, or
+    an orderly stop left none there. bytes_behind: something that is not zero lies behind the last good
+    frame in its file. files_behind: segments follow that do not continue it.
     """
 
     base_index: int
@@ -33,7 +43,9 @@ class Facts(NamedTuple):
     mark_index: int
     manifest_index: int
     mark_found: bool
+    mark_segment_lost: bool
     manifest_found: bool
+    tail_known: bool
     bytes_behind: bool
     files_behind: bool
 
@@ -51,32 +63,46 @@ ROWS = (
     Row(
         "head missing",
         lambda facts: facts.base_index > facts.manifest_index,
-        Verdict.CORRUPT,
+        Verdict.REFUSED,
         "begins behind the store's newest manifest: entries between them are missing",
     ),
     Row(
+        "ends below the manifest",
+        lambda facts: facts.end_index < facts.manifest_index,
+        Verdict.REFUSED,
+        "is damaged or ends where the store's newest manifest stands, and can't be taken up behind it",
+    ),
+    Row(
+        "manifest not found",
+        lambda facts: not facts.manifest_found,
+        Verdict.REFUSED,
+        "has another frame, or none, where the store's manifest names one: they are not of one node",
+    ),
+    Row(
         "damaged below the mark",
-        lambda facts: facts.end_index < facts.mark_index and (facts.bytes_behind or facts.files_behind),
-        Verdict.CORRUPT,
+        lambda facts: facts.end_index < facts.mark_index and facts.tail_known,
+        Verdict.DAMAGED,
         "is damaged where it was once durable",
     ),
     Row(
         "ends below the mark",
         lambda facts: facts.end_index < facts.mark_index,
-        Verdict.CORRUPT,
-        "ends before what was once durable",
+        Verdict.LOST,
+        "ends before what was once durable, and what followed it is not known",
+    ),
+    Row(
+        "mark's segment missing",
+        lambda facts: facts.mark_segment_lost and not facts.tail_known,
+        Verdict.LOST,
+        "has lost the segment that the sync mark names, and what was in it is not known",
     ),
     Row(
         "mark not found",
-        lambda facts: facts.base_index <= facts.mark_index and not facts.mark_found,
-        Verdict.CORRUPT,
+        lambda facts: (
+            facts.base_index <= facts.mark_index and not facts.mark_found and not facts.mark_segment_lost
+        ),
+        Verdict.REFUSED,
         "has another frame, or none, where the sync mark names one: they are not of one disk",
-    ),
-    Row(
-        "manifest not found",
-        lambda facts: facts.manifest_index <= facts.end_index and not facts.manifest_found,
-        Verdict.CORRUPT,
-        "has another frame, or none, where the store's manifest names one: they are not of one node",
     ),
     Row(
         "torn batch",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import posixpath
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from neumann.env.doors import Disk
 from neumann.errors import Corrupt, Unavailable
@@ -25,7 +25,7 @@ from neumann.format.frame import Frame, FrameDamaged, Kind
 from neumann.format.ids import LogPoint, Timeline
 from neumann.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from neumann.format.state import SyncMark
-from neumann.wal.recover import Recovery, recover
+from neumann.wal.recover import Loss, Recovery, recover, refuse
 from neumann.wal.segment import Segment, SegmentInfo, is_seal
 from neumann.wal.writer import Append, Create, Drop, Operation, Seal, Synced, Truncate, WriteBatch, Writer
 
@@ -100,14 +100,15 @@ class Log:
         manifest_point: LogPoint,
         segment_bytes: int,
         aside_directory: str,
+        lose: Callable[[Loss], None] = refuse,
     ) -> tuple[Log, Recovery]:
         """The log as the last run left it, all of it durable; see wal/recover.py.
 
-        Corrupt if anything at or below the mark is not what it was, WrongHistory for segments of
-        another cluster; then nothing was changed.
+        Corrupt if it can't be gone on with, or if `lose` refuses; WrongHistory for segments of another
+        cluster; then nothing was changed.
         """
         segments, recovery = recover(
-            disk, directory, cluster_id, timeline, mark, manifest_point, aside_directory
+            disk, directory, cluster_id, timeline, mark, manifest_point, aside_directory, lose
         )
         tail = segments[-1]
         place = Synced(tail.first_index, tail.end_bytes, tail.point(len(tail.lasts)))
@@ -371,8 +372,10 @@ class Log:
         return max(0, bisect_right(segments, index, key=lambda segment: segment.first_index) - 1)
 
     def _is_sealed(self, segment: Segment) -> bool:
+        if not (segment.closed and segment.is_whole):
+            return False
         is_settled = self._writer.truncations == self._truncations
-        return segment.closed and is_settled and self._writer.place.segment_first > segment.first_index
+        return is_settled and self._writer.place.segment_first > segment.first_index
 
     # --- the tail cache --------------------------------------------------------------------------
 

@@ -1,32 +1,44 @@
 """Finds the log in its directory at start, and leaves it whole, durable and without a torn batch.
 
-First everything is read and judged (wal/classify.py); if the judgement is corruption, nothing has been
-changed. Then strays and what a torn batch left are put under aside/, durably, before anything is cut.
-A frame that is found good above the sync mark stays: it is written again and synced before anybody
-hears of it.
+First everything is read and judged (wal/find.py, wal/classify.py). Is something given up that was once
+durable, then `lose` is told before anything is changed: it keeps the floor, lowers the mark, or refuses.
+Then strays and what is cut are put under aside/, durably, before anything is cut. A frame that is found
+good above the sync mark stays: it is written again and synced before anybody hears of it.
 """
 
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Callable
 from typing import NamedTuple
 
 from neumann.env.doors import Disk
-from neumann.env.files import read_file, write_durable
-from neumann.errors import Corrupt, WrongHistory
-from neumann.format import names
-from neumann.format import segment as segment_format
-from neumann.format.frame import FrameHeader
+from neumann.env.files import write_durable
+from neumann.errors import Corrupt
+from neumann.format.frame import Frame, FrameHeader
 from neumann.format.ids import LogPoint, Timeline
-from neumann.format.segment import SegmentHeader
 from neumann.format.state import SyncMark
-from neumann.wal.classify import Facts, Verdict, classify
-from neumann.wal.scan import scan, used_bytes
+from neumann.wal.classify import Facts, Row, Verdict, classify
+from neumann.wal.find import Finder, Found, list_segments
 from neumann.wal.segment import Segment
+from neumann.wal.writer import Synced
+
+
+class Loss(NamedTuple):
+    """What a start gives up of what was once durable. `text` says it in one line.
+
+    `end` is where the log will end. `tail` is the end of the last frame that may have been acknowledged,
+    None where it is not known. `configurations` are the frames of that kind that stay.
+    """
+
+    text: str
+    end: Synced
+    tail: LogPoint | None
+    configurations: tuple[Frame, ...]
 
 
 class Cut(NamedTuple):
-    """A torn batch that was cut: from `offset` of `path`, entries from `first_index`; copies in `kept`."""
+    """What was cut: from `offset` of `path`, entries from `first_index`; copies in `kept`."""
 
     path: str
     offset: int
@@ -36,31 +48,29 @@ class Cut(NamedTuple):
 
 
 class Recovery(NamedTuple):
-    """What was found: headers of all retained frames, the point before them, what was put aside."""
+    """What was found: headers of all retained frames, the point before them, what was put aside.
+
+    `before`: files of the log before `base`, behind which it was damaged; `mended`: segments whose
+    header was made anew.
+    """
 
     headers: list[FrameHeader]
     base: LogPoint
     cut: Cut | None
     strays: tuple[str, ...]
+    before: tuple[str, ...]
+    mended: tuple[str, ...]
 
 
-class _Found:
-    """The chain of segments from the oldest on, and what lies behind its end."""
+REMEDY = (
+    "nothing was changed; let this node join anew (neumann-admin rejoin), or, if it is the only voter, "
+    "restore it (neumann-admin wal-replay)"
+)
 
-    def __init__(self) -> None:
-        self.segments: list[Segment] = []
-        self.headers: list[FrameHeader] = []
-        self.why = "there is no segment"
-        self.where = ""
-        self.damaged: FrameHeader | None = None
-        self.torn = b""
-        self.files_behind: list[str] = []
-        self.empty: list[str] = []
 
-    @property
-    def end(self) -> LogPoint:
-        tail = self.segments[-1]
-        return tail.point(len(tail.lasts))
+def refuse(loss: Loss) -> None:
+    """Give up nothing."""
+    raise Corrupt(loss.text, remedy=REMEDY)
 
 
 def recover(
@@ -71,91 +81,52 @@ def recover(
     mark: SyncMark,
     manifest_point: LogPoint,
     aside_directory: str,
+    lose: Callable[[Loss], None] = refuse,
 ) -> tuple[list[Segment], Recovery]:
     """The segments of the log and what was found; see wal/log.py for the errors."""
-    own, strays = _list(disk, directory, timeline)
-    found = _read(disk, own, cluster_id, timeline, manifest_point.index)
+    own, strays = list_segments(disk, directory, timeline)
+    finder = Finder(disk, cluster_id, timeline, own, mark, manifest_point)
+    found = finder.find()
     if not found.segments:
         raise Corrupt(
             f"{directory}: the log is missing; entries up to {mark.index} were once durable "
             f"({found.where or directory}: {found.why})",
-            remedy=_REMEDY,
+            remedy=REMEDY,
         )
-    row = classify(_facts(found, mark, manifest_point))
-    if row.verdict is Verdict.CORRUPT:
-        raise Corrupt(f"the log of this node {row.why}: {_describe(found, mark)}", remedy=_REMEDY)
+    tail = finder.tail() if found.end.index <= mark.index else found.end
+    row = classify(_facts(found, mark, manifest_point, tail))
+    text = f"the log of this node {row.why}: {_describe(found, mark)}"
+    if row.verdict is Verdict.REFUSED:
+        raise Corrupt(text, remedy=REMEDY)
+    if row.verdict in (Verdict.DAMAGED, Verdict.LOST):
+        last = found.segments[-1]
+        end = Synced(last.first_index, last.end_bytes, found.end)
+        lose(Loss(text, end, tail, tuple(found.configurations)))
+    return found.segments, _settle(disk, directory, found, row, strays, mark, aside_directory)
+
+
+def _settle(
+    disk: Disk, directory: str, found: Found, row: Row, strays: list[str], mark: SyncMark, aside: str
+) -> Recovery:
     for path in strays:
-        _set_aside(disk, path, aside_directory)
-    cut = _cut(disk, found, aside_directory) if row.verdict is Verdict.TORN else None
+        _set_aside(disk, path, aside)
+    cut = _cut(disk, found, aside) if found.torn or found.files_behind else None
+    assert cut is None or row.verdict is not Verdict.WHOLE
     _make_durable(disk, directory, found, mark)
-    base = found.segments[0].previous
-    return found.segments, Recovery(
-        found.headers, base, cut, tuple(posixpath.basename(path) for path in strays)
+    return Recovery(
+        found.headers,
+        found.segments[0].previous,
+        cut,
+        tuple(posixpath.basename(path) for path in strays),
+        tuple(found.before),
+        tuple(path for path, _ in found.lost_headers),
     )
 
 
 _REWRITE_BYTES = 1024 * 1024
-_REMEDY = (
-    "nothing was changed; let this node join anew (neumann-admin rejoin), or, if it is the only voter, "
-    "restore it (neumann-admin wal-replay)"
-)
 
 
-def _list(disk: Disk, directory: str, timeline: Timeline) -> tuple[list[tuple[int, str]], list[str]]:
-    own, strays = [], []
-    for name in disk.list(directory):
-        parsed = names.parse_segment(name)
-        path = posixpath.join(directory, name)
-        if parsed is not None and parsed[0] == timeline:
-            own.append((parsed[1], path))
-        elif parsed is not None:
-            strays.append(path)
-    return own, strays
-
-
-def _read(
-    disk: Disk, own: list[tuple[int, str]], cluster_id: bytes, timeline: Timeline, bodies_behind: int
-) -> _Found:
-    found = _Found()
-    for number, (first_index, path) in enumerate(own):
-        data = read_file(disk, path)
-        if number == len(own) - 1 and not used_bytes(data):
-            found.empty.append(path)
-            break
-        try:
-            header = segment_format.decode_header(data, path)
-        except Corrupt as error:
-            found.why, found.where = error.message, path
-            found.files_behind = [later for _, later in own[number:]]
-            break
-        _check_history(path, header, cluster_id, timeline)
-        continues = not found.segments or (
-            found.segments[-1].closed and header.previous == found.end and not found.torn
-        )
-        if header.first_index != first_index or not continues:
-            found.where = found.where or path
-            found.files_behind = [later for _, later in own[number:]]
-            break
-        time_ns = found.headers[-1].time_ns if found.headers else 0
-        result = scan(data, Segment(path, header.previous), time_ns, bodies_behind)
-        found.segments.append(result.segment)
-        found.headers.extend(result.headers)
-        found.why, found.where, found.damaged = result.why, path, result.damaged
-        end = result.segment.end_bytes
-        found.torn = data[end : end + result.bytes_behind]
-    return found
-
-
-def _check_history(path: str, header: SegmentHeader, cluster_id: bytes, timeline: Timeline) -> None:
-    if (header.cluster_id, header.timeline) != (cluster_id, timeline):
-        raise WrongHistory(
-            f"{path} is of cluster {header.cluster_id.hex()}, timeline {header.timeline}; this node is of "
-            f"cluster {cluster_id.hex()}, timeline {timeline}",
-            remedy="move that file out of the data directory",
-        )
-
-
-def _facts(found: _Found, mark: SyncMark, manifest_point: LogPoint) -> Facts:
+def _facts(found: Found, mark: SyncMark, manifest_point: LogPoint, tail: LogPoint | None) -> Facts:
     mark_point = LogPoint(mark.index, mark.term, mark.chain)
     return Facts(
         base_index=found.segments[0].previous.index,
@@ -168,16 +139,20 @@ def _facts(found: _Found, mark: SyncMark, manifest_point: LogPoint) -> Facts:
             and segment.offset(segment.count_through(mark.index)) == mark.offset
             for segment in found.segments
         ),
+        mark_segment_lost=found.end == mark_point
+        and found.segments[-1].closed
+        and mark.segment_first == mark.index + 1,
         manifest_found=any(
             segment.point(segment.count_through(manifest_point.index)) == manifest_point
             for segment in found.segments
         ),
+        tail_known=tail is not None,
         bytes_behind=bool(found.torn),
         files_behind=bool(found.files_behind),
     )
 
 
-def _describe(found: _Found, mark: SyncMark) -> str:
+def _describe(found: Found, mark: SyncMark) -> str:
     tail, end = found.segments[-1], found.end
     first, last = end.index + 1, max(mark.index, end.index)
     if found.damaged is not None:
@@ -191,7 +166,7 @@ def _describe(found: _Found, mark: SyncMark) -> str:
     )
 
 
-def _cut(disk: Disk, found: _Found, aside_directory: str) -> Cut:
+def _cut(disk: Disk, found: Found, aside_directory: str) -> Cut:
     tail = found.segments[-1]
     kept = []
     if found.torn:
@@ -228,7 +203,7 @@ def _free(disk: Disk, directory: str, name: str) -> str:
     return path
 
 
-def _make_durable(disk: Disk, directory: str, found: _Found, mark: SyncMark) -> None:
+def _make_durable(disk: Disk, directory: str, found: Found, mark: SyncMark) -> None:
     """Sync what the last run may not have synced, and leave nothing behind the last frame.
 
     What lies behind the mark is written once more: after a failed fsync the system takes pages for clean
@@ -236,12 +211,16 @@ def _make_durable(disk: Disk, directory: str, found: _Found, mark: SyncMark) -> 
     """
     for path in found.empty:
         disk.unlink(path)
+    headers = dict(found.lost_headers)
     for segment in found.segments:
-        if segment.first_index < mark.segment_first and segment is not found.segments[-1]:
+        is_tail, header = segment is found.segments[-1], headers.get(segment.path)
+        if segment.first_index < mark.segment_first and not is_tail and header is None:
             continue
         begin = mark.offset if segment.first_index == mark.segment_first else 0
         file = disk.open(segment.path, write=True)
         try:
+            if header is not None:
+                file.pwrite(header, 0)
             file.truncate(segment.end_bytes)
             for offset in range(begin, segment.end_bytes, _REWRITE_BYTES):
                 length = min(_REWRITE_BYTES, segment.end_bytes - offset)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 from neumann.format import frame as frame_format
 from neumann.format.checksum import crc32c
 from neumann.format.frame import HEADER_BYTES, Frame, FrameDamaged, FrameHeader, Kind
-from neumann.format.segment import SEGMENT_HEADER_BYTES
 from neumann.wal.segment import Segment, is_seal
 
 _PIECE_BYTES = 1024 * 1024
@@ -33,16 +32,16 @@ class Scan(NamedTuple):
 
 
 def scan(data: bytes, segment: Segment, time_ns: int = 0, bodies_behind: int = 0) -> Scan:
-    """Append the good frames of `data`, a whole segment file, to an empty `segment`.
+    """Append the good frames of `data`, a whole segment file, to an empty `segment`, from its start on.
 
     `time_ns` is the time of the frame before. Bodies that end at or below index `bodies_behind` are not
     checked, save for markers'.
     """
-    assert not segment.lasts and len(data) >= SEGMENT_HEADER_BYTES
+    assert not segment.lasts and len(data) >= segment.start_bytes
     headers: list[FrameHeader] = []
     decode_header = frame_format.decode_header
     last_index, term, chain = segment.previous
-    offset = SEGMENT_HEADER_BYTES
+    offset = segment.start_bytes
     why, damaged = "a seal, which ends a segment", None
     is_closed = False
     while not is_closed:

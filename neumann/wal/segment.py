@@ -47,15 +47,34 @@ class Segment:
     """One segment: where it lies, the point it continues, and its frames' columns.
 
     lasts, terms, chains, times: of each frame; ends: the file offset behind it. `closed`: its last
-    frame is a seal.
+    frame is a seal. Where the file is damaged below the newest manifest, the columns begin behind that
+    manifest's point, at `start_bytes`; `first_index` is always that of the file.
     """
 
-    __slots__ = ("chains", "closed", "ends", "first_index", "lasts", "path", "previous", "terms", "times")
+    __slots__ = (
+        "chains",
+        "closed",
+        "ends",
+        "first_index",
+        "lasts",
+        "path",
+        "previous",
+        "start_bytes",
+        "terms",
+        "times",
+    )
 
-    def __init__(self, path: str, previous: LogPoint) -> None:
+    def __init__(
+        self,
+        path: str,
+        previous: LogPoint,
+        first_index: int | None = None,
+        start_bytes: int = SEGMENT_HEADER_BYTES,
+    ) -> None:
         self.path = path
         self.previous = previous
-        self.first_index = previous.index + 1
+        self.first_index = previous.index + 1 if first_index is None else first_index
+        self.start_bytes = start_bytes
         self.closed = False
         self.lasts, self.terms, self.times, self.ends = array("Q"), array("Q"), array("Q"), array("Q")
         self.chains = array("I")
@@ -77,7 +96,7 @@ class Segment:
         """Fill an empty segment with frames that were checked to follow one another."""
         assert not self.lasts
         sizes = [HEADER_BYTES + header.body_bytes for header in headers]
-        self.ends = array("Q", accumulate(sizes, initial=SEGMENT_HEADER_BYTES))[1:]
+        self.ends = array("Q", accumulate(sizes, initial=self.start_bytes))[1:]
         self.terms = array("Q", [header.term for header in headers])
         self.chains = array("I", [header.chain for header in headers])
         self.times = array("Q", [header.time_ns for header in headers])
@@ -85,11 +104,16 @@ class Segment:
 
     def trimmed(self, count: int) -> Segment:
         """A copy with the first `count` frames, open again where that cuts its seal."""
-        copy = Segment(self.path, self.previous)
+        copy = Segment(self.path, self.previous, self.first_index, self.start_bytes)
         copy.ends, copy.terms, copy.chains = self.ends[:count], self.terms[:count], self.chains[:count]
         copy.times, copy.lasts = self.times[:count], self.lasts[:count]
         copy.closed = self.closed and count == len(self.lasts)
         return copy
+
+    @property
+    def is_whole(self) -> bool:
+        """False where the columns begin behind damage: the file is not to be copied or dropped."""
+        return self.start_bytes == SEGMENT_HEADER_BYTES and self.first_index == self.previous.index + 1
 
     @property
     def last_index(self) -> int:
@@ -104,7 +128,7 @@ class Segment:
     @property
     def end_bytes(self) -> int:
         """The offset behind the last frame."""
-        return self.ends[-1] if self.ends else SEGMENT_HEADER_BYTES
+        return self.ends[-1] if self.ends else self.start_bytes
 
     def point(self, count: int) -> LogPoint:
         """The end of the first `count` frames."""
@@ -114,7 +138,7 @@ class Segment:
 
     def offset(self, count: int) -> int:
         """The file offset behind the first `count` frames."""
-        return self.ends[count - 1] if count else SEGMENT_HEADER_BYTES
+        return self.ends[count - 1] if count else self.start_bytes
 
     def count_through(self, index: int) -> int:
         """How many frames end at or before `index`."""

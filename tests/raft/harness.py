@@ -16,7 +16,7 @@ from typing import NamedTuple
 from neumann.format import frame as frame_format
 from neumann.format import special
 from neumann.format.frame import Frame, Kind
-from neumann.format.ids import Configuration, Incarnation
+from neumann.format.ids import NOBODY, Configuration, Incarnation
 from neumann.format.message import Append, Message, SnapshotOffer, VoteReply, VoteRequest
 from neumann.raft import FrameLog, Raft, RaftConfig, Ready, Restored
 from tests.raft.checker import Checker
@@ -160,13 +160,18 @@ class World:
         node.disk.storage_id, node.disk.has_vote = storage_id, configuration is not None
         self.start(name)
 
-    def damage(self, name: str) -> None:
-        """A node that is down loses every frame above its manifest, and remembers its floor."""
+    def damage(self, name: str, tail_known: bool = True) -> None:
+        """A node that is down loses every frame above its manifest, and keeps the floor that
+        runtime/floor.py would."""
         disk = self.nodes[name].disk
         assert self.nodes[name].core is None
         if disk.frames:
             last = disk.frames[-1].header
-            disk.floor = max(disk.floor, (last.term, last.last_index))
+            if tail_known:
+                disk.floor = max(disk.floor, (last.term, last.last_index))
+            else:
+                term = max(disk.vote[0], last.term) + 1
+                disk.vote, disk.floor = (term, NOBODY), (term, 1)
             disk.truncate_after(disk.snapshot.point.index)
 
     # Inputs.

@@ -67,7 +67,7 @@ def _disturb(world: World) -> None:
         others_whole = all(n.disk.floor == (0, 0) for n in world.nodes.values())
         if choice < 0.15 and others_whole:
             world.checker.damaged = True
-            world.damage(name)
+            world.damage(name, tail_known=world.random.random() < 0.5)
         world.start(name)
     elif choice < 0.4:
         world.crash(name, keep=world.random.choice((0.0, 0.7)))

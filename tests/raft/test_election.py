@@ -249,6 +249,26 @@ def test_below_its_floor_a_node_does_not_campaign_and_wants_the_floor_of_others(
     assert core.floor == (0, 0)
 
 
+def test_who_lost_an_unknown_tail_votes_only_for_what_a_later_leader_supplied() -> None:
+    """Where the last acknowledged frame is not known, the floor is a term above all that were known: a
+    leader of it was elected without this node, so what it has is all that was committed."""
+    core = core_with(frames((1, 2)), term=4, floor=(4, 1))
+    core.step("a", append(3, core.last, frames((3, 1), after=core.last)))
+    ((_, reply),) = take(core).messages
+    assert (reply.term, reply.ok) == (4, False)
+    core.step("c", VoteRequest(5, 900, 3, False, False))
+    ready = take(core)
+    make_durable(core, ready)
+    assert [m.granted for _, m in ready.messages_after_sync] == [False]
+    (old, noop) = frames((3, 1), (6, 1), after=core.last)
+    core.step("a", append(6, core.last, [old]))
+    make_durable(core, take(core))
+    assert core.floor == (4, 1)
+    core.step("a", append(6, core.last, [noop]))
+    make_durable(core, take(core))
+    assert core.floor == (0, 0)
+
+
 def test_a_term_that_only_the_log_remembers_is_entered_without_a_vote() -> None:
     """A crash may keep the frames of a batch and lose the vote that was written with them."""
     core = core_with(frames((3, 2)), term=2, voted_for="a")

@@ -72,6 +72,7 @@ async def test_a_member_whose_mark_can_not_be_lowered_fails_and_stops(tmp_path: 
         MarkKeeper(mark_file, mark, mark_lane, failures.append),
         env.clock,
         Metrics(),
+        floor=lambda: (0, 0),
         send=lambda *_: None,
         on_durable=lambda *_: None,
         on_full=failures.append,

@@ -201,3 +201,22 @@ def test_bootstrap_with_a_vote_is_a_no_op() -> None:
 def test_what_is_not_ours_is_refused_by_name() -> None:
     decision = choose(Found(foreign=("holiday.jpg",)))
     assert decision.action is Action.REFUSE and "holiday.jpg" in decision.reason
+
+
+UNREADABLE = Found(vote=True, history=OLD, unreadable="raft/vote: fails its checksum")
+
+
+def test_a_vote_that_cannot_be_read_is_no_state_and_the_node_joins_anew() -> None:
+    assert choose(UNREADABLE, leader()).action is Action.JOIN
+
+
+def test_a_vote_that_cannot_be_read_forms_and_adopts_nothing() -> None:
+    """It had state, so entries may be acknowledged that no disk of the others has."""
+    decision = choose(UNREADABLE, empty("n2"), empty("n3"), bootstrap=True)
+    assert decision.action is Action.WAIT and "raft/vote" in decision.reason
+    assert "wal-replay" in decision.remedy
+
+
+def test_a_sole_voter_whose_vote_cannot_be_read_refuses() -> None:
+    decision = choose(UNREADABLE._replace(sole_voter=True), bootstrap=True)
+    assert decision.action is Action.REFUSE and "wal-replay" in decision.remedy

@@ -25,23 +25,23 @@ def _put(key: int) -> bytes:
     return encode_put("t", f"{key:05d}", pack_value(key))
 
 
-async def _write(machine: Machine, keys: range) -> None:
+async def write(machine: Machine, keys: range) -> None:
     process, node = machine.process, machine.node
     assert process is not None and node is not None
     for key in keys:
         await process.call(node.write(_put(key)))
 
 
-async def _formed(world: World) -> Machine:
+async def formed(world: World) -> Machine:
     """Start everything; the leader's machine."""
     for machine in world.machines:
         machine.pace = _QuickHelper()
         await world.start(machine)
     await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
-    return _leading(world)
+    return leading(world)
 
 
-def _leading(world: World) -> Machine:
+def leading(world: World) -> Machine:
     leader = world.leader()
     assert leader is not None
     return next(m for m in world.machines if m.name == leader.identity.node_id)
@@ -60,7 +60,7 @@ def test_a_flush_waits_for_the_log_that_replaced_another() -> None:
     world = World("flush")
 
     async def script() -> None:
-        old = await _formed(world)
+        old = await formed(world)
         others = [m for m in world.machines if m is not old]
         for other in others:
             world.network.cut(old.name, other.name)
@@ -73,8 +73,8 @@ def test_a_flush_waits_for_the_log_that_replaced_another() -> None:
             lambda: (m := world.member(old)) is not None and m.raft.role != "leader", LIMIT_S, "it steps down"
         )
         await world.until(lambda: world.leader() is not None, LIMIT_S, "another leads")
-        new = _leading(world)
-        await _write(new, range(20))
+        new = leading(world)
+        await write(new, range(20))
         assert new.process is not None and new.node is not None
         await new.process.call(new.node.snapshot())
         assert isinstance(sink.future.exception(), OutcomeUnknown)

@@ -6,6 +6,8 @@ as a node does: lowered before a truncation, raised at the test's word.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from neumann.env.doors import Disk
 from neumann.format import frame as frame_format
 from neumann.format import special, state
@@ -13,7 +15,8 @@ from neumann.format.frame import Frame, Kind
 from neumann.format.ids import LogPoint, Timeline
 from neumann.format.special import Marker
 from neumann.format.state import SyncMark
-from neumann.wal import Log, Recovery, Synced, TwoSlotFile, WriteBatch
+from neumann.wal import Log, Loss, Recovery, Synced, TwoSlotFile, WriteBatch
+from neumann.wal.recover import refuse
 
 CLUSTER = b"c" * 16
 TIMELINE = Timeline(1, 0xABCDEF)
@@ -73,11 +76,11 @@ class Bench:
         self.mark_file.create(self._mark(self.log.synced))
         return self
 
-    def recover(self) -> Recovery:
-        """Start again on what is on the disk."""
+    def recover(self, lose: Callable[[Loss], None] = refuse) -> Recovery:
+        """Start again on what is on the disk. `lose` decides where something is given up."""
         mark = self.mark_file.repair()
         self.log, recovery = Log.recover(
-            self.disk, self.wal, CLUSTER, TIMELINE, mark, self.manifest_point, SEGMENT_BYTES, self.aside
+            self.disk, self.wal, CLUSTER, TIMELINE, mark, self.manifest_point, SEGMENT_BYTES, self.aside, lose
         )
         assert [header.end for header in recovery.headers] == [frame.header.end for frame in self.held()]
         self.staged = self.held()
@@ -88,6 +91,18 @@ class Bench:
         """All frames that the log holds, read from it."""
         log = self.log
         return list(log.read_frames(log.base.index, log.last.index)) if log.last != log.base else []
+
+    def give_up(self) -> tuple[Recovery, Loss]:
+        """Start again and give up what is damaged; the mark is lowered first, as a node does it."""
+        told: list[Loss] = []
+
+        def lose(loss: Loss) -> None:
+            told.append(loss)
+            self.mark(loss.end)
+
+        recovery = self.recover(lose)
+        [loss] = told
+        return recovery, loss
 
     def append(self, kinds: str, term: int = 1, after: int | None = None) -> None:
         """Truncate behind index `after` and stage a `run_of`; one batch; no mark."""

@@ -89,8 +89,17 @@ def test_every_flipped_byte_at_or_below_the_mark_is_corruption_and_above_it_a_to
                 break
             bench.disk.flip(segment.path, offset, offset % 8)
             bench.mark_file = Bench(bench.disk).mark_file
+            if offset < SEGMENT_HEADER_BYTES:
+                assert bench.recover().mended == (segment.path,) and bench.staged == good
+                size = SEGMENT_HEADER_BYTES
+                assert read_file(bench.disk, segment.path)[:size] == read_file(disk, segment.path)[:size]
+                continue
             if number == 0 or offset < mark.offset:
-                refused(bench, "once durable|missing")
+                refused(bench, "once durable")
+                _, loss = bench.give_up()
+                assert loss.tail in (None, good[-1].header.end)
+                assert bench.staged == good[: len(bench.staged)] and bench.log.last.index < mark.index
+                assert bench.recover().cut is None
                 continue
             recovery = bench.recover()
             assert recovery.cut is not None and recovery.cut.kept
@@ -224,7 +233,113 @@ def test_an_empty_segment_that_the_mark_names_is_missing(bench: Bench) -> None:
     bench.mark()
     bench.log.close()
     overwrite(bench.disk, paths(bench)[-1], b"", size=0)
-    refused(bench, "where the sync mark names one")
+    refused(bench, "lost the segment that the sync mark names")
+    assert bench.give_up()[1].tail is None and bench.log.last.index == 14
+
+
+def test_an_empty_segment_that_is_missing_after_an_orderly_stop_is_made_again(bench: Bench) -> None:
+    bench.recover()
+    bench.append("S", term=2)
+    bench.mark_file.write(bench._mark(bench.log.synced)._replace(clean=True))
+    bench.log.close()
+    bench.disk.unlink(paths(bench)[-1])
+    bench.recover()
+    assert bench.log.last.index == 14 and len(bench.log.segments()) == 4
+
+
+# The bench's log: 1, 2, S3 | 4..6, 7, S8 | 9 (the mark), 10, 11..13. Damage above the manifest:
+
+
+def test_damage_is_given_up_with_a_copy_and_what_was_acknowledged_behind_it_is_known(bench: Bench) -> None:
+    path, offset, _ = bench.log.locate(6, 7)[0]
+    end = bench.log.last
+    assert isinstance(bench.disk, SimDisk)
+    bench.disk.flip(path, offset + 20, 0)
+    recovery, loss = bench.give_up()
+    assert loss.tail == end and loss.end.point.index == 6 and "entries 7..9 are concerned" in loss.text
+    assert bench.log.last.index == 6 and recovery.cut is not None and len(recovery.cut.kept) == 2
+    assert recovery.before == () and bench.recover().cut is None
+    bench.append("..", term=5)
+    bench.mark()
+    bench.recover()
+
+
+def test_what_ends_below_the_mark_leaves_unknown_what_followed_it(bench: Bench) -> None:
+    """Zeros in place of the end, a shorter file, and a file that is gone: nothing shows how far it went."""
+    path, offset, _ = bench.log.locate(8, 9)[0]
+    disk = bench.disk
+    assert isinstance(disk, SimDisk)
+    for damage in ("zeros", "short", "gone"):
+        bench.disk = disk.fork()
+        bench.mark_file = Bench(bench.disk).mark_file
+        if damage == "gone":
+            bench.disk.unlink(path)
+        else:
+            overwrite(bench.disk, path, b"", size=offset)
+            overwrite(bench.disk, path, b"", size=offset if damage == "short" else 4096)
+        _, loss = bench.give_up()
+        assert loss.tail is None and bench.log.last.index == 8
+        assert bench.recover().cut is None
+
+
+def test_after_an_orderly_stop_nothing_followed_the_mark(bench: Bench) -> None:
+    bench.recover()
+    bench.mark_file.write(bench._mark(bench.log.synced)._replace(clean=True))
+    end = bench.log.last
+    bench.log.close()
+    bench.disk.unlink(paths(bench)[2])
+    assert bench.give_up()[1].tail == end
+
+
+# Damage at or below the manifest:
+
+
+@pytest.mark.parametrize("manifest", [8, 9, 10, 13])
+@pytest.mark.parametrize("damage", ["header", "gone"])
+def test_a_segment_before_the_manifests_is_passed_over(bench: Bench, manifest: int, damage: str) -> None:
+    first, second, third = paths(bench)
+    end = bench.log.last
+    bench.manifest_point = next(f.header.end for f in bench.staged if f.header.last_index == manifest)
+    if damage == "gone":
+        bench.disk.unlink(second)
+    else:
+        assert isinstance(bench.disk, SimDisk)
+        bench.disk.flip(second, SEGMENT_HEADER_BYTES + 3, 0)
+    recovery = bench.recover()
+    assert recovery.before == ((first,) if damage == "gone" else (first, second)) and recovery.cut is None
+    assert (bench.log.base.index, bench.log.last) == (8, end)
+    assert [segment.path for segment in bench.log.segments()] == [third]
+
+
+def test_the_log_is_taken_up_at_the_manifests_point_behind_damage_in_its_own_segment(bench: Bench) -> None:
+    """Each byte before the manifest's point in its file, save for bodies, which the scrub reads."""
+    bench.recover()
+    bench.append("..", term=2)
+    bench.mark()
+    bench.log.close()
+    disk, end = bench.disk, bench.log.last
+    bench.manifest_point = next(f.header.end for f in bench.staged if f.header.last_index == 10)
+    path, start, _ = bench.log.locate(8, 9)[0]
+    _, last, _ = bench.log.locate(9, 10)[0]
+    assert isinstance(disk, SimDisk)
+    for offset in (*range(start, start + 48), *range(last, last + 48)):
+        bench.disk = disk.fork()
+        bench.disk.flip(path, offset, 0)
+        bench.mark_file = Bench(bench.disk).mark_file
+        recovery = bench.recover()
+        assert recovery.before == tuple(paths_before(bench)) and recovery.cut is None
+        assert (bench.log.base, bench.log.last) == (bench.manifest_point, end)
+        assert not bench.log.segments()[0].sealed
+        bench.append(".S.", term=3)
+        bench.mark()
+        assert not bench.log.segments()[0].sealed and bench.log.segments()[1].first_index == 18
+        again = bench.recover()
+        assert again.base == bench.manifest_point and bench.log.last.index == 18
+
+
+def paths_before(bench: Bench) -> list[str]:
+    directory = [posixpath.join(bench.wal, name) for name in bench.disk.list(bench.wal)]
+    return [path for path in directory if path < bench.log.segments()[0].path]
 
 
 def test_segments_of_another_timeline_are_set_aside(bench: Bench) -> None:

@@ -49,6 +49,10 @@ class Promises:
                 )
         self._matches[node_id] = {i: t for i, t in matches.items() if i > log.base.index}
 
+    def damaged(self, node_id: str) -> None:
+        """What the node said is durable may rot; its terms and votes are another file's."""
+        self._matches.pop(node_id, None)
+
     def truncated(self, node_id: str, log: FrameLog) -> None:
         """A leader made the node cut frames: what is no more in its log is no promise any more."""
         self._matches[node_id] = self._kept(node_id, log)

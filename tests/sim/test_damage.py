@@ -1,0 +1,58 @@
+"""A bit rots on a machine that is down: after its restart nothing wrong is served and nothing is lost."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from neumann.format import names
+from tests.sim.checkers.replicas import compare_rows
+from tests.sim.machine import Machine
+from tests.sim.test_catching_up import LIMIT_S, formed, leading, write
+from tests.sim.world import World
+
+
+def _segments(machine: Machine) -> list[str]:
+    paths = machine.paths
+    return [f"{paths.wal}/{n}" for n in machine.disk.list(paths.wal) if names.parse_segment(n)]
+
+
+async def _damaged(world: World, victim: Machine, random: Random) -> None:
+    """It crashes, a bit of a segment that holds something rots, and it starts again."""
+    world.crash(victim, loses_power=random.random() < 0.5)
+    if random.random() < 0.5:
+        victim.disk = victim.disk.crash(random)
+    path = random.choice(_segments(victim))
+    file = victim.disk.open(path)
+    used = len(file.pread(file.size(), 0).rstrip(b"\0"))
+    victim.disk.flip(path, random.randrange(max(1, used)), random.randrange(8))
+    world.promises.damaged(victim.name)
+    world.note("rot", victim.name, path)
+    await world.start(victim)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_flip_in_a_segment_of_one_machine_loses_nothing(seed: int) -> None:
+    world = World(f"damage/{seed}")
+    random = world.random("damage")
+
+    async def script() -> None:
+        first = await formed(world)
+        await write(first, range(120))
+        written = 120
+        for _ in range(4):
+            victim = leading(world) if random.random() < 0.4 else random.choice(world.machines)
+            await _damaged(world, victim, random)
+            await world.until(lambda: world.leader() is not None, LIMIT_S, "one leads")
+            await write(leading(world), range(written, written + 40))
+            written += 40
+            await world.until(world.is_converged, LIMIT_S, "all replicas equal")
+        for machine in world.machines:
+            member = world.member(machine)
+            assert member is not None
+            compare_rows(machine.name, member.store.view(), world.committed.model)
+            assert member.store.view().count() == written
+
+    with world:
+        world.loop.run(script())
