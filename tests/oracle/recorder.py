@@ -69,6 +69,7 @@ class Recorder(World):
         self._rounds: dict[str, int] = {}
         self._asked: dict[str, dict[int, int]] = {}
         self._counted_anew: set[int] = set()
+        self._silent_ticks: dict[str, int] = {}
         self._listening = _Listening(lenient)
         super().__init__(voters, "", blank, seed, self._listening, **limits)
 
@@ -99,6 +100,7 @@ class Recorder(World):
         was_leader, leader, term = core.role is Role.LEADER, core.leader, core.term
         with self._recording(name, "tick") as step:
             step.do.append({"do": "tick"})
+            self._silent_ticks[name] = self._silent_ticks.get(name, 0) + 1
             super().tick(name)
             asks = any(isinstance(m, VoteRequest) and m.pre for _, m in step.said)
             if asks or (not was_leader and core.term > term):
@@ -142,6 +144,7 @@ class Recorder(World):
                 if members.member(name) is None:  # etcd would not take it (etcd #13741)
                     taken["learners"].append(number(name))
                 step.do += [taken, {"do": "members", **words.members(members)}]
+                step.do += self._silence(name)  # to install is to hear nothing
                 step.allowed.add("snapshot by hand")
         return installed
 
@@ -181,6 +184,7 @@ class Recorder(World):
                 return
             step.do.append(words.vote_reply(sender, message))
         elif isinstance(message, Append):
+            self._hear_leader(core, message.term)
             step.do.append(words.append(sender, message))
             if message.term >= core.term and message.prev_index < core.commit_index:
                 step.allowed.add("append from before the commit index")
@@ -191,6 +195,7 @@ class Recorder(World):
                 step.do += self._read_answers(core.node_id, sender, message)
             step.do.append(words.append_reply(sender, message))
         elif isinstance(message, SnapshotOffer):
+            self._hear_leader(core, message.term)
             step.do.append(words.heartbeat(sender, message))
             offered = LogPoint(message.index, message.snapshot_term, message.chain)
             is_new = message.term >= core.term and message.index > core.commit_index
@@ -201,6 +206,14 @@ class Recorder(World):
         else:
             assert isinstance(message, TimeoutNow)
             step.allowed.add("timeout-now of the leader only")
+
+    def _hear_leader(self, core: Raft, term: int) -> None:
+        if term >= core.term:
+            self._silent_ticks[core.node_id] = 0
+
+    def _silence(self, name: str) -> list[words.Operation]:
+        """As long as this node has heard nothing of its leader."""
+        return [{"do": "tick"}] * self._silent_ticks.get(name, 0)
 
     def _read_answers(self, name: str, sender: str, reply: AppendReply) -> list[words.Operation]:
         """The answer also answers the heartbeat of each read that was asked for before its round."""
@@ -267,6 +280,7 @@ class Recorder(World):
         step.do.append(words.new(core, self._frames(name)))
         if core.leader:
             step.do.append({"do": "MsgHeartbeat", "from": number(core.leader), "term": core.term})
+            step.do += self._silence(name)
         self._close(step, core)
 
     def _close(self, step: Step, core: Raft) -> None:
