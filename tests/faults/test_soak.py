@@ -31,6 +31,7 @@ def soak(tmp_path: Path, *words: str, timeout_s: float) -> dict[str, Any]:
 
 
 def test_a_short_run(tmp_path: Path) -> None:
+    """Bug 37: split brain and total loss, found as soon as real processes were killed and cut off."""
     report = soak(tmp_path, "--minutes", "0.15", timeout_s=150)
     for kind in ("kills", "partitions", "pauses", "full_disks", "acknowledged", "gets"):
         assert report[kind] > 0, kind

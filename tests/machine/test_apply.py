@@ -103,6 +103,20 @@ def test_a_condition_sees_the_entries_before_it_in_its_frame() -> None:
     assert rows == {"t\0a": (b"\x02", 2, 10), "t\0b": (b"\x04", 4, 10)}
 
 
+def test_the_revision_of_a_lock_fences_its_late_holder() -> None:
+    """Bug 38: a lock is no mutual exclusion, because its holder may go on after it has lost it. The
+    revision under which it was taken, checked in the very write that it protects, is."""
+    result, rows = apply(
+        put("lock", b"\x01", (c.ABSENT,)),
+        c.encode_delete("t", "lock"),
+        put("lock", b"\x02", (c.ABSENT,)),
+        c.encode_batch([(c.CHECK, "t", "lock", (c.REVISION, 1), None), (c.PUT, "t", "data", None, b"\x01")]),
+        c.encode_batch([(c.CHECK, "t", "lock", (c.REVISION, 3), None), (c.PUT, "t", "data", None, b"\x02")]),
+    )
+    assert result == Result([0, 0, 0, Outcome.CONDITION_FAILED, 0], [4])
+    assert rows["t\0data"] == (b"\x02", 5, 10)
+
+
 def test_the_memtable_hides_what_is_below() -> None:
     _, rows = apply(put("a", b"\x01", (c.ABSENT,)), rows={"t\0a": DELETED}, below={"t\0a": LIVE})
     assert rows["t\0a"] == (b"\x01", 1, 10)

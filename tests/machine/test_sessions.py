@@ -62,6 +62,7 @@ def put(session: int, serial: int, key: str = "k", value: bytes = b"\x01", condi
 
 
 def test_a_repeated_command_changes_nothing_and_is_answered_the_same() -> None:
+    """Bug 32: a client sent again what had been committed, and it was applied twice."""
     machine = Machine()
     session = machine.open()
     assert machine.tell(put(session, 1, value=b"\x01")) == [(2, 0)]

@@ -9,7 +9,7 @@ from tests.procedures.cluster import Cluster, Member
 
 
 def test_old_members_that_start_beside_a_restored_node_do_not_serve(tmp_path: Path) -> None:
-    """Bug: node 1 was restored and all three were started at once; nodes 2 and 3, with their old state,
+    """Bug 34: node 1 was restored and all three were started at once; nodes 2 and 3, with their old state,
     were not leading yet when node 1 asked, so both timelines elected a leader and both took writes."""
     archive = tmp_path / "archive"
     archive.mkdir()

@@ -22,7 +22,8 @@ def test_a_read_needs_a_round_that_a_majority_answers() -> None:
 
 
 def test_an_answer_to_an_earlier_round_confirms_nothing() -> None:
-    """A follower may have answered it before it voted for another leader."""
+    """Bug 20: an answer to an earlier request confirmed a later read. A follower may have answered it before
+    it voted for another leader."""
     world = World()
     world.elect("a")
     for _ in range(HEARTBEAT_TICKS):

@@ -76,6 +76,7 @@ def test_figure_8_an_entry_of_an_earlier_term_is_not_committed_by_counting() -> 
 
 
 def test_figure_8_played_by_five_nodes() -> None:
+    """Bug 14: the figure that the rule is there for, with the leaders of its terms 2, 3 and 4."""
     world = World("abcde")
     world.elect("a")
     world.run(HEARTBEAT_TICKS)
@@ -288,6 +289,7 @@ def test_who_needs_what_was_dropped_is_offered_the_published_snapshot() -> None:
 
 
 def test_the_log_may_be_dropped_while_it_is_being_sent() -> None:
+    """Bug 28: the log was compacted while a follower was throttled, and what went out next named term 0."""
     world = World(frames_in_flight_max=2)
     world.elect("a")
     world.cut = {("c", "a")}

@@ -37,7 +37,7 @@ def _leader(core: Core) -> Core:
 
 @pytest.mark.parametrize("first", [OLD, NEW])
 def test_one_voter_does_not_vote_for_two_storages_of_one_node(first: bytes) -> None:
-    """A vote that names only a node id is believed by both disks of a voter that was replaced."""
+    """Bug 33: a vote that names only a node id is believed by both disks of a voter that was replaced."""
     core = core_with([])
     second = NEW if first == OLD else OLD
     for storage_id, granted in ((first, True), (second, False), (first, True)):

@@ -14,8 +14,8 @@ from tests.runtime.nodes import config_of, configs_of, keys_of, leads, one_node,
 
 
 async def test_a_snapshot_that_the_log_has_passed_replaces_nothing(tmp_path: Path) -> None:
-    """While a snapshot was fetched, another leader could replicate beyond it; putting it in place then
-    threw away acknowledged entries."""
+    """Bug 30: while a snapshot was fetched, another leader could replicate beyond it; putting it in place
+    then threw away acknowledged entries."""
     async with one_node(config_of(tmp_path)) as node:
         await write_rows(node, range(50))
         made = await node.snapshot()

@@ -202,6 +202,7 @@ def test_a_synced_file_in_a_synced_directory_survives() -> None:
 
 
 def test_a_name_is_lost_or_kept_without_sync_dir() -> None:
+    """Bug 8: a log was renamed and its directory not synced, so a loss of power took the whole file."""
     disk = _disk()
     write_new(disk, "/d/a", b"kept")
     assert _outcomes(disk, "/d/a") == {b"kept", None}

@@ -38,7 +38,8 @@ def test_a_snapshot_tells_its_own_time() -> None:
 
 
 def test_a_leader_whose_disk_stalls_lets_another_lead() -> None:
-    """It led on, since the others' disks are a majority, and kept in memory whatever its own did not take."""
+    """Bug 27: it led on, since the others' disks are a majority, and kept in memory whatever its own did not
+    take."""
     world = World("stall")
 
     async def script() -> None:

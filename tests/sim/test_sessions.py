@@ -50,6 +50,7 @@ def test_a_table_that_a_snapshot_does_not_have(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.slow
 def test_a_repeat_that_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug 32, planted: a command that is sent again is a new one."""
     recall = Sessions.recall
 
     def forget_answers(self: Sessions, session_id: int, serial: int, index: int) -> Any:

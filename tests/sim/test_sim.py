@@ -46,6 +46,7 @@ def test_a_fresh_seed(number: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_fault_alone(kind: str) -> None:
+    """Bug 37: twenty-one bugs in one Raft, each under some fault that nobody had tried."""
     check(scenario.run(1, (kind,)))
 
 

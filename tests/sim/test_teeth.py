@@ -37,6 +37,7 @@ def found(kind: str) -> BaseException:
 
 
 def test_a_disk_that_does_not_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug 7: an answer went out before its write was synced, and a crash took it back."""
     monkeypatch.setattr(SimFile, "sync", lambda self: None)
     found("crash")
 
@@ -50,6 +51,7 @@ def test_promises_before_they_are_durable(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_reads_that_nobody_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug 36: reads were answered by who only believed to lead."""
     read_stale = Node.submit_gets
 
     def submit_gets(self: Node, sink: Any, ids: Sequence[int], rows: Sequence[str], *, stale: bool) -> None:
@@ -82,7 +84,7 @@ def test_not_done_where_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_an_old_append_that_cuts_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reference bug 17: a follower that cuts what an old, shorter Append does not have."""
+    """Bug 17: a follower that cuts what an old, shorter Append does not have."""
     append = Following._append
 
     def cut_and_append(self: Following, prev: Any, frames: Any) -> Any:

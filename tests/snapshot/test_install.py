@@ -143,6 +143,7 @@ def test_a_joiner_gets_tables_segments_and_a_log_behind_them(leader: Leader) -> 
 
 
 def test_every_crash_point_of_placing(leader: Leader) -> None:
+    """Bug 9: the log was dropped before what replaces it was durable, and the node never started again."""
     model, manifest = leader.cluster.disk, leader.cluster.manifest
     assert isinstance(model, SimDisk)
     fetched = fetch(leader, model)

@@ -238,7 +238,8 @@ def check_prefix(node: Node, truth: Truth) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_nor_on_a_loss_of_power_at_any_change_of_the_disk(seed: int) -> None:
-    """Each restart gets a few changes further; whatever was announced as a snapshot is there after it."""
+    """Bug 5: the applied index was saved apart from the data, so after a crash replicas held different rows.
+    Each restart gets a few changes further; whatever was announced as a snapshot is there after it."""
     truth, rng = made_truth(seed, markers=30), random.Random(seed)
     disk, made, crashes = new_disk(truth.log), dict[int, bytes](), 0
     while True:
@@ -260,7 +261,8 @@ def test_nor_on_a_loss_of_power_at_any_change_of_the_disk(seed: int) -> None:
 
 
 def test_one_loss_of_power_at_each_change_of_the_disk() -> None:
-    """Every point of a run that flushes, merges, installs and unlinks; the next start finishes the log."""
+    """Bug 6: a crash while the store was rewritten left data and applied index apart. Every point of a run
+    that flushes, merges, installs and unlinks; the next start finishes the log."""
     truth = made_truth(seed=2, markers=12)
     assert truth.installed
     changes = 0

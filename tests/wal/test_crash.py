@@ -99,6 +99,7 @@ def restarted(bench: Bench, disk: SimDisk) -> Bench:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_crash_at_every_change_of_the_disk(name: str) -> None:
+    """Bug 8: a step between writing, naming and syncing a segment was not thought of; so each is the last."""
     crash_at, crashed = 0, True
     while crashed:
         bench, truth, crashed = run_until_crash(SCRIPTS[name], crash_at)
@@ -146,6 +147,7 @@ def test_a_crash_at_every_change_of_a_recovery(name: str) -> None:
 
 @pytest.mark.parametrize("seed", range(25))
 def test_random_schedules(seed: int) -> None:
+    """Bug 10: what a crash left was sometimes a log that could not be opened."""
     rng = Random(seed)
     disk = SimDisk()
     bench, truth = Bench(disk).create(), Truth()

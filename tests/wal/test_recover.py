@@ -159,6 +159,7 @@ def test_a_body_below_the_manifest_is_left_to_the_scrub(bench: Bench) -> None:
 
 
 def test_a_torn_batch_is_cut_also_when_valid_frames_follow(bench: Bench) -> None:
+    """Bug 10: a batch that a crash had torn could not be repaired, and the node never started again."""
     path, offset, length = bench.log.locate(9, 10)[0]
     overwrite(bench.disk, path, bytes(length), offset)
     recovery = bench.recover()

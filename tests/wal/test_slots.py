@@ -42,7 +42,8 @@ def test_round_trip() -> None:
 
 @pytest.mark.parametrize("is_repaired", [False, True])
 def test_a_crash_at_every_change(is_repaired: bool) -> None:
-    """A vote that was answered and then forgotten elects two leaders."""
+    """Bugs 12 and 13: term and vote were two writes, and a crash came between them. A vote that was answered
+    and then forgotten elects two leaders."""
     for crash_at in range(16):
         for seed in range(20):
             disk = created()

@@ -89,6 +89,7 @@ def test_no_room_for_more_frames_than_the_segment_has() -> None:
 
 
 def test_a_seal_is_durable_though_there_is_no_room_for_the_next_segment() -> None:
+    """Bug 11: a full disk in the middle of a change of segments left a log that was damaged."""
     disk = SimDisk()
     bench = bench_on(disk)
     fill(disk, 0)
@@ -120,6 +121,7 @@ def test_a_seal_is_durable_though_there_is_no_room_for_the_next_segment() -> Non
 
 
 def test_a_restart_while_the_next_segment_waits_for_room() -> None:
+    """Bug 11: a log that had met a full disk could not be opened any more."""
     disk = SimDisk()
     bench = bench_on(disk)
     fill(disk, 0)
