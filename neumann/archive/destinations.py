@@ -58,6 +58,14 @@ class Destination(Protocol):
         """Put in place of what was read there. FileExistsError if it is seen to be another by now."""
         ...
 
+    def append(self, name: str, data: bytes, offset: int) -> None:
+        """Write at the end of a file, which is at `offset`; 0 begins it. Durable when it returns."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        ...
+
     def settle(self, name: str) -> None:
         """After all: leftovers of pushes of this file that were killed are gone, and names are durable."""
         ...
@@ -129,6 +137,22 @@ class DirectoryDestination:
         except FileNotFoundError as error:
             raise self._another(name) from error
 
+    def append(self, name: str, data: bytes, offset: int) -> None:
+        path = f"{self.place}/{name}"
+        if not offset:
+            self._unlink(path)
+        file = self._files.open(path, write=True, create=not offset)
+        try:
+            file.pwrite(data, offset)
+            file.sync()
+        finally:
+            file.close()
+        if not offset:
+            self._files.sync_dir(self.place)
+
+    def remove(self, name: str) -> None:
+        self._unlink(f"{self.place}/{name}")
+
     def settle(self, name: str) -> None:
         self._remove_leftovers(name)
         self._files.sync_dir(self.place)
@@ -193,6 +217,17 @@ class StoreDestination:
     def replace(self, name: str, data: bytes, old: Held) -> None:
         self._objects.replace(f"{self.place}/{name}", data, old.tag)
         self._read_back(name, data)
+
+    def append(self, name: str, data: bytes, offset: int) -> None:
+        """An object can't grow: it is put again with more."""
+        path = f"{self.place}/{name}"
+        held = self._objects.get(path).data if offset else b""
+        if len(held) != offset:
+            raise Unavailable(f"{path} does not end at byte {offset}", remedy="try again")
+        self._objects.put(path, held + data)
+
+    def remove(self, name: str) -> None:
+        self._objects.delete(f"{self.place}/{name}")
 
     def settle(self, name: str) -> None:
         """Nothing is left to do."""

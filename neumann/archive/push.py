@@ -73,7 +73,15 @@ def push(source: Disk, path: str, target: Destination, *, create: bool = False) 
     no archive, or has other bytes under the name. WrongHistory: it is another cluster's. Unavailable: it
     failed, nothing of it bears the name, and it may be tried again.
     """
-    file = _read(source, path)
+    return _archive(_read(source, path), target, create)
+
+
+def push_bytes(name: str, data: bytes, target: Destination) -> Pushed:
+    """The same for bytes that are in no file here."""
+    return _archive(_examine(name, data, name), target, False)
+
+
+def _archive(file: _File, target: Destination, create: bool) -> Pushed:
     if create and file.history is None:
         raise BadInput(f"{file.name} begins no archive", remedy="--create goes with a .history file")
     try:
@@ -86,15 +94,19 @@ def push(source: Disk, path: str, target: Destination, *, create: bool = False) 
 
 
 def _read(disk: Disk, path: str) -> _File:
-    """The file, every byte of it checked."""
     name = posixpath.basename(path)
-    segment, timeline = names.parse_segment(name), names.parse_history(name)
-    if segment is None and timeline is None:
+    if names.parse_segment(name) is None and names.parse_history(name) is None:
         raise BadInput(f"{path}: {name!r} is no name of a segment or a history")
     try:
         data = read_file(disk, path)
     except FileNotFoundError as error:
         raise NotFound(f"{path} does not exist") from error
+    return _examine(name, data, path)
+
+
+def _examine(name: str, data: bytes, path: str) -> _File:
+    """What is to be archived under that name, every byte of it checked."""
+    segment, timeline = names.parse_segment(name), names.parse_history(name)
     if timeline is not None:
         history = history_format.decode(data, path)
         if history.timeline != timeline or history_format.encode(history) != data:

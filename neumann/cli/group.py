@@ -13,7 +13,19 @@ import sys
 import click
 
 from neumann import __version__
-from neumann.cli import archive, aside, check, cluster, completion, data, query, recovery, replay, snapshots
+from neumann.cli import (
+    archive,
+    aside,
+    check,
+    cluster,
+    completion,
+    data,
+    query,
+    receive,
+    recovery,
+    replay,
+    snapshots,
+)
 from neumann.cli.headings import Headed
 from neumann.errors import BadInput, NeumannError, StorageFailed
 
@@ -33,6 +45,7 @@ _VERBS: tuple[list[click.Command], ...] = (
     snapshots.restore_point,
     snapshots.stats,
     archive.wal_push,
+    receive.wal_receive,
     archive.wal_list,
     archive.wal_verify,
     archive.wal_search,

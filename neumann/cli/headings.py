@@ -33,6 +33,7 @@ HEADINGS: dict[str, dict[str, str]] = {
     },
     "Archive": {
         "wal-push": "neumann-admin wal-push /var/lib/neumann/raft/wal/FILE.wal /mnt/backup/wal",
+        "wal-receive": "neumann-admin wal-receive backup:/backups/neumann/wal --status-interval 10",
         "wal-list": "neumann-admin wal-list --repo /mnt/backup",
         "wal-verify": "neumann-admin wal-verify --repo /mnt/backup --since 2024-01-01T00:00:00Z",
         "wal-search": "neumann-admin wal-search --repo /mnt/backup --table cities --key berlin --op delete",

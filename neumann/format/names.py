@@ -37,6 +37,8 @@ MANIFEST = "manifest"
 RESTORE_JOURNAL = "restore.journal"
 SCRATCH = "scratch"
 TEMPORARY = ".tmp"
+PART = ".part"
+"""Behind a segment's name in an archive: its begin, as it is received."""
 OURS = frozenset({LOCK, RAFT, STORE, ASIDE, RESTORE_JOURNAL, SCRATCH})
 """What may lie in a data directory; anything else is not ours, and a node refuses to start on it."""
 
@@ -65,6 +67,11 @@ def parse_segment(name: str) -> tuple[Timeline, int] | None:
     """(timeline, first index), or None for another name."""
     match = _SEGMENT.fullmatch(name)
     return (Timeline(int(match[1]), int(match[2], 16)), int(match[3])) if match else None
+
+
+def parse_part(name: str) -> tuple[Timeline, int] | None:
+    """The same of a segment's part in an archive."""
+    return parse_segment(name.removesuffix(PART)) if name.endswith(PART) else None
 
 
 def history_name(timeline: Timeline) -> str:

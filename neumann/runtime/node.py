@@ -17,7 +17,7 @@ from neumann.env import Env
 from neumann.errors import BadInput, NeumannError, OutcomeUnknown, Unavailable
 from neumann.format import command
 from neumann.query.statement import Params, QueryResult
-from neumann.runtime import archive_operations, gauges, missing, operations, transfer, views
+from neumann.runtime import archive_operations, gauges, missing, operations, tailing, transfer, views
 from neumann.runtime.forwards import Forwards
 from neumann.runtime.host import Host
 from neumann.runtime.leading import Leading
@@ -45,6 +45,7 @@ class Node:
         self._leading = Leading(host)
         limit = host.config.raft.proposal_bytes_max
         self._forwards = Forwards(host.spawn, self.write, self.get, limit)
+        self._tail_lane = host.env.lane("tail")
         self.scans = Scans(host.env.lane("scan"), self._leading.member, self.barrier)
         self._queries = Queries(
             host.config.limits, host.env.clock, host.env.lane("query"), self._leading.member, self.barrier
@@ -75,6 +76,7 @@ class Node:
         await self.host.stop()
         self.scans.close()
         self._queries.close()
+        self._tail_lane.close()
 
     @property
     def member(self) -> Member | None:
@@ -120,6 +122,20 @@ class Node:
             case "segment.read", (str() as name, int() as offset, int() as length):
                 return await self.host.lane.run(
                     partial(transfer.read_segment, disk, paths, name, offset, length)
+                )
+            case "log.describe", ():
+                return tailing.describe(self._leading.member())
+            case "log.read", (
+                bytes() as cluster_id,
+                str() as timeline,
+                int() as after,
+                int() as chain,
+                int() as bytes_max,
+                int() | float() as wait_s,
+            ):
+                member = self._leading.member()
+                return await tailing.read(
+                    member, self._tail_lane, cluster_id, timeline, after, chain, bytes_max, wait_s
                 )
             case "segment.find", (bytes() as cluster_id, str() as timeline, int() as index):
                 return missing.find(self._leading.member(), cluster_id, timeline, index)

@@ -90,6 +90,23 @@ def scan(data: bytes, where: str, *, bodies: bool) -> Scan:
     )
 
 
+class Whole(NamedTuple):
+    """The good frames at a file's begin: `bytes` with the header, up to `last`. `sealed`: no more follow."""
+
+    header: SegmentHeader
+    last: LogPoint
+    bytes: int
+    sealed: bool
+
+
+def whole_frames(data: bytes, where: str) -> Whole:
+    """How far a segment's file, which may be cut or be written still, can be believed, every byte checked.
+    Corrupt or FormatTooNew if not even its header can be read."""
+    header = segment_format.decode_header(data, where)
+    segment = scan_frames(data, Segment(where, header.previous), 0, _ALL_BODIES).segment
+    return Whole(header, segment.point(len(segment.lasts)), segment.end_bytes, segment.closed)
+
+
 def headers_of(data: bytes, where: str) -> list[FrameHeader]:
     """The headers of a segment file's good frames; bodies are not checked."""
     header = segment_format.decode_header(data, where)
