@@ -85,10 +85,11 @@ class Parts:
         if segments:
             self.last = self._end_of(max(segments)[1])
         for first, name in sorted(parts):
-            if first <= self.last.index:
+            if segments and first <= self.last.index:
                 self._target.remove(name)
             elif not segments or first == self.last.index + 1:
                 self._take_up(name)
+                break
         if self.last.index < base.index:
             raise ArchiveGap(
                 f"{self._target.place} ends at index {self.last.index}, and the log of the cluster begins at "

@@ -114,6 +114,15 @@ def _survey_facts(found: Survey) -> dict[str, Any]:
             {"name": name, "index": index, "time": time_text(time_ns, 9), "timeline": str(head.timeline)}
             for head, name, index, time_ns in points
         ],
+        "tails": [
+            {
+                "path": head.path,
+                "first_index": head.first_index,
+                "last_index": catalog.scan(head, bodies=False).last.index,
+            }
+            for head in catalog.heads
+            if catalog.is_begun(head)
+        ],
         "wrong": [str(error) for error in found.runs.wrong],
         "notes": found.notes,
         "unknown_files": catalog.unknown,
@@ -132,6 +141,10 @@ def _survey_text(found: Survey, body: dict[str, Any]) -> str:
     text += [f"recoverable  {window}" for window in windows]
     if body["log"] and not windows:
         text.append("recoverable  nothing: there is no snapshot to begin with")
+    text += [
+        f"part         {tail['first_index']:,} .. {tail['last_index']:,} as received, {tail['path']}"
+        for tail in body["tails"]
+    ]
     text += [f"WRONG {what}" for what in body["wrong"]]
     text += [f"note  {note}" for note in body["notes"]]
     text += [f"not a file of the archive: {name}" for name in body["unknown_files"]]

@@ -21,7 +21,7 @@ from neumann.format.frame import HEADER_BYTES, FrameDamaged, FrameHeader
 from neumann.format.history import History
 from neumann.format.ids import LogPoint, Timeline
 from neumann.format.segment import SEGMENT_HEADER_BYTES
-from neumann.snapshot.segment_file import Scan, headers_of, scan
+from neumann.snapshot.segment_file import End, Scan, headers_of, scan
 
 
 class Head(NamedTuple):
@@ -49,7 +49,8 @@ class Catalog:
     """One archive directory; see the module. `directory` "" is an archive without a log.
 
     `tail` is the log directory of a stopped node, "" for none: its segments count where the archive lacks
-    them, its newest also though it is open. What is in them may never have been committed.
+    them, its newest also though it is open. What is in them may never have been committed. What is in the
+    part of a segment that wal-receive left was.
 
     `heads` are ordered by timeline counter and index; `histories` has each timeline that a history file,
     or a manifest given to `learn`, tells of.
@@ -70,6 +71,10 @@ class Catalog:
         for name in disk.list(tail) if tail else ():
             if (parsed := names.parse_segment(name)) is not None and parsed not in archived:
                 self._look_at_segment(f"{tail}/{name}", *parsed)
+        known = {(head.timeline, head.first_index) for head in self.heads}
+        for name in disk.list(directory) if directory else ():
+            if (parsed := names.parse_part(name)) is not None and parsed not in known:
+                self._look_at_part(name, *parsed)
         self.heads.sort(key=lambda head: (head.timeline, head.first_index))
 
     def learn(self, history: History) -> None:
@@ -86,6 +91,11 @@ class Catalog:
     def is_tail(self, head: Head) -> bool:
         """Whether a node's own log holds it, and not the archive."""
         return bool(self.tail) and head.path.startswith(f"{self.tail}/")
+
+    def is_begun(self, head: Head) -> bool:
+        """Whether more of the segment may be to come: its last frame is no damage."""
+        is_open = self.is_tail(head) and self.scan(head, bodies=False).end is End.OPEN
+        return is_open or head.path.endswith(names.PART)
 
     def cluster_ids(self) -> set[bytes]:
         """Of all segments and histories."""
@@ -121,7 +131,13 @@ class Catalog:
             self._look_at_history(path, timeline)
         elif (parsed := names.parse_segment(name)) is not None:
             self._look_at_segment(path, *parsed)
-        else:
+        elif names.parse_part(name) is None:
+            self.unknown.append(name)
+
+    def _look_at_part(self, name: str, timeline: Timeline, first_index: int) -> None:
+        try:
+            self.heads.append(_read_head(self._disk, f"{self.directory}/{name}", timeline, first_index))
+        except (Corrupt, FormatTooNew):  # its receiver was killed before the header was there
             self.unknown.append(name)
 
     def _look_at_segment(self, path: str, timeline: Timeline, first_index: int) -> None:

@@ -48,7 +48,7 @@ def runs(catalog: Catalog, *, bodies: bool, since_ns: int = 0) -> Runs:
         is_old = following is not None and ends_before(head, following, since_ns)
         checked += bodies and not is_old
         read = catalog.scan(head, bodies=bodies and not is_old)
-        if read.end is not End.SEALED:
+        if read.end is not End.SEALED and not catalog.is_begun(head):
             wrong.append(Corrupt(read.damage))
         times = read.first_time_ns, read.last_time_ns
         run = Run(head.timeline, head.first_index, read.last.index, *times, 1, head.bytes, read.entries)

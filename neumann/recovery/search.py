@@ -60,7 +60,7 @@ def search(catalog: Catalog, query: Query, wrong: list[NeumannError]) -> Iterato
         read = catalog.scan(head, bodies=True)
         if last is not None and last[0] == head.timeline and last[1] != head.previous:
             wrong.append(gap(head.timeline, last[1].index + 1, head.first_index - 1))
-        if read.end is not End.SEALED:
+        if read.end is not End.SEALED and not catalog.is_begun(head):
             wrong.append(Corrupt(read.damage))
         last = head.timeline, read.last
         yield from _in_segment(catalog, head, read.last.index, query)

@@ -87,8 +87,11 @@ def _take(catalog: Catalog, line: Sequence[Stretch], head: Head, stop: Stop, bod
     """Go on through one segment; False where the archive ends in it."""
     stretch = line[way.number]
     found = catalog.scan(head, bodies=bodies)
-    is_open_tail = found.end is End.OPEN and catalog.is_tail(head)
-    if found.end is End.OPEN and not is_open_tail:
+    is_begun = catalog.is_begun(head)
+    if is_begun and found.last.index <= way.cursor.index:
+        _end(catalog, line, stop, way)
+        return False
+    if found.end is End.OPEN and not is_begun:
         way.note = f"{head.path} was copied while it was open, its entries may never have been committed"
         _end(catalog, line, stop, way)
         return False
@@ -103,7 +106,7 @@ def _take(catalog: Catalog, line: Sequence[Stretch], head: Head, stop: Stop, bod
             _take_whole(head, found, way)
     else:
         _take_part(catalog, head, last_index, stop, way)
-    ends_well = found.end is End.SEALED or is_open_tail
+    ends_well = found.end is End.SEALED or is_begun
     if way.error is None and not way.reached and is_whole and not ends_well:
         _end_damaged(found, stop, way)
     return True
@@ -187,8 +190,10 @@ def _end_damaged(found: Scan, stop: Stop, way: Way) -> None:
 def _broken_at(catalog: Catalog, stretch: Stretch, index: int) -> Scan | None:
     """The damaged segment, begun before it, in which the entry may have been."""
     before = [h for h in catalog.segments(stretch.timeline) if h.first_index < index]
-    found = catalog.scan(before[-1], bodies=False) if before else None
-    return found if found is not None and found.end is End.BROKEN else None
+    if not before or catalog.is_begun(before[-1]):
+        return None
+    found = catalog.scan(before[-1], bodies=False)
+    return found if found.end is End.BROKEN else None
 
 
 def _discontinuity(head: Head, cursor: LogPoint) -> WrongHistory:

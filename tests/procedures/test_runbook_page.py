@@ -219,7 +219,7 @@ def test_every_block_says_where_it_is_typed() -> None:
 def test_what_is_called_absent_is_absent() -> None:
     absent = PAGE.read_text().partition("## What is not in this release")[2]
     named = set(re.findall(r"`([a-z]+-[a-z]+|expire|drill|export|import|reload)`", absent))
-    assert {"wal-receive", "expire", "member-add"} <= named
+    assert {"expire", "member-add"} <= named
     assert named & set(group.commands) == set()
 
 
