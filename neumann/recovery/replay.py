@@ -1,8 +1,9 @@
 """Replay: a snapshot's rows and archived frames in, the tables of the state at the cut out.
 
 The frames go through the machine, exactly as on a living node; rows become tables whenever enough have
-come. Every frame's checksum, place in the chain and segment is checked on the way. The layout of the
-tables is the replay's own: only the content equals what a replica had (design section 5).
+come, and many small tables become one now and then. Every frame's checksum, place in the chain and segment
+is checked on the way. The layout of the tables is the replay's own: only the content equals what a replica
+had (design section 5).
 """
 
 from __future__ import annotations
@@ -21,18 +22,21 @@ from neumann.format.checksum import crc32c
 from neumann.format.command import decode_body
 from neumann.format.frame import HEADER_BYTES, Frame, FrameHeader, Kind
 from neumann.format.history import History
-from neumann.format.manifest import Archiving, Manifest
+from neumann.format.manifest import Archiving, Manifest, TableRef
 from neumann.format.segment import SEGMENT_HEADER_BYTES
 from neumann.format.table import Version, prints_of
 from neumann.machine.apply import apply_data
 from neumann.machine.state import MachineState, apply_special
 from neumann.recovery.lineage import Stretch
 from neumann.store.memtable import sorted_columns
+from neumann.store.merge import BLOCKS_AT_ONCE, merge
 from neumann.store.table_reader import Table
-from neumann.store.table_writer import TableWriter
+from neumann.store.table_writer import write_runs
 
 FLUSH_ROWS = 100_000
 FLUSH_LOG_BYTES = 64 * 1024 * 1024
+FLUSHED_TABLES_MAX = 64
+"""Then they are merged: each is an open file, and one more place to look for a row."""
 
 Progress = Callable[[int, int], None]
 """(entries replayed, entries to replay)."""
@@ -60,10 +64,12 @@ class Replay:
         self._number = len(start.history.records) - 1
         self._state = MachineState.from_manifest(start)
         self._start = start
+        self._block_bytes = start.block_bytes
         self._refs = start.tables
         self._tables = [Table(disk, self._path(ref.digest), ref) for ref in start.tables]
         self._rows: dict[str, Version] = {}
         self._unflushed_bytes = 0
+        self._flushed = 0
 
     def run(self, pieces: Sequence[Piece], history: History, progress: Progress | None = None) -> Manifest:
         """Replay the pieces, go over to `history`'s timeline if the cut is its base; the state there."""
@@ -146,12 +152,30 @@ class Replay:
         self._unflushed_bytes = 0
         if not rows:
             return
-        writer = TableWriter(self._disk, self._directory, self._start.block_bytes, "replay")
-        writer.add(sorted_columns(rows))
-        ref = writer.finish()
-        assert ref is not None
-        self._refs = (ref, *self._refs)
-        self._tables.insert(0, Table(self._disk, self._path(ref.digest), ref))
+        self._add(
+            write_runs(self._disk, self._directory, [sorted_columns(rows)], self._block_bytes, "replay")
+        )
+        self._flushed += 1
+        if self._flushed >= FLUSHED_TABLES_MAX:
+            self._merge(self._flushed)
+            self._flushed = 0
+
+    def _add(self, ref: TableRef | None) -> None:
+        if ref is not None:
+            self._refs = (ref, *self._refs)
+            self._tables.insert(0, Table(self._disk, self._path(ref.digest), ref))
+
+    def _merge(self, count: int) -> None:
+        """Make one table of the newest ones, which this replay has made."""
+        merged, self._refs = self._refs[:count], self._refs[count:]
+        sources = [table.chunks(blocks_at_once=BLOCKS_AT_ONCE) for table in self._tables[:count]]
+        del self._tables[:count]
+        runs = merge(sources, drop_tombstones=not self._refs)
+        self._add(write_runs(self._disk, self._directory, runs, self._block_bytes, "replay"))
+        kept = {ref.digest for ref in self._refs}
+        for ref in merged:
+            if ref.digest not in kept:
+                self._disk.unlink(self._path(ref.digest))
 
     def _path(self, digest: bytes) -> str:
         return f"{self._directory}/{names.table_name(digest)}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import random
 import shutil
 from dataclasses import replace
@@ -24,7 +26,7 @@ from neumann.errors import (
 from neumann.format import names
 from neumann.format.names import Paths
 from neumann.format.special import Marker
-from neumann.recovery import describe
+from neumann.recovery import describe, replay
 from neumann.recovery.restore import Report, Request, plan_restore, restore
 from neumann.recovery.survey import survey
 from neumann.recovery.targets import Target, parse_target
@@ -453,3 +455,29 @@ def test_a_delta_restore_copies_only_what_is_missing_or_damaged(tmp_path: Path) 
         assert rows_in(DISK, str(root)) == cluster.rows
     whole = (Path(backup, manifest.snapshot_id) / name).stat().st_size
     assert copies == {"whole": 0, "whole, not asked for": whole, "damaged": whole, "missing": whole}
+
+
+def test_a_long_replay_holds_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: each flush of a replay left two files open, its own and the table's, so that one of some
+    hundred flushes ended with too many open files."""
+    monkeypatch.setattr(replay, "FLUSH_ROWS", 3)
+    monkeypatch.setattr(replay, "FLUSHED_TABLES_MAX", 4)
+    cluster = Cluster.fresh(DISK, str(tmp_path), 17)
+    cluster.work(120)
+    cluster.seal()
+    opened: list[int] = []
+    wanted = request(parse_target(until="latest"), cluster, f"{tmp_path}/r")
+    env = make_env(DISK)
+    before = len(os.listdir("/proc/self/fd"))
+    asyncio.run(
+        restore(
+            env,
+            plan_restore(env, wanted),
+            lambda *_: opened.append(len(os.listdir("/proc/self/fd")) - before),
+        )
+    )
+    assert rows_in(DISK, f"{tmp_path}/r") == cluster.rows
+    tables = list(Path(tmp_path, "r/store").glob("*.table"))
+    assert max(opened) <= len(tables) + 4 + 8, "more files than tables were open"
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
