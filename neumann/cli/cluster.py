@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from neumann.cli import output, settings
+from neumann.cli.members import position
 from neumann.cli.verb import Call, verb
 from neumann.errors import BadInput, NeumannError, Unavailable
 
@@ -110,16 +111,8 @@ def _archive_lines(archive: dict[str, Any]) -> list[str]:
 
 
 def _member_line(member: dict[str, Any]) -> str:
-    if member["role"] == "leader":
-        position = f"match {output.count(member['match'])}"
-    elif member.get("lag_entries") is None:
-        position = "not heard of"
-    else:
-        position = f"-{output.count(member['lag_entries'])} entries"
-        if (age := member.get("contact_age_s")) is not None:
-            position += f" ({output.duration(age)})"
     disk = f"disk {output.size(member['free_bytes'])} free" if member.get("free_bytes") is not None else ""
-    return f"{member['node_id']:<8} {member['role']:<8} {position:<28} {disk}".rstrip()
+    return f"{member['node_id']:<8} {member['role']:<8} {position(member):<28} {disk}".rstrip()
 
 
 @verb("config-check")

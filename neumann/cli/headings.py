@@ -14,6 +14,11 @@ HEADINGS: dict[str, dict[str, str]] = {
         "cluster-info": "neumann-admin cluster-info --output metadata.json",
         "init-cluster": "neumann-admin init-cluster --bootstrap --yes",
         "rejoin": "neumann-admin rejoin --data-dir /var/lib/neumann --yes",
+        "member-list": "neumann-admin member-list --format json",
+        "member-add": "neumann-admin member-add n4=10.0.0.4:7878 --learner",
+        "member-promote": "neumann-admin member-promote n4",
+        "member-remove": "neumann-admin member-remove n1",
+        "leader-transfer": "neumann-admin leader-transfer --to n2",
         "config-check": "neumann-admin config-check /etc/neumann/config.toml",
     },
     "Data": {

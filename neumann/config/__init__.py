@@ -4,6 +4,7 @@
 """
 
 from neumann.config.keys import (
+    NODE_ID,
     BackupConfig,
     Config,
     LimitsConfig,
@@ -20,6 +21,7 @@ from neumann.config.keys import (
 from neumann.config.reader import from_dict, load, parse_size
 
 __all__ = [
+    "NODE_ID",
     "BackupConfig",
     "Config",
     "LimitsConfig",

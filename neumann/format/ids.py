@@ -11,6 +11,7 @@ import re
 from typing import NamedTuple
 
 from neumann.errors import BadInput
+from neumann.format.fields import build, checked
 
 ID_BYTES = 16
 _TIMELINE = re.compile(r"([1-9][0-9]{0,8})-([0-9a-f]{16})")
@@ -79,11 +80,13 @@ LEARNER = "learner"
 class Configuration(NamedTuple):
     """The membership, as a configuration entry carries it, ordered by node id.
 
-    `removed` holds node ids that an operator removed: they are not taken in again by themselves.
+    `removed` holds node ids that an operator removed: they are not taken in again by themselves. `held`
+    holds learners that an operator wants to stay so: they are not promoted by themselves.
     """
 
     members: tuple[Member, ...] = ()
     removed: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
 
     def member(self, node_id: str) -> Member | None:
         """The member of that name, or None."""
@@ -100,15 +103,32 @@ class Configuration(NamedTuple):
         return tuple(m.node_id for m in self.members if m.role == LEARNER)
 
     def with_member(self, member: Member) -> Configuration:
-        """The same with this member added, or replaced where the name is known."""
+        """The same with this member added, or replaced where the name is known; a voter is not held."""
         others = [m for m in self.members if m.node_id != member.node_id]
         members = tuple(sorted([*others, member]))
-        return Configuration(members, tuple(r for r in self.removed if r != member.node_id))
+        removed = tuple(r for r in self.removed if r != member.node_id)
+        held = tuple(h for h in self.held if h != member.node_id or member.role == LEARNER)
+        return Configuration(members, removed, held)
 
     def without(self, node_id: str) -> Configuration:
         """The same without that member, remembering that it was removed."""
         members = tuple(m for m in self.members if m.node_id != node_id)
-        return Configuration(members, tuple(sorted({*self.removed, node_id})))
+        held = tuple(h for h in self.held if h != node_id)
+        return Configuration(members, tuple(sorted({*self.removed, node_id})), held)
+
+    def holding(self, node_id: str) -> Configuration:
+        """The same; that learner stays one until somebody promotes it."""
+        return self._replace(held=tuple(sorted({*self.held, node_id})))
+
+
+def configuration_from_plain(fields: tuple[object, ...]) -> Configuration:
+    """The configuration in these decoded fields; ValueError if they are none."""
+    members, removed, held = checked(fields, (tuple, tuple, tuple))
+    return Configuration(
+        tuple(build(Member, m) for m in members),
+        checked(removed, (str,) * len(removed)),
+        checked(held, (str,) * len(held)),
+    )
 
 
 def voters_wanted(member_count: int) -> int:

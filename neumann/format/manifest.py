@@ -16,7 +16,7 @@ from neumann.format import record
 from neumann.format.checksum import digest
 from neumann.format.fields import build, checked
 from neumann.format.history import History
-from neumann.format.ids import Configuration, LogPoint, Member
+from neumann.format.ids import Configuration, LogPoint, configuration_from_plain
 from neumann.format.special import Pause
 
 _MAGIC = b"NEUMAN01"
@@ -115,13 +115,12 @@ def decode(data: bytes, where: str) -> Manifest:
 def _build(payload: tuple[Any, ...]) -> Manifest:
     plain_history, point, time_ns, configuration, pause, archiving, tables, compaction, *rest = payload
     feature_level, block_bytes, sessions = rest
-    members, removed = checked(configuration, (tuple, tuple))
     checked((time_ns, tables, feature_level, block_bytes, sessions), (int, tuple, int, int, tuple))
     return Manifest(
         history_format.from_plain(plain_history),
         build(LogPoint, point),
         time_ns,
-        Configuration(tuple(build(Member, m) for m in members), checked(removed, (str,) * len(removed))),
+        configuration_from_plain(configuration),
         None if pause is None else build(Pause, pause),
         build(Archiving, archiving),
         tuple(build(TableRef, t) for t in tables),

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import msgpack
 
-from neumann.format.fields import build, checked
 from neumann.format.frame import Frame, Kind
-from neumann.format.ids import Configuration, Member
+from neumann.format.ids import Configuration, configuration_from_plain
 
 
 class Publish(IntEnum):
@@ -120,10 +119,8 @@ def _build(kind: Kind, fields: tuple[object, ...]) -> Special | None:
             int() as level,
         ):
             return Marker(seal, snapshot, name, index, digest, Publish(publish), compaction, level)
-        case Kind.CONFIGURATION, (tuple() as members, tuple() as removed):
-            return Configuration(
-                tuple(build(Member, m) for m in members), checked(removed, (str,) * len(removed))
-            )
+        case Kind.CONFIGURATION, (tuple(), tuple(), tuple()):
+            return configuration_from_plain(fields)
         case Kind.PAUSE, (str() as owner, int() as until_ns, str() as reason):
             return Pause(owner, until_ns, reason)
         case Kind.RESUME, (str() as why,):

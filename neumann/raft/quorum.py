@@ -52,8 +52,8 @@ def next_promotion(configuration: Configuration, caught_up: Set[str], waited_ms:
     long some learner has been caught up; after PARTNER_WAIT_MS a sole voter takes one alone.
     """
     voter_count = len(configuration.voters)
-    room = voters_wanted(len(configuration.members)) - voter_count
-    ready = [learner for learner in configuration.learners if learner in caught_up]
+    room = voters_wanted(len(configuration.members) - len(configuration.held)) - voter_count
+    ready = [n for n in configuration.learners if n in caught_up and n not in configuration.held]
     if not ready or room <= 0:
         return None
     completes_a_pair = voter_count % 2 == 0

@@ -1,7 +1,8 @@
 """Where the leader is: runs an operation there, on this node or over the network.
 
 Waits a little for a leader to be found. What was surely not done is asked again; what may have been done
-is not, unless it changes nothing.
+is not, unless it changes nothing. What was sent to another node is done there or refused: methods that
+travel this way (`leader.*`, `admin.*`) are never sent on.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Leading:
         `repeatable`: it changes nothing, so it is asked again also when its answer was lost.
         """
         deadline = asyncio.get_running_loop().time() + leader_wait_s
+        refused: NeumannError | None = None
         while True:
             member = self.member()
             if member.failure is not None:
@@ -76,11 +78,15 @@ class Leading:
                     try:
                         return await self._host.env.net.call(leader.address, method, params, timeout_s)
                     except Unavailable as error:
-                        if not isinstance(error, NotLeader) and error.code != "unavailable":
-                            raise
+                        if not isinstance(error, NotLeader):
+                            if error.code != "unavailable":
+                                raise
+                            refused = error
                     except OutcomeUnknown:
                         if not repeatable:
                             raise
             if asyncio.get_running_loop().time() >= deadline:
+                if refused is not None:
+                    raise refused
                 raise Unavailable("no leader", remedy="is a majority of the voters up and connected?")
             await asyncio.sleep(_LOOK_AGAIN_S)

@@ -14,10 +14,11 @@ from typing import Any
 from neumann.archive.archiver import Archiver
 from neumann.config import Config
 from neumann.env import Env
-from neumann.errors import BadInput, NeumannError, OutcomeUnknown, Unavailable
+from neumann.errors import BadInput, NeumannError, NotLeader, OutcomeUnknown, Unavailable
 from neumann.format import command
 from neumann.query.statement import Params, QueryResult
-from neumann.runtime import archive_operations, gauges, missing, operations, tailing, transfer, views
+from neumann.runtime import gauges, missing, operations, tailing, transfer, views
+from neumann.runtime.administration import MARGIN_S, administer
 from neumann.runtime.forwards import Forwards
 from neumann.runtime.host import Host
 from neumann.runtime.leading import Leading
@@ -26,11 +27,9 @@ from neumann.runtime.queries import Queries
 from neumann.runtime.scans import ScanPage, Scans
 from neumann.runtime.sinks import FutureSink, Sink, Version
 
+FORWARDED_WRITE, FORWARDED_GET = "leader.write", "leader.get"
 _FORWARD_TIMEOUT_S = 10.0
 _LEADER_WAIT_S = 5.0
-_SECONDS_MAX = 7 * 86_400
-_OPERATION_MARGIN_S = 2.0
-"""Until an operation is ended from outside that did not end itself in its time."""
 
 
 class Node:
@@ -188,11 +187,33 @@ class Node:
         else:
             self._forwards.gets(sink, ids, rows)
 
+    def submit_forwarded(self, sink: Sink, call_id: int, method: str, params: Sequence[Any]) -> None:
+        """What another node sent because it takes this one for the leader. Never sent on: two nodes that
+        each take the other for it would pass it to and fro until its time ends."""
+        member = self.member
+        match method, params:
+            case _ if member is None or not member.leads:
+                leader = member.raft.leader if member is not None else ""
+                error = NotLeader("this node does not lead", remedy="try again", detail={"leader": leader})
+                sink.failed((call_id,), error)
+                sink.flush()
+            case "leader.write", (bytes() as raw,):
+                member.proposer.submit(sink, (call_id,), (raw,))
+            case "leader.get", (str() as table, str() as key):
+                member.reader.submit(sink, (call_id,), (command.row_key(table, key),))
+            case _:
+                sink.failed(
+                    (call_id,), BadInput(f"{method} with {len(params)} params is no forwarded request")
+                )
+                sink.flush()
+
     async def write(self, raw: bytes, timeout_s: float = _FORWARD_TIMEOUT_S) -> tuple[int, int]:
         """Commit one command: (index, Outcome). OutcomeUnknown when time runs out."""
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await self._leading.run(partial(self._write_here, raw), "write", [raw], timeout_s)
+                answer = await self._leading.run(
+                    partial(self._write_here, raw), FORWARDED_WRITE, [raw], timeout_s
+                )
                 match answer:
                     case (int() as index, int() as outcome):
                         return index, outcome
@@ -220,8 +241,8 @@ class Node:
                 async with asyncio.timeout(_FORWARD_TIMEOUT_S):
                     found = await self._leading.run(
                         partial(self._get_here, row),
-                        "get",
-                        [table, key, False],
+                        FORWARDED_GET,
+                        [table, key],
                         _FORWARD_TIMEOUT_S,
                         repeatable=True,
                     )
@@ -339,6 +360,28 @@ class Node:
         """End archiving with a named break."""
         return await self._administer_anywhere("archive_stop", {"reason": reason}, timeout_s)
 
+    async def members(self) -> dict[str, Any]:
+        """member-list: who belongs to the cluster, as its leader knows it."""
+        return await self._administer_anywhere("members", {}, 3.0)
+
+    async def member_add(self, node_id: str, address: str, *, learner: bool = False) -> dict[str, Any]:
+        """A node that may join; with `learner` it is not promoted by itself."""
+        asked = {"id": node_id, "address": address, "learner": learner}
+        return await self._administer_anywhere("member_add", asked, 30.0)
+
+    async def member_promote(self, node_id: str) -> dict[str, Any]:
+        """A learner becomes a voter."""
+        return await self._administer_anywhere("member_promote", {"id": node_id}, 30.0)
+
+    async def member_remove(self, node_id: str) -> dict[str, Any]:
+        """A member less, for good."""
+        return await self._administer_anywhere("member_remove", {"id": node_id}, 30.0)
+
+    async def leader_transfer(self, to: str, timeout_s: float = 30.0) -> dict[str, Any]:
+        """Another voter leads."""
+        asked = {"to": to, "timeout_s": timeout_s}
+        return await self._administer_anywhere("leader_transfer", asked, timeout_s)
+
     async def status(self) -> dict[str, Any]:
         """cluster-status, from the leader where there is one."""
         try:
@@ -384,60 +427,14 @@ class Node:
         async def here(_: Member) -> Any:
             return await self._administer(verb, asked)
 
-        forward_s = timeout_s + 2 * _OPERATION_MARGIN_S
+        forward_s = timeout_s + 2 * MARGIN_S
         answer = await self._leading.run(here, f"admin.{verb}", [asked], forward_s, leader_wait_s)
         return dict(answer)
 
     async def _administer(self, verb: str, asked: dict[str, Any]) -> Any:
-        """One operation, on this node, which must lead; it may lead nobody, so the wait has an end."""
-        timeout_s = _seconds(asked, "timeout_s", 30.0)
-        try:
-            async with asyncio.timeout(timeout_s + _OPERATION_MARGIN_S):
-                return await self._operate(verb, asked, timeout_s)
-        except TimeoutError:
-            raise OutcomeUnknown(
-                f"{verb} has not ended after {timeout_s:g} s; it may go on", remedy="look, then try again"
-            ) from None
-
-    async def _operate(self, verb: str, asked: dict[str, Any], timeout_s: float) -> Any:
-        member = self._leading.member()
-        match verb:
-            case "snapshot":
-                return await operations.snapshot(member, timeout_s)
-            case "pause":
-                owner, reason, max_s = _text(asked, "owner"), _text(asked, "reason"), _seconds(asked, "max_s")
-                return await operations.pause_writes(member, owner, max_s, reason, timeout_s)
-            case "resume":
-                return await operations.resume_writes(member)
-            case "restore_point":
-                return await operations.restore_point(member, _text(asked, "name"))
-            case "archive_flush":
-                return await archive_operations.flush(member, self._archiver(), timeout_s)
-            case "archive_check":
-                return await archive_operations.check(member, self._archiver(), timeout_s)
-            case "archive_stop":
-                return await archive_operations.stop(member, _text(asked, "reason"))
-            case "status":
-                return views.status(member, self._archiver())
-            case "barrier":
-                return await member.reader.barrier()
-        raise BadInput(f"admin.{verb} is no method of this server")
+        return await administer(self._leading.member(), self._archiver(), verb, asked)
 
     def _archiver(self) -> Archiver:
         """It is there while the member is."""
         assert self.host.archiving is not None
         return self.host.archiving.archiver
-
-
-def _seconds(asked: dict[str, Any], key: str, default: float | None = None) -> float:
-    value = asked.get(key, default)
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _SECONDS_MAX:
-        return float(value)
-    raise BadInput(f"{key} is {value!r:.40}", remedy=f"a number of seconds above 0, at most {_SECONDS_MAX}")
-
-
-def _text(asked: dict[str, Any], key: str) -> str:
-    value = asked.get(key)
-    if isinstance(value, str):
-        return value
-    raise BadInput(f"{key} is {value!r:.40}", remedy="it is text")

@@ -154,7 +154,7 @@ def _as_member(found: Found, node_id: str, answers: Mapping[str, Answer]) -> Dec
 
 def was_removed(found: Found, node_id: str, answers: Mapping[str, Answer]) -> Decision | None:
     """WAIT, where the cluster goes on without this member: a peer of its timeline knows a leader, and a
-    committed configuration, later than any that is known here, without this node. A peer that knows one
+    committed configuration, not older than what is known here, without this node. A peer that knows one
     with it settles the opposite. Nothing is given up: it asks until somebody takes it in again (R12)."""
     denying = None
     for answer in answers.values():
@@ -162,7 +162,7 @@ def was_removed(found: Found, node_id: str, answers: Mapping[str, Answer]) -> De
             continue
         if node_id in answer.members:
             return None
-        if answer.members_index > found.members_index:
+        if answer.members_index >= max(1, found.members_index):
             denying = answer
     if denying is None:
         return None

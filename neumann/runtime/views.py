@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from neumann.archive.archiver import Archiver
+from neumann.format.ids import voters_wanted
 from neumann.format.manifest import Manifest
 from neumann.format.times import time_text
 from neumann.runtime.member import Member
 
 _SECOND_NS = 1_000_000_000
+_FRESH_TIMEOUTS = 3
 _FAILURES_MAX = 3
 _LAG_TIMEOUTS_MAX, _ARCHIVE_TIMEOUT_S_MIN = 3, 20.0
 
@@ -73,12 +75,14 @@ def snapshot_info(manifest: Manifest, digest: bytes) -> dict[str, Any]:
 def members(member: Member) -> list[dict[str, Any]]:
     """One line a member, as this node knows it; the leader knows best."""
     raft, now = member.raft, member.env.clock.monotonic_ns()
-    own = member.identity.node_id
-    lines = []
+    own, successors = member.identity.node_id, member.peers.successors
+    lines: list[dict[str, Any]] = []
     for m in raft.configuration.members:
         progress = raft.progress.get(m.node_id)
         state = member.peers.states.get(m.node_id)
-        match = raft.durable_index if m.node_id == own else progress.match_index if progress else None
+        match = raft.durable_index if m.node_id == own else None
+        if progress is not None and progress.counts:
+            match = progress.match_index
         free = member.space.free_bytes if m.node_id == own else state.status.free_bytes if state else None
         heard = 0.0 if m.node_id == own else (now - state.heard_ns) / 1e9 if state else None
         lines.append(
@@ -86,6 +90,9 @@ def members(member: Member) -> list[dict[str, Any]]:
                 "node_id": m.node_id,
                 "role": "leader" if m.node_id == raft.leader else m.role,
                 "address": m.address,
+                "storage_id": m.storage_id.hex(),
+                "joined": bool(m.storage_id),
+                "successor": successors[m.node_id].storage_id.hex() if m.node_id in successors else None,
                 "match": match,
                 "lag_entries": raft.last.index - match if match is not None else None,
                 "contact_age_s": round(heard, 3) if heard is not None else None,
@@ -100,10 +107,9 @@ def verdict(member: Member, archiver: Archiver | None) -> tuple[str, str]:
     raft = member.raft
     if not member.leads:
         return "DOWN", "no leader that could commit"
-    fresh_s = 3 * member.config.raft.election_timeout_ms / 1000
-    lines = {line["node_id"]: line for line in members(member)}
     voters = raft.configuration.voters
-    silent = [v for v in voters if (age := lines[v]["contact_age_s"]) is None or age > fresh_s]
+    heard = heard_lately(member)
+    silent = [v for v in voters if v not in heard]
     wanted = voters_configured(member)
     if silent:
         return "DEGRADED", f"not heard from {', '.join(silent)} lately"
@@ -117,11 +123,19 @@ def verdict(member: Member, archiver: Archiver | None) -> tuple[str, str]:
     return "SAFE", f"a write now survives the loss of {losses} of {len(voters)} nodes"
 
 
+def heard_lately(member: Member) -> set[str]:
+    """This node, and the members that answered within three election timeouts."""
+    now = member.env.clock.monotonic_ns()
+    fresh_ns = _FRESH_TIMEOUTS * member.config.raft.election_timeout_ms * 1_000_000
+    heard = {n for n, state in member.peers.states.items() if now - state.heard_ns <= fresh_ns}
+    return heard | {member.identity.node_id}
+
+
 def voters_configured(member: Member) -> int:
-    """How many voters the leader's configuration file asks for."""
-    own = member.config.node
-    count = len({*own.peers, own.id})
-    return count if count <= 2 or count % 2 else count - 1
+    """How many voters the members, and the configured nodes that have not joined yet, should have."""
+    own, configuration = member.config.node, member.raft.configuration
+    wanted = {*own.peers, own.id, *(m.node_id for m in configuration.members)}
+    return voters_wanted(len(wanted - {*configuration.removed} - {*configuration.held}))
 
 
 def status(member: Member, archiver: Archiver | None = None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from neumann.runtime.node import Node
 from neumann.server import http
 from neumann.server.http import answer, flag, object_body, parameters, seconds
 from neumann.server.kv import KvRoutes
+from neumann.server.members import MemberRoutes
 from neumann.server.metrics import metrics_text
 from neumann.server.query import QueryRoutes
 from neumann.snapshot import listing
@@ -50,7 +51,6 @@ class AdminRoutes:
             web.get("/admin/cluster", self.get_cluster),
             web.get("/admin/status", self.get_status),
             web.get("/admin/stats", self.get_stats),
-            web.get("/admin/members", self.get_members),
             web.get("/admin/archive", self.get_archive),
             web.get("/admin/snapshots", self.get_snapshots),
             web.get("/admin/snapshots/{id}", self.get_snapshot),
@@ -95,11 +95,6 @@ class AdminRoutes:
         """stats: exact, so it costs a scan of the keys."""
         parameters(request)
         return answer(await self._node.stats())
-
-    async def get_members(self, request: web.Request) -> web.Response:
-        """The members as the status has them."""
-        parameters(request)
-        return answer({"members": await self._part_of_status("members")})
 
     async def get_archive(self, request: web.Request) -> web.Response:
         """Lag, last error and last file of the archive."""
@@ -209,6 +204,7 @@ async def serve(node: Node, config: Config) -> AdminServer:
     app.add_routes(query.table())
     admin = AdminRoutes(node, counters)
     app.add_routes(admin.table())
+    app.add_routes(MemberRoutes(node).table())
     app.on_cleanup.extend([query.close, admin.close])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
     await runner.setup()

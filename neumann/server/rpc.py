@@ -29,7 +29,7 @@ from neumann.errors import (
 )
 from neumann.format import limits, rpc
 from neumann.format.command import row_key, with_session
-from neumann.runtime.node import Node
+from neumann.runtime.node import FORWARDED_GET, FORWARDED_WRITE, Node
 from neumann.runtime.sinks import Version
 
 log = logging.getLogger(__name__)
@@ -144,6 +144,8 @@ class _Connection(asyncio.Protocol):
                     elif method == "get" and len(params) == 3 and _is_plain_get(*params):
                         get_ids.append(call_id)
                         rows.append(row_key(params[0], params[1]))
+                    elif method in (FORWARDED_WRITE, FORWARDED_GET):
+                        self._node.submit_forwarded(self, call_id, method, params)
                     else:
                         self._other(call_id, method, params)
                 elif kind == rpc.NOTIFICATION and message[1:2] == ("raft",):

@@ -147,3 +147,18 @@ def test_a_restore_over_a_running_server_is_refused(ask: Admin, server: Server) 
     assert refused.code == 7
     assert ask("rejoin", "--config", server.config, "--yes").code == 7
     assert ask("put", "t", "still", "1").code == 0
+
+
+def test_members_are_added_listed_and_removed(ask: Admin) -> None:
+    assert ask("member-promote", "n9").code == 10
+    only = ask("member-remove", "n1")
+    assert only.code == 9 and "only voter" in only.err
+    added = ask("member-add", "n9=127.0.0.1:9")
+    assert added.code == 0 and "has not joined yet" in added.out and "start n9" in added.out
+    assert ask("member-add", "n9=127.0.0.1:9").code == 9
+    assert ask("member-promote", "n9").code == 9
+    listed = ask("member-list", "--format", "json").json
+    assert [(line["node_id"], line["joined"]) for line in listed["members"]] == [("n1", True), ("n9", False)]
+    removed = ask("member-remove", "n9")
+    assert removed.code == 0 and removed.out.splitlines()[-1] == "removed  n9"
+    assert ask("leader-transfer", "--to", "n1").out.startswith("n1 leads")

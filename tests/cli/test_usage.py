@@ -62,6 +62,9 @@ USAGE = [
     ("init-cluster",),
     ("init-cluster", "--bootstrap"),
     ("rejoin",),
+    ("member-add", "n4"),
+    ("member-promote",),
+    ("leader-transfer",),
 ]
 
 

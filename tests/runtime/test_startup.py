@@ -78,7 +78,7 @@ def test_it_runs_where_somebody_knows_it_as_a_member_or_knows_nothing_newer() ->
     naming = leader("n3")._replace(members=ALL, members_index=8)
     assert choose(found, denying, naming).action is Action.RUN
     for harmless in (
-        denying._replace(members_index=7),  # a peer that lags behind the entry that took this node in
+        denying._replace(members_index=6),  # a peer that lags behind the entry that took this node in
         denying._replace(members=frozenset(), members_index=0),  # a change is on its way
         denying._replace(leader=""),
         denying._replace(history=FOREIGN),

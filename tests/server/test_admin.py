@@ -212,3 +212,23 @@ async def test_a_port_that_is_taken(web: Web) -> None:
         config = replace(web.node.config, node=replace(web.node.config.node, admin_listen=address))
         with pytest.raises(InUse, match=address):
             await admin.serve(web.node, config)
+
+
+async def test_members(web: Web) -> None:
+    added = await web.ask("POST", "/admin/members", {"id": "n9", "address": "127.0.0.1:9", "learner": True})
+    assert (added.status, [m["role"] for m in added.body["members"]]) == (200, ["leader", "learner"])
+    for path, body, status in (
+        ("/admin/members", {"id": "n9", "address": "127.0.0.1:9"}, 409),
+        ("/admin/members", {"id": "n8"}, 400),
+        ("/admin/members", {"id": "n8", "address": "h:1", "learner": 1}, 400),
+        ("/admin/members/n9/promote", None, 409),
+        ("/admin/members/n8/promote", None, 404),
+        ("/admin/leader/transfer", {}, 400),
+        ("/admin/leader/transfer", {"to": "n9"}, 409),
+        ("/admin/leader/transfer", {"to": "n1"}, 200),
+    ):
+        assert (await web.ask("POST", path, body)).status == status, (path, body)
+    assert 'neumann_members{role="learner"} 1.0' in (await web.ask("GET", "/metrics")).body
+    removed = await web.ask("DELETE", "/admin/members/n9")
+    assert (removed.status, removed.body["removed"]) == (200, ["n9"])
+    assert (await web.ask("DELETE", "/admin/members/n1")).status == 409
