@@ -34,6 +34,7 @@ ORDER = (
     "WAL archiving",
     "Verification",
     "Retention",
+    "Membership",
     "Point-in-time recovery",
     "Full cluster restore",
     "Disaster recovery",
@@ -54,7 +55,10 @@ class Site:
         own = {section: keys for section, keys in sections.items() if section != "node"}
         self.cluster = Cluster(root, NODES, own)
         self.new_cluster = Cluster(root, NEW_NODES, own)
-        for machine in (*NODES, *NEW_NODES, "backup"):
+        self.fourth = Member("n4", root)
+        peers = {member.id: member.address for member in (*self.cluster.members, self.fourth)}
+        self.fourth.write_config(peers, own)
+        for machine in (*NODES, *NEW_NODES, "n4", "backup"):
             (root / machine / "tmp").mkdir(parents=True, exist_ok=True)
         (root / "offsite").mkdir()
         (root / "bin").mkdir()
@@ -64,9 +68,13 @@ class Site:
     def close(self) -> None:
         self.cluster.stop()
         self.new_cluster.stop()
+        if self.fourth.is_running():
+            self.fourth.stop()
 
     def member(self, machine: str) -> Member | None:
         """None for a machine that is no node."""
+        if machine == "n4":
+            return self.fourth
         cluster = self.cluster if machine in NODES else self.new_cluster
         return cluster[machine] if machine in NODES + NEW_NODES else None
 
@@ -89,6 +97,7 @@ class Site:
         return (
             _ABSOLUTE.sub(place, text)
             .replace("http://127.0.0.1:9090", member.admin_url if member else "nowhere")
+            .replace("10.0.0.4:7878", self.fourth.address)
             .replace("neumann:neumann", f"{os.getuid()}:{os.getgid()}")
             .replace(UNTIL, self.until)
         )
@@ -182,6 +191,11 @@ def test_the_page(site: Site) -> None:
     assert len(list((site.repository / "wal").glob("*.wal"))) <= segments
     assert len(list(snapshots.iterdir())) == published  # fewer than thirty: none goes
 
+    before = site.rows(site.cluster)
+    listed, _, replaced, *_ = site.section("Membership")
+    assert "n2 leads" in listed and replaced.startswith("SAFE")
+    assert site.rows(site.cluster) == before
+
     wanted = site.rows(site.cluster)
     time.sleep(0.05)
     site.until = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="microseconds")[:-6] + "Z"
@@ -219,7 +233,7 @@ def test_every_block_says_where_it_is_typed() -> None:
 def test_what_is_called_absent_is_absent() -> None:
     absent = PAGE.read_text().partition("## What is not in this release")[2]
     named = set(re.findall(r"`([a-z]+-[a-z]+|expire|drill|export|import|reload)`", absent))
-    assert {"expire", "member-add"} <= named
+    assert {"expire", "backup-create"} <= named
     assert named & set(group.commands) == set()
 
 
