@@ -15,6 +15,11 @@ settings.register_profile("shared", deadline=None, suppress_health_check=[Health
 settings.load_profile("shared")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--rewrite`: see tests/raft/test_scenarios.py."""
+    parser.addoption("--rewrite", action="store_true", help="write down what the scenarios do now")
+
+
 @pytest.fixture(scope="session")
 def free_ports() -> Callable[[int], list[int]]:
     """`free_ports(n)`: n loopback TCP ports that nothing listens on, different at each call."""

@@ -18,7 +18,7 @@ from neumann.format import special
 from neumann.format.frame import Frame, Kind
 from neumann.format.ids import NOBODY, Configuration, Incarnation
 from neumann.format.message import Append, Message, SnapshotOffer, VoteReply, VoteRequest
-from neumann.raft import FrameLog, Raft, RaftConfig, Ready, Restored
+from neumann.raft import FrameLog, Raft, RaftConfig, Random, Ready, Restored
 from tests.raft.checker import Checker
 from tests.raft.disk import BASE, Disk, Snapshot, members, storage_of
 
@@ -127,10 +127,14 @@ class World:
             election_ticks=ELECTION_TICKS,
             **self.limits,
         )
-        node.core = Raft(config, restored, random.Random(f"{self.seed}/{name}/{node.starts}"))
+        node.core = Raft(config, restored, self._timeouts(node))
         node.core.snapshot_published(disk.snapshot.point)
         self.checker.started(node.core)
         self._pump(node)
+
+    def _timeouts(self, node: Node) -> Random:
+        """What the node draws its election timeouts from."""
+        return random.Random(f"{self.seed}/{node.name}/{node.starts}")
 
     def crash(self, name: str, keep: float = 0.0) -> None:
         """Stop. Of what was not synced each write survives with probability `keep`."""
