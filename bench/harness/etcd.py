@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import time
 from pathlib import Path
 from types import TracebackType
@@ -27,11 +28,12 @@ class Etcd(Server):
         require_etcd_client()
         binary = require("etcd", "etcd-server")
         ports = free_ports(6)
-        self._client_ports = ports[:3]
+        self.client_ports = ports[:3]
         peers = [f"http://127.0.0.1:{port}" for port in ports[3:]]
         members = ",".join(f"e{number}={url}" for number, url in enumerate(peers))
         self.processes: list[Process] = []
-        for number, port in enumerate(self._client_ports):
+        self._commands: list[tuple[list[str | Path], Path]] = []
+        for number, port in enumerate(self.client_ports):
             directory = root / f"e{number}"
             directory.mkdir(parents=True)
             client = f"http://127.0.0.1:{port}"
@@ -46,12 +48,12 @@ class Etcd(Server):
                 "log-level": "error",
             }
             words = [word for name, value in flags.items() for word in (f"--{name}", value)]
-            self.processes.append(Process(f"e{number}", [binary, *words], directory / "log"))
+            self._commands.append(([binary, *words], directory / "log"))
+            self.processes.append(Process(f"e{number}", *self._commands[number]))
 
     def __enter__(self) -> Self:
         try:
-            for process, port in zip(self.processes, self._client_ports, strict=True):
-                process.wait_until(lambda port=port: _is_healthy(port), _READY_TIMEOUT_S, "healthy")  # type: ignore[misc]
+            self._wait_healthy()
         except BaseException:
             self._stop()
             raise
@@ -62,6 +64,10 @@ class Etcd(Server):
     ) -> None:
         self._stop()
 
+    def _wait_healthy(self) -> None:
+        for process, port in zip(self.processes, self.client_ports, strict=True):
+            process.wait_until(lambda port=port: _is_healthy(port), _READY_TIMEOUT_S, "healthy")  # type: ignore[misc]
+
     def _stop(self) -> None:
         # Its clean stop takes seconds, and its data are thrown away.
         for process in self.processes:
@@ -69,19 +75,29 @@ class Etcd(Server):
 
     def target(self, load: Load) -> tuple[str, str]:
         if load.http:
-            return "etcd-http", ",".join(f"127.0.0.1:{port}" for port in self._client_ports)
-        return "etcd", self._leader()
+            return "etcd-http", ",".join(f"127.0.0.1:{port}" for port in self.client_ports)
+        return "etcd", f"127.0.0.1:{self.client_ports[self.leader_number()]}"
 
-    def _leader(self) -> str:
-        """host:port of the leader's client side."""
+    def leader_number(self) -> int:
+        """Which one leads, when all are healthy."""
+        self._wait_healthy()
         deadline = time.monotonic() + _READY_TIMEOUT_S
         while time.monotonic() < deadline:
-            for port in self._client_ports:
+            for number, port in enumerate(self.client_ports):
                 status = _ask(port, "POST", "/v3/maintenance/status", {})
                 if status.get("leader", "0") == status.get("header", {}).get("member_id"):
-                    return f"127.0.0.1:{port}"
+                    return number
             time.sleep(0.1)
         raise TimeoutError("etcd has no leader")
+
+    def kill(self, number: int) -> None:
+        """SIGKILL, without waiting for its end."""
+        self.processes[number].send(signal.SIGKILL)
+
+    def start(self, number: int) -> None:
+        """Start one that was killed."""
+        self.processes[number].kill()
+        self.processes[number] = Process(f"e{number}", *self._commands[number])
 
     def cpu_seconds(self) -> float:
         return sum(process.cpu_seconds() for process in self.processes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,28 @@ class Neumann(Server):
             urls = [member.admin_url for member in self._cluster.members]
             return "neumann-http", ",".join(url.removeprefix("http://") for url in urls)
         return "neumann", self._cluster.leader().address
+
+    @property
+    def contact(self) -> str:
+        """What `neumann.connect` takes."""
+        return self._cluster.contact
+
+    def leader(self) -> str:
+        """Its id; all members are voters again, and have a leader."""
+        self._cluster.wait_voters(len(self._cluster.members))
+        self._cluster.wait_serving()
+        return self._cluster.leader().id
+
+    def kill(self, node_id: str) -> None:
+        """SIGKILL, without waiting for its end."""
+        process = self._cluster[node_id].process
+        assert process is not None
+        process.send(signal.SIGKILL)
+
+    def start(self, node_id: str) -> None:
+        """Start one that was killed."""
+        self._cluster[node_id].kill()
+        self._cluster[node_id].start("--bootstrap", launcher=self._launcher(node_id))
 
     def cpu_seconds(self) -> float:
         return sum(member.process.cpu_seconds() for member in self._cluster.members if member.process)

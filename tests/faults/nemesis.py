@@ -19,6 +19,9 @@ from tests.history.record import Recorder
 
 KILL, PARTITION, PAUSE, FULL_DISK = "kill", "partition", "pause", "full disk"
 _FIRST_S = (0.3, 2.0)
+_LOOK_S = 0.1
+_LET_SERVE_SHARE = 0.7
+_SERVE_LIMIT_S = 10.0
 _LEADER_SHARE = 0.4
 
 _Wires = list[tuple[str, str]]
@@ -48,7 +51,9 @@ class Nemesis:
     async def _again(self, fault: Callable[[], Awaitable[None]], wait_s: tuple[float, float]) -> None:
         next_s = _FIRST_S
         while not self._is_over(self.counts):
-            await asyncio.sleep(self._random.uniform(*next_s))
+            deadline_s = time.monotonic() + self._random.uniform(*next_s)
+            while time.monotonic() < deadline_s and not self._is_over(self.counts):
+                await asyncio.sleep(_LOOK_S)
             if not self._is_over(self.counts):
                 await fault()
             next_s = wait_s
@@ -78,6 +83,18 @@ class Nemesis:
             await asyncio.sleep(self._random.choice((0.0, self._random.uniform(0.0, 1.5))))
             self._hosts.start(node)
         self._note("started", nodes=killed)
+        if self._random.random() < _LET_SERVE_SHARE:
+            await self._until_served(killed)
+
+    async def _until_served(self, nodes: Sequence[str]) -> None:
+        """They serve again: the next kill meets a cluster that works, not only one that starts."""
+        deadline_s = time.monotonic() + _SERVE_LIMIT_S
+        while time.monotonic() < deadline_s and not self._is_over(self.counts):
+            members = [self._hosts.member(node) for node in nodes]
+            serving = [await asyncio.to_thread(member.serves, 0.5) for member in members]
+            if all(serving):
+                break
+            await asyncio.sleep(_LOOK_S)
 
     async def _pause(self) -> None:
         """A machine stands still, for shorter or longer than an election."""

@@ -158,10 +158,10 @@ class Member:
         """The output of a `neumann-admin` verb that has to succeed."""
         return must([BIN / "neumann-admin", *words], self.environ, timeout_s)
 
-    def serves(self) -> bool:
+    def serves(self, timeout_s: float = 5) -> bool:
         """Whether it answers requests for data now."""
         try:
-            return self.request("GET", "/health", timeout_s=5).status == 200
+            return self.request("GET", "/health", timeout_s=timeout_s).status == 200
         except OSError:
             return False
 
