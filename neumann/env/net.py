@@ -96,6 +96,8 @@ class _Link(asyncio.Protocol):
             async with asyncio.timeout(_DIAL_TIMEOUT_S):
                 await loop.create_connection(lambda: self, str(found[0][4][0]), port)
         except (OSError, TimeoutError):
+            # uvloop closes a connection that came about as we gave up, and doesn't tell its protocol.
+            self.connection_lost(None)
             await asyncio.sleep(_REDIAL_S)
         finally:
             self._dialling = None

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
+import uvloop
 
+from neumann.env import net as net_module
 from neumann.env.net import RealNet
 from neumann.errors import OutcomeUnknown, Unavailable
 from neumann.format import rpc
@@ -24,8 +28,7 @@ class Server(asyncio.Protocol):
         made.append(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._unpacker.feed(data)
@@ -95,3 +98,29 @@ async def test_what_a_dead_machine_does_not_acknowledge_ends_the_connection(net:
         assert 0 < opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 10_000
         assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 10
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_connection_that_comes_about_as_its_dialling_is_given_up(
+    turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that stood still while it dialled saw the connection and its time limit at once; uvloop then
+    closed the connection without telling, and the next message to that peer ended the node."""
+    monkeypatch.setattr(net_module, "_DIAL_TIMEOUT_S", 0.05)
+
+    async def dial_and_stand_still() -> None:
+        async with server() as (address, made):
+            net = RealNet()
+            net.send(address, b"lost")
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            time.sleep(0.1)
+            await asyncio.sleep(0.05)
+            deadline_s = time.monotonic() + 5
+            while not any((rpc.NOTIFICATION, "raft", (b"arrives",)) in one.heard for one in made):
+                assert time.monotonic() < deadline_s
+                net.send(address, b"arrives")
+                await asyncio.sleep(0.01)
+            await net.close()
+
+    uvloop.run(dial_and_stand_still())
