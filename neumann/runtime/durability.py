@@ -97,9 +97,9 @@ class Durability:
             self._write_batch(batch, vote, after)
 
     @property
-    def stalled_ns(self) -> int:
-        """How long the disk has had what it writes now."""
-        return self._clock.monotonic_ns() - self._began_ns if self._writing else 0
+    def batch(self) -> int | None:
+        """What the disk has now: another number for each batch; None while it has none."""
+        return self._began_ns if self._writing else None
 
     async def stop(self) -> None:
         """Take nothing more; the batch in the lane is finished."""

@@ -52,13 +52,12 @@ from neumann.runtime.proposer import Proposer
 from neumann.runtime.reader import Reader
 from neumann.runtime.snapshots import Snapshots
 from neumann.runtime.space import SpaceWatch
+from neumann.runtime.stalls import Stalls
 from neumann.store.checkpoint import Checkpointer
 from neumann.wal import Synced
 from neumann.wal.retention import retain
 
 log = logging.getLogger(__name__)
-
-_STALL_TIMEOUTS = 10
 
 
 class Member:
@@ -105,6 +104,16 @@ class Member:
         self._join_consensus(opened)
         self._join_state(opened)
         self._join_snapshots(opened)
+        self._stalls = Stalls(
+            config.raft.election_timeout_ms // TICK_MS,
+            self.raft,
+            self.durability,
+            self.applier,
+            self.store,
+            self.space,
+            self.peers,
+            config.store.disk_free_bytes_min,
+        )
 
     def _join_consensus(self, opened: Opened) -> None:
         """Core, log, peers: how entries come to be committed."""
@@ -293,18 +302,15 @@ class Member:
             return
         self._timer = asyncio.get_running_loop().call_later(TICK_MS / 1000, self._tick)
         self.raft.tick()
-        self._leave_stalled_disk()
+        self._abdicate_if_stalled()
         if self.leads:
             self.duties.look(ticked=True)
         self.pump()
 
-    def _leave_stalled_disk(self) -> None:
-        """A leader abdicates (design section 6): it would keep in memory what its disk does not take."""
-        limit_ns = _STALL_TIMEOUTS * self.config.raft.election_timeout_ms * 1_000_000
-        stalls = self.durability.stalled_ns > limit_ns
-        if stalls and self.raft.role == "leader" and len(self.raft.configuration.voters) > 1:
-            log.error("the disk has not written for %.1f s: another shall lead", limit_ns / 1e9)
-            self.raft.step_down("its disk stalls")
+    def _abdicate_if_stalled(self) -> None:
+        if why := self._stalls.tick():
+            log.error("%s: another shall lead", why)
+            self.raft.step_down(why)
 
     # --- the order of durability -----------------------------------------------------------------
 
