@@ -17,7 +17,7 @@ import neumann
 from neumann.env.net import RealNet
 from neumann.errors import NeumannError, OutcomeUnknown, Paused, StorageFailed, Unavailable
 from neumann.format import command
-from neumann.machine.apply import Outcome
+from neumann.machine.outcome import Outcome
 from tests.history.record import DELETE, GET, INSERT, PUT, REPLACE, Recorder
 
 REGISTERS, JOURNAL = "registers", "journal"

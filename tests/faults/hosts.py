@@ -1,11 +1,16 @@
 """The three machines of a run: a server each in its own namespace, and what can be done to it.
 
-The last machine's data lie on a small tmpfs, which can be filled and freed. A server that ends without
-being told to is noted in `ended`: whatever is done to them here, they have to live with it.
+The last machine's data lie on a small tmpfs, which can be filled and freed. The others' lie on ext4 images,
+which can be frozen and thawed: whoever writes there hangs in the kernel meanwhile, and can't even be killed.
+Where the machine has no loop devices they lie in plain directories, and `freezable` is empty.
+
+A server that ends without being told to is noted in `ended`: whatever is done to them here, they have to
+live with it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
@@ -19,6 +24,7 @@ NODES = ("n1", "n2", "n3")
 SMALL_DISK = "n3"
 _PAGE_BYTES = 4096
 _SMALL_DISK_BYTES = 256 * 1024 * 1024
+_IMAGE_BYTES = 2 * 1024 * 1024 * 1024
 SETTINGS: Sections = {
     "wal": {"segment_bytes_max": "4MiB", "retain_entries": 5000},
     "snapshot": {"interval_entries": 2000, "publish_interval_s": 5, "keep_age_min_s": 0},
@@ -41,6 +47,22 @@ class Hosts:
         must("mount", "-t", "tmpfs", "-o", f"size={_SMALL_DISK_BYTES}", "small-disk", small.parent)
         small.mkdir()
         self._ballast = small.parent / "ballast"
+        self._frozen: set[str] = set()
+        self.freezable = [node for node in NODES if node != SMALL_DISK and self._mount_image(node)]
+
+    def _mount_image(self, node: str) -> bool:
+        """An ext4 of its own below that machine's data; False where there are no loop devices."""
+        member = self.member(node)
+        image = member.directory / "image"
+        with image.open("wb") as file:
+            file.truncate(_IMAGE_BYTES)
+        must("mkfs.ext4", "-q", image)
+        try:
+            must("mount", "-o", "loop", image, member.data.parent)
+        except OSError:
+            return False
+        member.data.mkdir()
+        return True
 
     def member(self, node: str) -> Member:
         return self.cluster[node]
@@ -52,14 +74,15 @@ class Hosts:
             launcher = (*self.network.launcher(node), str(BIN / "neumann"))
             self.member(node).start("--bootstrap", launcher=launcher)
 
-    def kill(self, node: str) -> bool:
-        """SIGKILL; False where it doesn't run."""
+    async def kill(self, node: str) -> bool:
+        """SIGKILL, and wait for its end; False where it doesn't run."""
         self.look_for_ended()
-        member = self.member(node)
-        if not member.is_running():
-            return False
-        member.kill()
+        process, self.member(node).process = self.member(node).process, None
         self._paused.discard(node)
+        if process is None:
+            return False
+        process.send(signal.SIGKILL)
+        await asyncio.to_thread(process.kill)  # until its disk is thawed
         return True
 
     def pause(self, node: str) -> bool:
@@ -75,6 +98,16 @@ class Hosts:
         if node in self._paused:
             self._paused.remove(node)
             self._signal(node, signal.SIGCONT)
+
+    async def freeze(self, node: str) -> None:
+        """Its disk takes nothing any more, and answers nothing."""
+        self._frozen.add(node)
+        await asyncio.to_thread(must, "fsfreeze", "--freeze", self.member(node).data.parent)
+
+    def thaw_all(self) -> None:
+        """Every disk goes on."""
+        while self._frozen:
+            must("fsfreeze", "--unfreeze", self.member(self._frozen.pop()).data.parent)
 
     def _signal(self, node: str, number: signal.Signals) -> None:
         process = self.member(node).process
@@ -112,9 +145,21 @@ class Hosts:
         """Everything is as at the beginning, and every server runs."""
         self.network.mend_all()
         self.free_disk()
+        self.thaw_all()
         for node in NODES:
             self.resume(node)
             self.start(node)
+
+    def close(self) -> None:
+        """Stop every server, and let go of the disks."""
+        self.network.mend_all()
+        self.thaw_all()
+        for node in NODES:
+            self.resume(node)
+        self.look_for_ended()
+        self.cluster.stop()
+        for node in (SMALL_DISK, *self.freezable):
+            must("umount", self.member(node).data.parent)
 
     def look_for_ended(self) -> None:
         """Note servers that ended by themselves."""

@@ -17,7 +17,7 @@ from tests.faults.hosts import NODES, SMALL_DISK, Hosts
 from tests.faults.world import CLIENTS
 from tests.history.record import Recorder
 
-KILL, PARTITION, PAUSE, FULL_DISK = "kill", "partition", "pause", "full disk"
+KILL, PARTITION, PAUSE, FULL_DISK, FROZEN_DISK = "kill", "partition", "pause", "full disk", "frozen disk"
 _FIRST_S = (0.3, 2.0)
 _LOOK_S = 0.1
 _LET_SERVE_SHARE = 0.7
@@ -47,6 +47,8 @@ class Nemesis:
             group.create_task(self._again(self._partition, (0.5, 4.0)))
             group.create_task(self._again(self._pause, (3.0, 10.0)))
             group.create_task(self._again(self._full_disk, (10.0, 30.0)))
+            if self._hosts.freezable:
+                group.create_task(self._again(self._frozen_disk, (10.0, 30.0)))
 
     async def _again(self, fault: Callable[[], Awaitable[None]], wait_s: tuple[float, float]) -> None:
         next_s = _FIRST_S
@@ -75,7 +77,8 @@ class Nemesis:
         victims = [await self._one()]
         others = [node for node in NODES if node not in victims]
         victims += self._random.sample(others, count - 1)
-        killed = [node for node in victims if self._hosts.kill(node)]
+        ended = await asyncio.gather(*(self._hosts.kill(node) for node in victims))
+        killed = [node for node, was_running in zip(victims, ended, strict=True) if was_running]
         self.counts[KILL] += len(killed)
         self._note(KILL, nodes=killed)
         self._random.shuffle(killed)
@@ -148,3 +151,13 @@ class Nemesis:
         await asyncio.sleep(self._random.uniform(1.0, 5.0))
         self._hosts.free_disk()
         self._note("disk freed", nodes=[SMALL_DISK])
+
+    async def _frozen_disk(self) -> None:
+        """A disk hangs, for shorter or longer than a leader bears."""
+        node = self._random.choice(self._hosts.freezable)
+        self.counts[FROZEN_DISK] += 1
+        self._note(FROZEN_DISK, nodes=[node])
+        await self._hosts.freeze(node)
+        await asyncio.sleep(self._random.choice((1.0, 7.0)))
+        self._hosts.thaw_all()
+        self._note("disk thawed", nodes=[node])

@@ -21,7 +21,7 @@ from neumann.errors import NeumannError
 from neumann.format import command
 from tests.faults.clients import TABLES, Tally, make_clients
 from tests.faults.hosts import NODES, Hosts
-from tests.faults.nemesis import FULL_DISK, KILL, PARTITION, PAUSE, Nemesis
+from tests.faults.nemesis import FROZEN_DISK, FULL_DISK, KILL, PARTITION, PAUSE, Nemesis
 from tests.faults.world import Network
 from tests.history.judge import judge
 from tests.history.record import GET, Recorder, read
@@ -63,6 +63,7 @@ class Report:
     partitions: int = 0
     pauses: int = 0
     full_disks: int = 0
+    frozen_disks: int = 0
     operations: int = 0
     acknowledged: int = 0
     condition_failed: int = 0
@@ -110,8 +111,7 @@ async def soak(root: Path, history: Path, seed: int, goal: Goal) -> Report:
             except (ConvergeFailed, NeumannError) as error:
                 report.failures.append(f"after all was mended: {error}")
     finally:
-        hosts.look_for_ended()
-        hosts.cluster.stop()
+        hosts.close()
     report.failures += hosts.ended
     report.failures += [f"a client was told: {text}" for text in tally.surprises]
     report.longest_unavailability_s = round(tally.longest_gap_ns / 1e9, 3)
@@ -147,6 +147,7 @@ async def _break(
     counts = nemesis.counts
     report.kills, report.partitions = counts[KILL], counts[PARTITION]
     report.pauses, report.full_disks = counts[PAUSE], counts[FULL_DISK]
+    report.frozen_disks = counts[FROZEN_DISK]
 
 
 async def _look(hosts: Hosts, recorder: Recorder, report: Report) -> None:

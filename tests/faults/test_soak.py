@@ -40,6 +40,22 @@ def test_a_short_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_leader_whose_disk_hangs() -> None:
+    """It goes on with the others' disks for ten election timeouts, then it abdicates; nothing is lost."""
+    command = [sys.executable, "-m", "tests.faults.frozen"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    if "impossible" in found:
+        pytest.skip(found["impossible"])
+    assert found["then"] != found["leader"]
+    assert found["took_s"] < 20
+    assert found["between"] > 0
+    assert found["afterwards"] > 0
+    assert found["missing"] == 0
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_longer_run(tmp_path: Path) -> None:
     report = soak(tmp_path, "--minutes", "8", "--kills", "60", "--partitions", "25", timeout_s=590)

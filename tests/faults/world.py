@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _INSIDE = "NEUMANN_IN_FAULTS_WORLD"
-_TOOLS = {"ip": "iproute2", "iptables": "iptables", "unshare": "util-linux", "setpriv": "util-linux"}
+_TOOLS = {"ip": "iproute2", "iptables": "iptables", "mkfs.ext4": "e2fsprogs", "setpriv": "util-linux"}
 _UNSHARE = ("unshare", "--net", "--mount")
 CLIENTS = "clients"
 """The host that is this process's own namespace."""
