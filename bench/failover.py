@@ -24,12 +24,14 @@ from neumann.errors import NeumannError
 KILLS_A_ROUND = 10
 _SETTLE_S = (1.0, 2.0)  # until the next kill, at random: it comes at any moment between two heartbeats
 _GIVE_UP_S = 30.0
+_ASK_AGAIN_S = 0.25
+_AGAIN_S = 0.01
 _TABLE = "failover"
 
 
 def measure(stage: Stage) -> Result:
-    """Ours through the public Python client, as a user sees it. etcd through its JSON gateway, asked at both
-    survivors at once, whichever answers first: its own client would come later."""
+    """Ours through the public Python client, as a user sees it. etcd through its JSON gateway, at both survivors
+    at once, asked again every quarter of a second: by itself it would hold a write back for seven seconds."""
     root = stage.root / "failover"
     with ExitStack() as running:
         sides: dict[str, Callable[[], float]] = {}
@@ -104,6 +106,8 @@ def _theirs(side: Etcd) -> float:
         while not accepted_s and time.monotonic() - began_s < _GIVE_UP_S:
             if _etcd_puts(port):
                 accepted_s.append(time.monotonic() - began_s)
+            else:
+                time.sleep(_AGAIN_S)
 
     threads = [threading.Thread(target=ask, args=(port,)) for port in survivors]
     for thread in threads:
@@ -117,7 +121,7 @@ def _theirs(side: Etcd) -> float:
 
 
 def _etcd_puts(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_GIVE_UP_S)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ASK_AGAIN_S)
     try:
         connection.request("POST", "/v3/kv/put", json.dumps({"key": "cm93", "value": "Mg=="}))
         response = connection.getresponse()

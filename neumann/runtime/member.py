@@ -104,16 +104,8 @@ class Member:
         self._join_consensus(opened)
         self._join_state(opened)
         self._join_snapshots(opened)
-        self._stalls = Stalls(
-            config.raft.election_timeout_ms // TICK_MS,
-            self.raft,
-            self.durability,
-            self.applier,
-            self.store,
-            self.space,
-            self.peers,
-            config.store.disk_free_bytes_min,
-        )
+        parts = self.raft, self.durability, self.applier, self.store, self.space, self.peers
+        self._stalls = Stalls(config, *parts)
 
     def _join_consensus(self, opened: Opened) -> None:
         """Core, log, peers: how entries come to be committed."""
@@ -302,15 +294,12 @@ class Member:
             return
         self._timer = asyncio.get_running_loop().call_later(TICK_MS / 1000, self._tick)
         self.raft.tick()
-        self._abdicate_if_stalled()
-        if self.leads:
-            self.duties.look(ticked=True)
-        self.pump()
-
-    def _abdicate_if_stalled(self) -> None:
         if why := self._stalls.tick():
             log.error("%s: another shall lead", why)
             self.raft.step_down(why)
+        if self.leads:
+            self.duties.look(ticked=True)
+        self.pump()
 
     # --- the order of durability -----------------------------------------------------------------
 

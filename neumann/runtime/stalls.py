@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
+from neumann.config import Config
 from neumann.raft import Raft
 from neumann.runtime.applier import BACKLOG_HOLDS_PROPOSALS, Applier
+from neumann.runtime.core import TICK_MS
 from neumann.runtime.durability import Durability
 from neumann.runtime.peers import Peers
 from neumann.runtime.space import SpaceWatch
@@ -23,27 +25,26 @@ _TIMEOUTS = 10
 
 
 class Stalls:
-    """What a leader of these parts waits for. `free_bytes_min`: below it a disk is full."""
+    """What a leader of these parts waits for."""
 
     def __init__(
         self,
-        election_ticks: int,
+        config: Config,
         raft: Raft,
         durability: Durability,
         applier: Applier,
         store: Store,
         space: SpaceWatch,
         peers: Peers,
-        free_bytes_min: int,
     ) -> None:
-        self._limit_ticks = _TIMEOUTS * election_ticks
+        self._limit_ticks = _TIMEOUTS * config.raft.election_timeout_ms // TICK_MS
         self._raft = raft
         self._durability = durability
         self._applier = applier
         self._store = store
         self._space = space
         self._peers = peers
-        self._free_bytes_min = free_bytes_min
+        self._free_bytes_min = config.store.disk_free_bytes_min
         self._seen: dict[Callable[[], Hashable], tuple[Hashable, int]] = {}
         self._texts: dict[Callable[[], Hashable], str] = {
             self._writing: "its disk has not taken what it was given",
