@@ -104,6 +104,10 @@ class Hosts:
         self._frozen.add(node)
         await asyncio.to_thread(must, "fsfreeze", "--freeze", self.member(node).data.parent)
 
+    def is_frozen(self, node: str) -> bool:
+        """Whether its disk is."""
+        return node in self._frozen
+
     def thaw_all(self) -> None:
         """Every disk goes on."""
         while self._frozen:
@@ -169,6 +173,24 @@ class Hosts:
                 member.process = None
                 self._paused.discard(member.id)
                 self.ended.append(f"{member.id} ended with {code}: {process.log_tail(3)}")
+
+    def votes(self, node: str) -> bool:
+        """Whether it says that the configuration names it as a voter, with the very disk that it has."""
+        member = self.member(node)
+        if not member.is_running() or node in self._paused:
+            return False
+        try:
+            answer = member.request("GET", "/admin/cluster", timeout_s=2.0)
+        except OSError:
+            return False
+        if answer.status != 200:
+            return False
+        own = [one for one in answer.body["members"] if one["node_id"] == node and one["role"] == "voter"]
+        return bool(own) and own[0]["storage_id"] == answer.body["storage_id"]
+
+    def all_vote(self) -> bool:
+        """Whether all of them do."""
+        return all(self.votes(node) for node in NODES)
 
     def leader(self) -> str:
         """Who leads, as far as a quick look tells; "" otherwise."""

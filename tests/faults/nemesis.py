@@ -17,7 +17,8 @@ from tests.faults.hosts import NODES, SMALL_DISK, Hosts
 from tests.faults.world import CLIENTS
 from tests.history.record import Recorder
 
-KILL, PARTITION, PAUSE, FULL_DISK, FROZEN_DISK = "kill", "partition", "pause", "full disk", "frozen disk"
+KILL, PARTITION, PAUSE = "kill", "partition", "pause"
+FULL_DISK, FROZEN_DISK, WIPE = "full disk", "frozen disk", "wipe"
 _FIRST_S = (0.3, 2.0)
 _LOOK_S = 0.1
 _LET_SERVE_SHARE = 0.7
@@ -47,6 +48,7 @@ class Nemesis:
             group.create_task(self._again(self._partition, (0.5, 4.0)))
             group.create_task(self._again(self._pause, (3.0, 10.0)))
             group.create_task(self._again(self._full_disk, (10.0, 30.0)))
+            group.create_task(self._again(self._wipe, (10.0, 30.0)))
             if self._hosts.freezable:
                 group.create_task(self._again(self._frozen_disk, (10.0, 30.0)))
 
@@ -161,3 +163,22 @@ class Nemesis:
         await asyncio.sleep(self._random.choice((1.0, 7.0)))
         self._hosts.thaw_all()
         self._note("disk thawed", nodes=[node])
+
+    async def _wipe(self) -> None:
+        """A machine comes back with an empty disk, and has to be a voter again before another one does: with
+        two disks gone nothing that they alone hold could be there."""
+        node = self._random.choice(NODES)
+        for _ in range(2):  # what a node says of the configuration may not be committed yet
+            if not await asyncio.to_thread(self._hosts.all_vote):
+                return
+            await asyncio.sleep(1.0)
+        if self._hosts.is_frozen(node) or not await self._hosts.kill(node):
+            return
+        self._hosts.wipe(node)
+        self.counts[WIPE] += 1
+        self._note(WIPE, nodes=[node])
+        await asyncio.sleep(self._random.uniform(0.0, 2.0))
+        self._hosts.start(node)
+        while not await asyncio.to_thread(self._hosts.all_vote) and not self._is_over(self.counts):
+            await asyncio.sleep(_LOOK_S)
+        self._note("wiped one looked after", nodes=[node])

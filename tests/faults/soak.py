@@ -21,7 +21,7 @@ from neumann.errors import NeumannError
 from neumann.format import command
 from tests.faults.clients import TABLES, Tally, make_clients
 from tests.faults.hosts import NODES, Hosts
-from tests.faults.nemesis import FROZEN_DISK, FULL_DISK, KILL, PARTITION, PAUSE, Nemesis
+from tests.faults.nemesis import FROZEN_DISK, FULL_DISK, KILL, PARTITION, PAUSE, WIPE, Nemesis
 from tests.faults.world import Network
 from tests.history.judge import judge
 from tests.history.record import GET, Recorder, read
@@ -64,6 +64,7 @@ class Report:
     pauses: int = 0
     full_disks: int = 0
     frozen_disks: int = 0
+    wipes: int = 0
     operations: int = 0
     acknowledged: int = 0
     condition_failed: int = 0
@@ -147,23 +148,20 @@ async def _break(
     counts = nemesis.counts
     report.kills, report.partitions = counts[KILL], counts[PARTITION]
     report.pauses, report.full_disks = counts[PAUSE], counts[FULL_DISK]
-    report.frozen_disks = counts[FROZEN_DISK]
+    report.frozen_disks, report.wipes = counts[FROZEN_DISK], counts[WIPE]
 
 
 async def _look(hosts: Hosts, recorder: Recorder, report: Report) -> None:
     """Every row, read linearizably, into the history; and all replicas' rows, which must be the same."""
     net = RealNet()
+    deadline_s = time.monotonic() + RECOVERY_LIMIT_S
     try:
-        deadline_s = time.monotonic() + RECOVERY_LIMIT_S
-        while True:
-            began_ns = time.monotonic_ns()
-            try:
-                rows = await _rows(net, hosts.member(NODES[0]).address, stale=False)
-                break
-            except NeumannError:
-                if time.monotonic() > deadline_s:
-                    raise
-                await asyncio.sleep(0.5)
+        while not await asyncio.to_thread(hosts.all_vote):
+            if time.monotonic() > deadline_s:
+                raise ConvergeFailed("not every machine is a voter with the disk that it has")
+            await asyncio.sleep(0.2)
+        began_ns = time.monotonic_ns()
+        rows = await _rows(net, hosts.member(NODES[0]).address, stale=False)
         _record(recorder, began_ns, rows)
         for member in hosts.cluster.members:
             while (theirs := await _rows(net, member.address, stale=True)) != rows:
