@@ -1,6 +1,6 @@
 """Joins the stations into a running node.
 
-node.py      the facade that servers and embedders call; forwards to the leader
+node.py      the facade that servers and embedders call; writes go to the leader, reads are served here
 startup.py   what is on disk, what peers say -> what this node does (one pure table)
 formation.py forming and joining: the way from no vote to a member
 member.py    a node with a vote: the order of durability is readable in Member.pump

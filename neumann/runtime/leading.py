@@ -1,8 +1,8 @@
 """Where the leader is: runs an operation there, on this node or over the network.
 
 Waits a little for a leader to be found. What was surely not done is asked again; what may have been done
-is not, unless it changes nothing. What was sent to another node is done there or refused: methods that
-travel this way (`leader.*`, `admin.*`) are never sent on.
+is not. What was sent to another node is done there or refused: methods that travel this way (`leader.*`,
+`admin.*`) are never sent on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from neumann.errors import NeumannError, NotLeader, OutcomeUnknown, Unavailable
+from neumann.errors import NeumannError, NotLeader, Unavailable
 from neumann.runtime.host import Host
 from neumann.runtime.member import Member
 
@@ -54,13 +54,8 @@ class Leading:
         params: list[object],
         timeout_s: float,
         leader_wait_s: float = _LEADER_WAIT_S,
-        *,
-        repeatable: bool = False,
     ) -> Any:
-        """Run it here if this node leads, else on the leader; wait a little for one to be found.
-
-        `repeatable`: it changes nothing, so it is asked again also when its answer was lost.
-        """
+        """Run it here if this node leads, else on the leader; wait a little for one to be found."""
         deadline = asyncio.get_running_loop().time() + leader_wait_s
         refused: NeumannError | None = None
         while True:
@@ -82,9 +77,6 @@ class Leading:
                             if error.code != "unavailable":
                                 raise
                             refused = error
-                    except OutcomeUnknown:
-                        if not repeatable:
-                            raise
             if asyncio.get_running_loop().time() >= deadline:
                 if refused is not None:
                     raise refused

@@ -39,6 +39,7 @@ from neumann.format.special import Archived, Marker, Noop, Special
 from neumann.format.state import SyncMark
 from neumann.machine.state import MachineState
 from neumann.raft import Ready
+from neumann.runtime import leader_index
 from neumann.runtime.applier import BACKLOG_HOLDS_PROPOSALS, Applier
 from neumann.runtime.core import TICK_MS, make_core
 from neumann.runtime.durability import Durability
@@ -119,7 +120,7 @@ class Member:
             queued_bytes_max=config.raft.proposal_bytes_max,
             gate=self.write_gate,
             hold=lambda: self.store.backlog >= BACKLOG_HOLDS_PROPOSALS,
-            voters_clock_ns=self._voters_clock_ns,
+            voters_clock_ns=lambda: self.peers.voters_clock_ns(config.raft.election_timeout_ms * 1_000_000),
             pump=self.pump,
         )
         self.proposer.log_time_at_least(opened.last_time_ns)
@@ -154,7 +155,7 @@ class Member:
 
     def _join_state(self, opened: Opened) -> None:
         """Machine and store: what committed entries do, and what reads see."""
-        env = self.env
+        env, config = self.env, self.config
         self.lag = opened.lag
         self.lag.archived(self.wal.segments(), opened.manifest.archiving.through)
         self.applier = Applier(
@@ -178,21 +179,19 @@ class Member:
             self._read_lane,
             env.clock,
             self.metrics,
-            lambda: self.applier.applied_index,
-            self.pump,
+            waiting_bytes_max=config.raft.proposal_bytes_max,
+            applied_index=lambda: self.applier.applied_index,
+            pump=self.pump,
+            leads=lambda: self.raft.role == "leader" and self.serves(),
+            ask_leader=lambda: leader_index.ask(self.raft, env.net, self.identity, config.raft),
+            on_failure=self.fail,
         )
 
     def _join_snapshots(self, opened: Opened) -> None:
         """Snapshots, and what a leader does unasked."""
         env, config = self.env, self.config
         self.checkpointer = Checkpointer(
-            env.disk,
-            env.jobs,
-            self._io_lane,
-            self.store,
-            self._snapshot_made,
-            self.fail,
-            pinned=self._pinned,
+            env.disk, env.jobs, self._io_lane, self.store, self._snapshot_made, self.fail, pinned=self._pinned
         )
         self.snapshots = Snapshots(
             env.disk,
@@ -489,6 +488,3 @@ class Member:
             self.applier.applied_index,
             self.checkpointer.is_busy or self.snapshots.in_progress,
         )
-
-    def _voters_clock_ns(self) -> int | None:
-        return self.peers.voters_clock_ns(self.config.raft.election_timeout_ms * 1_000_000)

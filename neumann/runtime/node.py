@@ -7,9 +7,9 @@ here, or over the network (runtime/leading.py finds it). Errors are the classes 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from neumann.archive.archiver import Archiver
 from neumann.config import Config
@@ -17,7 +17,7 @@ from neumann.env import Env
 from neumann.errors import BadInput, NeumannError, NotLeader, OutcomeUnknown, Unavailable
 from neumann.format import command
 from neumann.query.statement import Params, QueryResult
-from neumann.runtime import gauges, missing, operations, tailing, transfer, views
+from neumann.runtime import gauges, leader_index, missing, operations, tailing, transfer, views
 from neumann.runtime.administration import MARGIN_S, administer
 from neumann.runtime.forwards import Forwards
 from neumann.runtime.host import Host
@@ -25,11 +25,14 @@ from neumann.runtime.leading import Leading
 from neumann.runtime.member import Member
 from neumann.runtime.queries import Queries
 from neumann.runtime.scans import ScanPage, Scans
-from neumann.runtime.sinks import FutureSink, Sink, Version
+from neumann.runtime.sinks import FutureSink, Sink, Version, as_version
 
-FORWARDED_WRITE, FORWARDED_GET = "leader.write", "leader.get"
+_T = TypeVar("_T")
+
+FORWARDED_WRITE = "leader.write"
 _FORWARD_TIMEOUT_S = 10.0
 _LEADER_WAIT_S = 5.0
+_LOOK_AGAIN_S = 0.02
 
 
 class Node:
@@ -43,7 +46,7 @@ class Node:
         self.failed = host.failed
         self._leading = Leading(host)
         limit = host.config.raft.proposal_bytes_max
-        self._forwards = Forwards(host.spawn, self.write, self.get, limit)
+        self._forwards = Forwards(host.spawn, self.write, limit)
         self._tail_lane = host.env.lane("tail")
         self.scans = Scans(host.env.lane("scan"), self._leading.member, self.barrier)
         self._queries = Queries(
@@ -138,6 +141,10 @@ class Node:
                 )
             case "segment.find", (bytes() as cluster_id, str() as timeline, int() as index):
                 return missing.find(self._leading.member(), cluster_id, timeline, index)
+            case leader_index.METHOD, (bytes() as cluster_id, str() as timeline):
+                member = self._leading.member()
+                leader_index.check_asker(member.identity, cluster_id, timeline)
+                return await member.reader.read_index()
             case "status", ():
                 return await self.status()
             case "scan", (
@@ -182,29 +189,23 @@ class Node:
             sink.flush()
         elif stale:
             member.reader.submit_stale(sink, ids, rows)
-        elif member.raft.role == "leader" and member.serves():
-            member.reader.submit(sink, ids, rows)
         else:
-            self._forwards.gets(sink, ids, rows)
+            member.reader.submit(sink, ids, rows)
 
-    def submit_forwarded(self, sink: Sink, call_id: int, method: str, params: Sequence[Any]) -> None:
-        """What another node sent because it takes this one for the leader. Never sent on: two nodes that
-        each take the other for it would pass it to and fro until its time ends."""
+    def submit_forwarded(self, sink: Sink, call_id: int, params: Sequence[Any]) -> None:
+        """A write that another node sent because it takes this one for the leader. Never sent on: two nodes
+        that each take the other for it would pass it to and fro until its time ends."""
         member = self.member
-        match method, params:
+        match params:
             case _ if member is None or not member.leads:
                 leader = member.raft.leader if member is not None else ""
                 error = NotLeader("this node does not lead", remedy="try again", detail={"leader": leader})
                 sink.failed((call_id,), error)
                 sink.flush()
-            case "leader.write", (bytes() as raw,):
+            case (bytes() as raw,):
                 member.proposer.submit(sink, (call_id,), (raw,))
-            case "leader.get", (str() as table, str() as key):
-                member.reader.submit(sink, (call_id,), (command.row_key(table, key),))
             case _:
-                sink.failed(
-                    (call_id,), BadInput(f"{method} with {len(params)} params is no forwarded request")
-                )
+                sink.failed((call_id,), BadInput("the params of a forwarded write are one bin, the command"))
                 sink.flush()
 
     async def write(self, raw: bytes, timeout_s: float = _FORWARD_TIMEOUT_S) -> tuple[int, int]:
@@ -232,34 +233,14 @@ class Node:
     async def get(self, table: str, key: str, stale: bool = False) -> Version | None:
         """(packed value, revision, time_ns) or None. Linearizable unless `stale` (R2)."""
         row = command.row_key(table, key)
-        if stale:
-            sink = FutureSink()
-            self.submit_gets(sink, (0,), (row,), stale=True)
-            found = await sink.future
-        else:
-            try:
-                async with asyncio.timeout(_FORWARD_TIMEOUT_S):
-                    found = await self._leading.run(
-                        partial(self._get_here, row),
-                        FORWARDED_GET,
-                        [table, key],
-                        _FORWARD_TIMEOUT_S,
-                        repeatable=True,
-                    )
-            except TimeoutError:
-                raise Unavailable("no leader could confirm this read in time", remedy="try again") from None
-        match found:
-            case None | (None, _, _):
-                return None
-            case (bytes() as value, int() as revision, int() as time_ns):
-                return value, revision, time_ns
-        raise Unavailable(f"the leader answered a read with {found!r:.80}")
 
-    async def _get_here(self, row: str, member: Member) -> Version | None:
-        sink = FutureSink()
-        member.reader.submit(sink, (0,), (row,))
-        found: Version | None = await sink.future
-        return found
+        async def read(_: Member) -> Version | None:
+            sink = FutureSink()
+            self.submit_gets(sink, (0,), (row,), stale=stale)
+            found: Version | None = await sink.future
+            return found
+
+        return as_version(await self._read(read, _FORWARD_TIMEOUT_S))
 
     async def scan(
         self,
@@ -297,16 +278,23 @@ class Node:
     async def barrier(self, timeout_s: float = _FORWARD_TIMEOUT_S) -> int:
         """This node's state is linearizable when it returns; the index that it holds."""
 
-        async def here(member: Member) -> int:
+        async def pass_it(member: Member) -> int:
             return await member.reader.barrier()
 
+        return await self._read(pass_it, timeout_s)
+
+    async def _read(self, read: Callable[[Member], Awaitable[_T]], timeout_s: float) -> _T:
+        """Read on this node; again where an install has put another member in the place of the asked one."""
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await self._leading.run(here, "admin.barrier", [{}], timeout_s, repeatable=True)
-                index = int(answer)
-                while (member := self._leading.member()).applier.applied_index < index:
-                    await asyncio.sleep(0.002)
-                return member.applier.applied_index
+                while True:
+                    member = self._leading.member()
+                    try:
+                        return await read(member)
+                    except Unavailable:
+                        if self.member is member:
+                            raise
+                    await asyncio.sleep(_LOOK_AGAIN_S)
         except TimeoutError:
             raise Unavailable("no leader could confirm this read in time", remedy="try again") from None
 

@@ -29,7 +29,8 @@ from neumann.errors import (
 )
 from neumann.format import limits, rpc
 from neumann.format.command import row_key, with_session
-from neumann.runtime.node import FORWARDED_GET, FORWARDED_WRITE, Node
+from neumann.runtime.leader_index import METHOD as READ_INDEX
+from neumann.runtime.node import FORWARDED_WRITE, Node
 from neumann.runtime.sinks import Version
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ _TASKS_MAX = 1000
 _SPARE_CONNECTIONS = 64
 """Above limits.connections_max, for peers only: clients never lock them out."""
 _PEERS_ASK = frozenset(
-    {"who", "announce", "snapshot.describe", "snapshot.read", "segment.read", "segment.find"}
+    {"who", "announce", READ_INDEX, "snapshot.describe", "snapshot.read", "segment.read", "segment.find"}
 )
 _BATCH_HEADERS = ((16, 1), (65_536, 3))
 
@@ -144,8 +145,8 @@ class _Connection(asyncio.Protocol):
                     elif method == "get" and len(params) == 3 and _is_plain_get(*params):
                         get_ids.append(call_id)
                         rows.append(row_key(params[0], params[1]))
-                    elif method in (FORWARDED_WRITE, FORWARDED_GET):
-                        self._node.submit_forwarded(self, call_id, method, params)
+                    elif method == FORWARDED_WRITE:
+                        self._node.submit_forwarded(self, call_id, params)
                     else:
                         self._other(call_id, method, params)
                 elif kind == rpc.NOTIFICATION and message[1:2] == ("raft",):

@@ -127,3 +127,29 @@ def test_a_follower_refuses() -> None:
     world = World()
     world.elect("a")
     assert not world["b"].read_index(1)
+
+
+def test_a_round_of_an_earlier_leadership_confirms_nothing() -> None:
+    """Bug 20: a leader that was paused, replaced and elected again took a late answer to one of its
+    earlier rounds for one to a new read, whose round has the same number."""
+    world = World()
+    world.elect("a")
+    early = world.read("a")
+    answers = [AppendReply(1, True, *world["a"].last[:2], n) for n in range(1, 50)]
+    world.isolate("a")
+    world.elect("b", only="bc")
+    world.propose("b")
+    world.settle("bc")
+    world.heal()
+    world.run(2 * HEARTBEAT_TICKS)
+    world.elect("a")
+    assert world.nodes["a"].lost_reads == [early] and world["a"].term > 1
+    world.isolate("a")
+    token = world.read("a")
+    for answer in answers:
+        for follower in "bc":
+            world.step("a", follower, answer)
+    assert world.nodes["a"].reads == []
+    world.heal()
+    world.run(2 * HEARTBEAT_TICKS)
+    assert [t for t, _ in world.nodes["a"].reads] == [token]

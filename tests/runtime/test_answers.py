@@ -11,64 +11,12 @@ from pathlib import Path
 import pytest
 
 import neumann
-from neumann.env import real_env
-from neumann.errors import NeumannError, NotLeader, StorageFailed, Unavailable
+from neumann.errors import NeumannError, StorageFailed, Unavailable
 from neumann.format.command import row_key
-from neumann.runtime.metrics import Metrics
-from neumann.runtime.reader import Reader
 from neumann.runtime.sinks import FutureSink, Version
-from neumann.store.store import Store
-from tests.raft.build import core_with, frames, make_durable, vote_reply
-from tests.raft.harness import ELECTION_TICKS
 from tests.runtime.nodes import cluster, config_of, configs_of, leads, one_node, put, start, until
-from tests.store.rows import manifest_of
 
 ROW = row_key("t", "a")
-
-
-async def test_reads_that_wait_for_the_next_round_hear_that_leadership_ended(tmp_path: Path) -> None:
-    """Only the reads of the round on its way were told; those behind it waited for an apply that need
-    never come."""
-    env = real_env()
-    core = core_with(frames((1, 1)))
-    store = Store.open(env.disk, str(tmp_path), manifest_of(), 0)
-
-    def pump() -> None:
-        while (ready := core.ready()) is not None:
-            make_durable(core, ready)
-            if ready.lost_reads:
-                reader.lost(ready.lost_reads)
-
-    lane = env.lane("read")
-    reader = Reader(core, store, lane, env.clock, Metrics(), lambda: 0, pump)
-    try:
-        for _ in range(2 * ELECTION_TICKS):
-            core.tick()
-        pump()
-        core.step("a", vote_reply(core.term + 1, True, True))
-        pump()
-        core.step("a", vote_reply(core.term, True, False))
-        pump()
-        assert core.role == "leader" and not core.own_term_committed
-        first, second = FutureSink(), FutureSink()
-        reader.submit(first, (0,), (ROW,))
-        await asyncio.sleep(0)
-        reader.submit(second, (0,), (ROW,))
-        barrier = reader.barrier()
-        await asyncio.sleep(0.01)
-        assert not first.future.done() and not second.future.done()
-        core.step_down("the test wants it")
-        pump()
-        async with asyncio.timeout(5):
-            for waiting, error in (
-                (first.future, Unavailable),
-                (second.future, NotLeader),
-                (barrier, NotLeader),
-            ):
-                with pytest.raises(error):
-                    await waiting
-    finally:
-        lane.close()
 
 
 async def test_a_node_that_has_failed_answers(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ class Machine:
                 node.submit_gets(sink, (0,), (row_key(table, key),), stale=stale)
                 found = await sink.future
                 return found if found is not None and found[0] is not None else None
-            case "leader.write" | "leader.get", _:
-                node.submit_forwarded(sink, 0, method, params)
+            case "leader.write", _:
+                node.submit_forwarded(sink, 0, params)
                 return await sink.future
         return await node.call(method, params)
