@@ -165,6 +165,7 @@ def run_seed(seed: int, voters: str, blank: str) -> World:
 @pytest.mark.parametrize("group", range(8))
 @pytest.mark.parametrize(("voters", "blank"), [("abc", "de"), ("abcde", ""), ("ab", "c"), ("a", "bc")])
 def test_random_schedules_keep_every_invariant_and_recover(voters: str, blank: str, group: int) -> None:
+    """Figure 3."""
     commits = 0
     for seed in range(group * SEEDS_PER_TEST, (group + 1) * SEEDS_PER_TEST):
         try:

@@ -29,6 +29,7 @@ def _candidate(core: Core) -> Core:
 
 
 def test_a_follower_hears_nothing_and_asks_before_it_enters_a_term() -> None:
+    """Figure 2, followers 2; thesis 9.6, asking."""
     core = core_with(frames((3, 2)))
     for _ in range(ELECTION_TICKS - 1):
         core.tick()
@@ -40,7 +41,8 @@ def test_a_follower_hears_nothing_and_asks_before_it_enters_a_term() -> None:
 
 
 def test_a_candidate_asks_only_when_its_own_vote_is_durable() -> None:
-    """A vote given to a log that a crash then shortened would elect a node that lacks entries."""
+    """A vote given to a log that a crash then shortened would elect a node that lacks entries. Figure 2,
+    candidates 1."""
     core = core_with(frames((3, 2)))
     _silence(core)
     take(core)
@@ -51,7 +53,8 @@ def test_a_candidate_asks_only_when_its_own_vote_is_durable() -> None:
 
 
 def test_nobody_leads_before_the_own_vote_is_durable() -> None:
-    """R15: leadership begins with a new durable term, even with the votes of all others."""
+    """R15: leadership begins with a new durable term, even with the votes of all others. Figure 2,
+    candidates 2."""
     core = _candidate(core_with([]))
     for voter in "ac":
         core.step(voter, vote_reply(core.term, True, False))
@@ -71,7 +74,7 @@ def test_a_sole_voter_leads_as_soon_as_its_new_term_is_durable() -> None:
 
 
 def test_one_vote_in_a_term_and_it_is_kept_over_a_restart() -> None:
-    """Bug 12: a vote that is not remembered is given twice."""
+    """Bug 12: a vote that is not remembered is given twice. Figure 2, state; figure 2, RequestVote 2."""
     core = core_with([], term=2)
     core.step("a", VoteRequest(3, 0, 0, False, False))
     ready = take(core)
@@ -91,6 +94,7 @@ def test_one_vote_in_a_term_and_it_is_kept_over_a_restart() -> None:
 def test_a_vote_goes_only_to_a_log_at_least_as_far(
     last_index: int, last_term: int, granted: bool, pre: bool
 ) -> None:
+    """Figure 2, RequestVote 2; thesis 9.6, answering."""
     core = core_with(frames((2, 3), (3, 2)))
     core.step("a", VoteRequest(7, last_index, last_term, pre, False))
     ready = take(core)
@@ -118,6 +122,7 @@ def test_votes_of_others_than_voters_are_not_counted() -> None:
 
 
 def test_a_pre_vote_changes_nothing_on_either_side() -> None:
+    """Thesis 9.6, answering."""
     core = core_with([], term=3, voted_for="c")
     core.step("a", VoteRequest(9, 0, 0, True, False))
     ready = take(core)
@@ -138,7 +143,8 @@ def test_a_node_of_a_lower_term_is_told_and_comes_along() -> None:
 
 
 def test_a_leader_of_a_lower_term_is_told_and_steps_down() -> None:
-    """Bug 23, the other half: a node that is ahead in terms must not be out of reach for ever."""
+    """Bug 23, the other half: a node that is ahead in terms must not be out of reach for ever. Figure 2,
+    AppendEntries 1."""
     core = core_with([], term=9)
     core.step("a", append(4, BASE, []))
     ((_, reply),) = take(core).messages
@@ -150,7 +156,7 @@ def test_a_leader_of_a_lower_term_is_told_and_steps_down() -> None:
 
 
 def test_who_was_cut_off_disturbs_nobody_when_it_comes_back() -> None:
-    """Bug 25."""
+    """Bug 25. Thesis 9.6, rejoining."""
     world = World()
     world.elect("a")
     world.isolate("c")
@@ -161,6 +167,7 @@ def test_who_was_cut_off_disturbs_nobody_when_it_comes_back() -> None:
 
 
 def test_a_voter_that_hears_a_leader_answers_no_candidate() -> None:
+    """Thesis 4.2.3; thesis 9.6, answering."""
     core = core_with([], term=1)
     core.step("a", append(1, BASE, []))
     take(core)
@@ -175,6 +182,7 @@ def test_a_voter_that_hears_a_leader_answers_no_candidate() -> None:
 
 
 def test_a_leader_that_hears_no_majority_steps_down() -> None:
+    """Thesis 6.2."""
     world = World("abcde")
     world.elect("a")
     world.isolate("a", "b")
@@ -193,7 +201,8 @@ def test_a_leader_stays_with_a_bare_majority() -> None:
 
 
 def test_old_answers_are_no_contact() -> None:
-    """Check-quorum counts answers to rounds of its own window, not answers that were long under way."""
+    """Check-quorum counts answers to rounds of its own window, not answers that were long under way. Thesis
+    6.2."""
     world = World()
     world.elect("a")
     round_now = max(p.round_answered for p in world["a"].progress.values())
@@ -285,6 +294,7 @@ def test_transfer_to_a_follower_that_has_everything() -> None:
 
 
 def test_transfer_waits_for_the_log_and_gives_up_after_an_election_timeout() -> None:
+    """Thesis 3.10, step 1; thesis 3.10, step 2; thesis 3.10, end."""
     world = World()
     world.elect("a")
     world.isolate("b")
@@ -304,6 +314,7 @@ def test_transfer_waits_for_the_log_and_gives_up_after_an_election_timeout() -> 
 
 
 def test_timeout_now_is_believed_only_from_the_leader_of_the_term() -> None:
+    """Thesis 3.10, step 3."""
     core = core_with([], term=1)
     core.step("a", append(1, BASE, []))
     core.step("c", TimeoutNow(1))

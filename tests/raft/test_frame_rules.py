@@ -48,6 +48,7 @@ def test_a_second_append_of_the_same_round_is_answered_only_when_durable() -> No
 
 
 def test_what_is_here_already_is_acknowledged_and_not_written_again() -> None:
+    """Figure 2, AppendEntries 4."""
     core = core_with(SHARED, term=2)
     core.step("a", append(2, BASE, SHARED))
     ready = take(core)
@@ -55,7 +56,8 @@ def test_what_is_here_already_is_acknowledged_and_not_written_again() -> None:
 
 
 def test_an_old_shorter_append_cuts_nothing() -> None:
-    """Bug 17: a late, shorter Append made a follower drop entries that it had acknowledged."""
+    """Bug 17: a late, shorter Append made a follower drop entries that it had acknowledged. Figure 2,
+    AppendEntries 3."""
     core = core_with(_with_tail((2, 2)))
     core.step("a", append(2, BASE, SHARED[:1]))
     assert _reply(core) == AppendReply(2, True, 3, 1, 1)
@@ -65,6 +67,7 @@ def test_an_old_shorter_append_cuts_nothing() -> None:
 
 
 def test_a_frame_of_another_term_in_its_place_replaces_the_local_tail() -> None:
+    """Figure 2, AppendEntries 3."""
     core = core_with(_with_tail((2, 1), (2, 2)))
     (new,) = frames((3, 2), after=END)
     core.step("a", append(3, END, [new]))
@@ -93,12 +96,14 @@ def test_two_cuts_before_one_ready_reach_as_deep_as_the_deeper() -> None:
 
 
 def test_a_gap_is_refused_with_the_own_end() -> None:
+    """Figure 2, AppendEntries 2."""
     core = core_with(SHARED, term=2)
     core.step("a", append(2, LogPoint(9, 2, 77), []))
     assert _reply(core) == AppendReply(2, False, 5, 1, 1)
 
 
 def test_a_refusal_names_the_end_before_the_conflicting_frame() -> None:
+    """Figure 2, AppendEntries 2."""
     core = core_with(_with_tail((2, 4)), term=5)
     core.step("a", append(5, LogPoint(7, 4, 77), []))
     assert _reply(core) == AppendReply(5, False, 5, 1, 1)
@@ -147,7 +152,8 @@ def test_what_is_committed_is_never_cut() -> None:
 
 
 def test_the_commit_index_goes_no_further_than_what_the_append_covers() -> None:
-    """Bug 18: a heartbeat behind which the follower's own tail differs committed that tail."""
+    """Bug 18: a heartbeat behind which the follower's own tail differs committed that tail. Figure 2,
+    AppendEntries 5."""
     core = core_with(_with_tail((2, 4)), term=3)
     core.step("a", append(3, END, [], commit_index=9))
     assert take(core).commit_index == 5
@@ -206,6 +212,7 @@ def test_a_durable_report_of_a_frame_that_was_cut_and_came_back_is_ignored() -> 
 
 
 def test_an_answer_names_nothing_that_is_not_durable() -> None:
+    """Figure 2, state."""
     core = core_with(SHARED, term=1)
     (new,) = frames((1, 1), after=END)
     core.step("a", append(1, END, [new], round_number=1))
@@ -234,7 +241,8 @@ def test_a_snapshot_is_asked_for_again_with_each_offer_until_it_is_installed() -
 
 
 def test_an_offer_of_what_the_log_has_is_only_a_commit_index() -> None:
-    """Bugs 30 and 31: a snapshot that came late, or twice, threw away a newer log."""
+    """Bugs 30 and 31: a snapshot that came late, or twice, threw away a newer log. Figure 13,
+    InstallSnapshot 6."""
     core = core_with(_with_tail((1, 2)))
     core.step("a", SnapshotOffer(1, 5, 1, END.chain, 3))
     ready = take(core)
@@ -247,6 +255,7 @@ def test_an_offer_of_what_the_log_has_is_only_a_commit_index() -> None:
 
 
 def test_a_snapshot_replaces_a_log_that_it_does_not_continue() -> None:
+    """Figure 13, InstallSnapshot 7; figure 13, InstallSnapshot 8."""
     core = core_with(frames((1, 3), (1, 3)), term=2)
     point = LogPoint(5, 2, 55)
     core.installed(point, members("bcd"))

@@ -43,6 +43,7 @@ def test_reached_by_majority_is_what_counting_finds(count: int) -> None:
     ],
 )
 def test_vote_result(voters: str, granted: str, refused: str, result: Vote) -> None:
+    """Figure 2, candidates 2."""
     assert quorum.vote_result(voters, set(granted), set(refused)) is result
 
 

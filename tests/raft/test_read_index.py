@@ -12,6 +12,7 @@ def _rounds(world: World, receiver: str) -> list[int]:
 
 
 def test_a_read_needs_a_round_that_a_majority_answers() -> None:
+    """Thesis 6.4, steps 2 and 3."""
     world = World()
     world.elect("a")
     token = world.read("a")
@@ -23,7 +24,7 @@ def test_a_read_needs_a_round_that_a_majority_answers() -> None:
 
 def test_an_answer_to_an_earlier_round_confirms_nothing() -> None:
     """Bug 20: an answer to an earlier request confirmed a later read. A follower may have answered it before
-    it voted for another leader."""
+    it voted for another leader. Thesis 6.4, steps 2 and 3."""
     world = World()
     world.elect("a")
     for _ in range(HEARTBEAT_TICKS):
@@ -39,7 +40,7 @@ def test_an_answer_to_an_earlier_round_confirms_nothing() -> None:
 
 
 def test_a_new_leader_answers_no_read_before_it_committed_in_its_term() -> None:
-    """Bug 19: until then it does not know what its predecessor had committed."""
+    """Bug 19: until then it does not know what its predecessor had committed. Thesis 6.4, step 1."""
     world = World()
     world.elect("a")
     frame = world.propose("a")
@@ -73,6 +74,7 @@ def test_a_leader_that_was_cut_off_confirms_nothing() -> None:
 
 
 def test_reads_between_two_calls_share_a_round_and_at_most_two_are_out() -> None:
+    """Thesis 6.4, batches."""
     world = World()
     world.elect("a")
     before = world["a"]

@@ -12,7 +12,8 @@ from tests.raft.harness import ELECTION_TICKS, HEARTBEAT_TICKS, World
 
 
 def test_a_configuration_is_in_force_from_its_append_on_leader_and_follower() -> None:
-    """Bug 2: a configuration that waits for its apply leaves a slow node with old majorities."""
+    """Bug 2: a configuration that waits for its apply leaves a slow node with old majorities. Thesis 4.1, in
+    force."""
     world = World("abc", blank="d")
     world.elect("a")
     world.propose_special("a", members("abc", "d"))
@@ -24,7 +25,8 @@ def test_a_configuration_is_in_force_from_its_append_on_leader_and_follower() ->
 
 
 def test_no_configuration_before_an_entry_of_the_own_term_is_committed() -> None:
-    """Bug 1: two leaders that each change one server from the same configuration share no majority."""
+    """Bug 1: two leaders that each change one server from the same configuration share no majority. Thesis
+    4.1, own term."""
     world = World("abc", "d")
     world.elect_quietly("a")
     assert world["a"].configuration_pending
@@ -78,6 +80,7 @@ def test_a_removed_node_disturbs_nobody() -> None:
 
 
 def test_one_configuration_at_a_time() -> None:
+    """Thesis 4.1, one at a time."""
     world = World("abc", "de")
     world.elect("a")
     world.propose_special("a", members("abcd", "e"))
@@ -89,6 +92,7 @@ def test_one_configuration_at_a_time() -> None:
 
 
 def test_a_configuration_that_is_cut_gives_way_to_the_one_before() -> None:
+    """Thesis 4.1, fallback."""
     world = World("abc", "d")
     world.elect("a")
     world.run(HEARTBEAT_TICKS)
@@ -102,6 +106,7 @@ def test_a_configuration_that_is_cut_gives_way_to_the_one_before() -> None:
 
 
 def test_a_learner_receives_and_counts_for_nothing() -> None:
+    """Thesis 4.2.1."""
     world = World("ab", "c")
     world.elect("a")
     world.isolate("a", "c")
@@ -112,6 +117,7 @@ def test_a_learner_receives_and_counts_for_nothing() -> None:
 
 
 def test_a_blank_node_becomes_learner_then_voter_with_a_partner() -> None:
+    """Thesis 4.2.1."""
     world = World("a", blank="bc")
     world.elect("a")
     for node_id in "bc":
@@ -148,6 +154,7 @@ def test_a_blank_node_behind_a_dropped_log_starts_from_the_snapshot() -> None:
 
 
 def test_a_leader_that_is_removed_leads_until_that_is_committed() -> None:
+    """Thesis 4.2.2."""
     world = World("abc")
     world.elect("a")
     world.run(HEARTBEAT_TICKS)
@@ -163,6 +170,7 @@ def test_a_leader_that_is_removed_leads_until_that_is_committed() -> None:
 
 
 def test_a_removed_leader_does_not_count_itself() -> None:
+    """Thesis 4.2.2."""
     world = World("abc")
     world.elect("a")
     frame = world.propose_special("a", world["a"].configuration.without("a"))
@@ -180,7 +188,8 @@ def test_the_last_voter_that_stays_commits_the_removal_of_the_other() -> None:
 
 
 def test_a_snapshot_brings_its_configuration_and_the_log_the_later_ones() -> None:
-    """Bug 3: the configuration in memory and the one on disk must be of the same log."""
+    """Bug 3: the configuration in memory and the one on disk must be of the same log. Figure 13,
+    InstallSnapshot 8."""
     world = World("abc", "d")
     world.elect("a")
     world.propose("a")

@@ -44,6 +44,7 @@ def _propose(core: Raft, count: int = 1) -> LogPoint:
 
 
 def test_an_entry_is_committed_when_a_majority_has_it_durable_the_leader_included() -> None:
+    """Figure 2, leaders 2."""
     core = _leader([])
     end = _propose(core, 3)
     take(core)
@@ -54,6 +55,7 @@ def test_an_entry_is_committed_when_a_majority_has_it_durable_the_leader_include
 
 
 def test_the_followers_may_be_faster_than_the_leaders_disk() -> None:
+    """Thesis 10.2.1."""
     core = _leader([])
     end = _propose(core)
     take(core)
@@ -63,7 +65,8 @@ def test_the_followers_may_be_faster_than_the_leaders_disk() -> None:
 
 
 def test_figure_8_an_entry_of_an_earlier_term_is_not_committed_by_counting() -> None:
-    """Bug 14: a majority has an entry of term 2, and yet a leader of term 3 may still replace it."""
+    """Bug 14: a majority has an entry of term 2, and yet a leader of term 3 may still replace it. Figure 2,
+    leaders 4."""
     made = frames((1, 1), (2, 1))
     core = _leader(made, term=3)
     for follower in "ac":
@@ -170,6 +173,7 @@ def test_one_frame_goes_out_even_if_it_is_larger_than_every_limit() -> None:
 
 
 def test_a_new_leader_probes_without_frames_and_jumps_to_where_the_logs_agree() -> None:
+    """Figure 2, leaders 3."""
     shared = frames((1, 3), (1, 2))
     core = _leader(shared + frames((3, 1), (3, 1), after=shared[1].header.end))
     _propose(core)

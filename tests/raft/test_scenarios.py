@@ -17,6 +17,7 @@ SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_scenario(path: Path, pytestconfig: pytest.Config) -> None:
+    """Figure 7."""
     played = play(path)
     if pytestconfig.getoption("rewrite"):
         path.write_text(write(played))

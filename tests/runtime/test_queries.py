@@ -25,6 +25,7 @@ def is_running(node: Node) -> bool:
 
 
 async def test_a_query_sees_what_was_acknowledged_on_every_node(tmp_path: Path) -> None:
+    """Thesis 6.4, steps 4 and 5."""
     async with cluster(tmp_path) as nodes:
         for number, one in enumerate(nodes):
             index, _ = await one.node.write(put(f"k{number}", {"n": number}))

@@ -143,7 +143,8 @@ def test_a_joiner_gets_tables_segments_and_a_log_behind_them(leader: Leader) -> 
 
 
 def test_every_crash_point_of_placing(leader: Leader) -> None:
-    """Bug 9: the log was dropped before what replaces it was durable, and the node never started again."""
+    """Bug 9: the log was dropped before what replaces it was durable, and the node never started again.
+    Figure 13, InstallSnapshot 5."""
     model, manifest = leader.cluster.disk, leader.cluster.manifest
     assert isinstance(model, SimDisk)
     fetched = fetch(leader, model)
@@ -179,6 +180,7 @@ def test_every_crash_point_of_placing(leader: Leader) -> None:
 
 
 def test_lost_calls_are_repeated_and_what_arrived_is_not_fetched_again(leader: Leader) -> None:
+    """Figure 13, InstallSnapshot 2..4."""
     disk = leader.cluster.disk
     assert isinstance(disk, SimDisk)
     calls = iter([False, False, True, True, True])
