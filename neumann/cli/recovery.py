@@ -1,23 +1,29 @@
 """Verbs that begin anew with a directory: init-cluster, rejoin.
 
-They work on directories; the server of a directory that they change must be stopped.
+They work on directories; the server of a directory that they change must be stopped, save for rejoin's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 
 import click
 
+from neumann.cli import output
 from neumann.cli.place import Place, find_place, give_to_owner, with_place
 from neumann.cli.verb import Call, verb
 from neumann.env import real_env
 from neumann.env.clock import RealClock
 from neumann.env.disk import RealDisk
-from neumann.errors import BadInput
+from neumann.errors import BadInput, InUse
+from neumann.format.names import Paths
 from neumann.recovery import init_cluster as engine
 from neumann.recovery import swap
+from neumann.runtime import startup
+from neumann.runtime.formation import Formation
+from neumann.runtime.rejoin import refusal
 
 
 @verb("init-cluster")
@@ -91,10 +97,45 @@ def _next_steps(place: Place) -> list[str]:
 @click.option("--data-dir", metavar="DIR", help="Default the configured one.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def rejoin(call: Call, data_dir: str | None, yes: bool) -> None:
-    """Set this node's state aside, so that it joins its cluster as new at the next start."""
-    root = call.data_dir(data_dir)
-    call.confirm(f"Set raft/ and store/ of {root} aside?", yes)
-    aside_id = swap.rejoin(RealDisk(), root, RealClock().wall_ns())
-    give_to_owner(root)
-    body = {"aside": aside_id, "path": f"{root}/aside/{aside_id}"}
-    call.show(body, lambda: f"set aside as {body['path']}; start the node: it joins as new")
+    """Set this node's state aside, so that it joins its cluster as new: at once, or at the next start.
+
+    Refused where the cluster may need that state.
+    """
+    place = find_place(call, call.data_dir(data_dir), None, None, needed=False)
+    paths = Paths(place.data_dir)
+    size = sum(swap.tree_bytes(RealDisk(), directory) for directory in (paths.raft, paths.store))
+    call.confirm(f"Set raft/ and store/ of {place.data_dir} ({output.size(size)}) aside?", yes)
+    if _is_running(paths):
+        body = call.node.post("/admin/rejoin", {"data_dir": place.data_dir}).body
+        then = "the node joins as new"
+    else:
+        asyncio.run(_may_rejoin(place))
+        aside_id = swap.rejoin(RealDisk(), place.data_dir, RealClock().wall_ns())
+        give_to_owner(place.data_dir)
+        body = {"aside": aside_id, "path": f"{paths.aside}/{aside_id}"}
+        then = "start the node: it joins as new"
+    call.show(body | {"bytes": size}, lambda: f"set aside as {body['path']} ({output.size(size)}); {then}")
+
+
+def _is_running(paths: Paths) -> bool:
+    try:
+        RealDisk().lock(paths.lock)()
+    except InUse:
+        return True
+    return False
+
+
+async def _may_rejoin(place: Place) -> None:
+    """RefusedByState where this node's state may be the only one, or part of the only majority."""
+    env, paths = real_env(), Paths(place.data_dir)
+    config = replace(place.config, node=replace(place.config.node, id=place.node_id))
+    formation = Formation(env, config, paths, 0)
+    try:
+        found = startup.look(env.disk, paths)
+        refused = refusal(found, place.node_id, await formation.ask(), is_stopped=True)
+        if found.vote and refused is not None:
+            raise refused
+    finally:
+        formation.close()
+        await env.net.close()
+        await env.jobs.close()

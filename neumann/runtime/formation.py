@@ -41,6 +41,10 @@ class Formation:
         self._lane = env.lane("formation")
         self._storage_id = env.entropy.token(ID_BYTES)
 
+    def renew(self) -> None:
+        """What this directory was is set aside: whoever joins from here is another storage."""
+        self._storage_id = self._env.entropy.token(ID_BYTES)
+
     @property
     def peers(self) -> Mapping[str, str]:
         """Node id -> address of the other configured nodes."""
@@ -91,6 +95,7 @@ class Formation:
             "data": [str(data.timeline), data.index, data.digest, data.time_ns] if data else None,
             "peers": dict(own.peers) | {own.id: own.advertise},
             "members": self._members(member),
+            "spares": member.membership.spares() if member is not None and member.leads else [],
         }
 
     @staticmethod
@@ -235,6 +240,7 @@ def _read_answer(said: Mapping[str, Any], own_id: str) -> Answer:
         peers=frozenset(str(peer) for peer in said["peers"]),
         members=frozenset(str(member) for member in members),
         members_index=int(members_index),
+        spares=frozenset(str(spare) for spare in said["spares"]),
     )
 
 

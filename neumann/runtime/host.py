@@ -26,6 +26,7 @@ from neumann.errors import (
 from neumann.format.message import SnapshotOffer
 from neumann.format.names import Paths
 from neumann.recovery import swap
+from neumann.runtime import rejoin
 from neumann.runtime.archiving import LeaderArchiving
 from neumann.runtime.formation import Formation
 from neumann.runtime.member import Member
@@ -63,6 +64,8 @@ class Host:
         self._installing = False
         self._guarded = False
         self._guarding = False
+        self._asking = False
+        self._acting = asyncio.Lock()
         self._stopped = False
 
     # --- life ------------------------------------------------------------------------------------
@@ -102,14 +105,27 @@ class Host:
             log.info("not a member yet: %s", error)
             again = True
         if again:
+            self._begin_asking()
+
+    def _begin_asking(self) -> None:
+        if not self._asking:
+            self._asking = True
             self.spawn(self._ask_until_member())
 
     async def _ask_until_member(self) -> None:
+        try:
+            await self._ask_and_act()
+        finally:
+            self._asking = False
+
+    async def _ask_and_act(self) -> None:
         again = True
         while again and not self._stopped:
             await asyncio.sleep(_ASK_AGAIN_S)
             try:
-                again = await self._act(await self.formation.ask())
+                answers = await self.formation.ask()
+                async with self._acting:
+                    again = self.member is None and await self._act(answers)
             except (Unavailable, OutcomeUnknown) as error:
                 self.decision = self.decision._replace(reason=str(error))
                 log.info("not a member yet: %s", error)
@@ -117,6 +133,31 @@ class Host:
             except NeumannError as error:
                 self.fail(error)
                 return
+
+    async def rejoin(self) -> str:
+        """Set this node's state aside and join as new; the aside id. RefusedByState where the cluster may
+        need it (runtime/rejoin.py), NotFound where there is none."""
+        answers = await self.formation.ask()
+        async with self._acting:
+            found = self._found_of(self.member) if self.member is not None else self.found
+            if not found.vote and found.data is None:
+                raise NotFound("this node has no state", remedy="it joins by itself")
+            refused = rejoin.refusal(found, self.config.node.id, answers, is_stopped=False)
+            if refused is not None:
+                raise refused
+            if self._installing:
+                raise Unavailable("a snapshot is being installed here", remedy="try again")
+            await self._close_member(hand_over=True)
+            now_ns = self.env.clock.wall_ns()
+            aside_id: str = await self.lane.run(
+                lambda: swap.set_aside(self.env.disk, self.paths, "rejoin", now_ns)
+            )
+            log.warning("set aside as %s/%s: this node joins as new", self.paths.aside, aside_id)
+            self.formation.renew()
+            self.found = await self.lane.run(lambda: look(self.env.disk, self.paths))
+            self.decision = Decision(Action.WAIT, "its state was set aside, and it joins as new")
+        self._begin_asking()
+        return aside_id
 
     async def _act(self, answers: dict[str, Answer]) -> bool:
         """Do what the table says; True if the peers are to be asked again."""
@@ -250,13 +291,20 @@ class Host:
             if decision.action is Action.RUN:
                 self._guarded = True
                 self._on_change()
-            elif self.member is member:
-                log.warning("not serving: %s; %s", decision.reason, decision.remedy)
-                self.decision = decision
-                await self._close_member(hand_over=False)
-                self.spawn(self._ask_until_member())
+            else:
+                await self._wait_instead(member, decision)
         finally:
             self._guarding = False
+
+    async def _wait_instead(self, member: Member, decision: Decision) -> None:
+        """Close the member for what the peers say, and ask them until it may run again."""
+        async with self._acting:
+            if self.member is not member or self._installing:
+                return
+            log.warning("not serving: %s; %s", decision.reason, decision.remedy)
+            self.decision = decision
+            await self._close_member(hand_over=False)
+        self._begin_asking()
 
     def _found_of(self, member: Member) -> Found:
         raft = member.raft
@@ -276,11 +324,8 @@ class Host:
                 continue
             answers = await self.formation.ask()
             removed = was_removed(self._found_of(member), self.config.node.id, answers)
-            if removed is not None and self.member is member and not self._installing:
-                log.warning("not serving: %s; %s", removed.reason, removed.remedy)
-                self.decision = removed
-                await self._close_member(hand_over=False)
-                self.spawn(self._ask_until_member())
+            if removed is not None:
+                await self._wait_instead(member, removed)
 
     def _decide(self, answers: dict[str, Answer], found: Found) -> Decision:
         peers = frozenset(self.formation.peers)

@@ -33,7 +33,7 @@ from neumann.env import Clock
 from neumann.errors import Unavailable
 from neumann.format.ids import LEARNER, VOTER, Candidate, Configuration, Member
 from neumann.raft import Raft
-from neumann.raft.quorum import next_promotion
+from neumann.raft.quorum import majority, next_promotion
 from neumann.runtime.peers import Peers, PeerState
 from neumann.runtime.proposer import Proposer
 
@@ -165,6 +165,13 @@ class Membership:
         """Whether this member has what was committed a second ago, and says so."""
         state = self._peers.states.get(node_id)
         return state is not None and self._caught_up(node_id, state, self._clock.monotonic_ns())
+
+    def spares(self) -> list[str]:
+        """Members without which a majority of the voters is up and has caught up."""
+        configuration = self._raft.configuration
+        good = {v for v in configuration.voters if v == self._raft.node_id or self.has_caught_up(v)}
+        needed = majority(len(configuration.voters))
+        return [m.node_id for m in configuration.members if len(good - {m.node_id}) >= needed]
 
     def _caught_up(self, node_id: str, state: PeerState, now_ns: int) -> bool:
         progress = self._raft.progress.get(node_id)

@@ -7,6 +7,7 @@ here, or over the network (runtime/leading.py finds it). Errors are the classes 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -369,6 +370,16 @@ class Node:
         """Another voter leads."""
         asked = {"to": to, "timeout_s": timeout_s}
         return await self._administer_anywhere("leader_transfer", asked, timeout_s)
+
+    async def rejoin(self, data_dir: str = "") -> dict[str, Any]:
+        """Set this node's own state aside, and join as new. `data_dir`: whose state is meant."""
+        own = self.paths.root
+        if data_dir and os.path.realpath(data_dir) != os.path.realpath(own):
+            raise BadInput(
+                f"the data directory of this node is {own}, and not {data_dir}", remedy="--admin URL"
+            )
+        aside_id = await self.host.rejoin()
+        return {"aside": aside_id, "path": f"{self.paths.aside}/{aside_id}"}
 
     async def status(self) -> dict[str, Any]:
         """cluster-status, from the leader where there is one."""

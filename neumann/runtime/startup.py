@@ -62,7 +62,8 @@ class Found(NamedTuple):
 
 class Answer(NamedTuple):
     """What one peer said of itself (RPC `who`). `members`: node ids of the committed configuration, whose
-    entry is `members_index`; nobody and 0 while a change is on its way."""
+    entry is `members_index`; nobody and 0 while a change is on its way. `spares`: without which of them this
+    leader still has a majority of voters that are up and have caught up."""
 
     node_id: str
     start_number: int = 0
@@ -77,6 +78,7 @@ class Answer(NamedTuple):
     peers: frozenset[str] = frozenset()
     members: frozenset[str] = frozenset()
     members_index: int = 0
+    spares: frozenset[str] = frozenset()
 
 
 class Decision(NamedTuple):

@@ -1,6 +1,7 @@
-"""/admin/members and /admin/leader: who belongs to the cluster, and who leads (interface.md, 2).
+"""/admin/members, /admin/leader and /admin/rejoin: who belongs to the cluster, and who leads.
 
-Any node takes any of them; what is answered is the membership after the change.
+Any node takes any of them, save that `rejoin` is about the node that is asked; what is answered is the
+membership after the change.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class MemberRoutes:
             web.post("/admin/members", self.post_member),
             web.delete("/admin/members/{id}", self.delete_member),
             web.post("/admin/members/{id}/promote", self.post_promote),
+            web.post("/admin/rejoin", self.post_rejoin),
             web.post("/admin/leader/transfer", self.post_transfer),
         ]
 
@@ -58,6 +60,13 @@ class MemberRoutes:
         parameters(request)
         await object_body(request)
         return answer(await self._node.member_promote(request.match_info["id"]))
+
+    async def post_rejoin(self, request: web.Request) -> web.Response:
+        """Set the asked node's own state aside; it joins as new. `data_dir` makes sure which node that is."""
+        parameters(request)
+        body = await object_body(request, "data_dir")
+        data_dir = _needed(body, "data_dir") if "data_dir" in body else ""
+        return answer(await self._node.rejoin(data_dir))
 
     async def post_transfer(self, request: web.Request) -> web.Response:
         """The voter `to` leads when this is answered."""

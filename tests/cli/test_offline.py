@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from neumann.env.disk import RealDisk
+from neumann.format.ids import VOTER
+from neumann.format.ids import Member as IdsMember
+from neumann.format.names import Paths
+from neumann.store.manifests import load_newest, write_manifest
 from tests.cli.conftest import Admin, Server, run_admin
 
 
@@ -343,13 +348,26 @@ def test_init_cluster_refuses_what_is_not_ours(admin: Admin, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
+def make_one_of_two(data: Path) -> None:
+    """Its newest manifest names another voter too; that one answers nobody."""
+    manifest = load_newest(RealDisk(), Paths(str(data)).store)
+    assert manifest is not None
+    other = IdsMember("n2", b"2" * 16, "127.0.0.1:1", VOTER)
+    configuration = manifest.configuration.with_member(other)
+    write_manifest(RealDisk(), Paths(str(data)).store, manifest._replace(configuration=configuration))
+
+
 def test_rejoin_sets_the_state_aside(admin: Admin, data: Path) -> None:
     unsure = admin("rejoin", "--data-dir", data)
     assert unsure.code == 2
     assert "--yes" in unsure.err
     assert (data / "raft/vote").exists()
+    alone = admin("rejoin", "--data-dir", data, "--yes")
+    assert alone.code == 9 and "only voter" in alone.err
+    assert (data / "raft/vote").exists()
+    make_one_of_two(data)
     ended = admin("rejoin", "--data-dir", data, "--yes", "--format", "json")
-    assert ended.code == 0
+    assert ended.code == 0 and ended.json["bytes"] > 0
     assert not (data / "raft").exists()
     assert (Path(ended.json["path"]) / "raft/vote").exists()
     assert admin("rejoin", "--data-dir", data, "--yes").code == 10

@@ -1,0 +1,108 @@
+"""rejoin: which state a node may give up, and what becomes of the node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from neumann.errors import BadInput, RefusedByState
+from neumann.runtime.rejoin import refusal
+from neumann.runtime.startup import Answer, Found
+from tests.runtime.nodes import Running, cluster, config_of, keys_of, leads, one_node, until, write_rows
+from tests.runtime.test_startup import ALL, NEW, OLD, leader
+
+FOUND = Found(vote=True, history=OLD)
+SOLE = FOUND._replace(sole_voter=True)
+
+
+def allowed(found: Found, *answers: Answer, is_stopped: bool = False) -> bool:
+    return refusal(found, "n1", {a.node_id: a for a in answers}, is_stopped=is_stopped) is None
+
+
+def test_a_state_that_the_leader_can_spare_may_go() -> None:
+    assert allowed(FOUND, leader()._replace(spares=frozenset({"n1", "n3"})))
+    assert allowed(FOUND, leader()._replace(members=frozenset({"n2", "n3"}))), "it was removed"
+
+
+def test_a_state_that_the_leader_needs_stays() -> None:
+    needed = leader()._replace(members=ALL, spares=frozenset({"n3"}))
+    refused = refusal(FOUND, "n1", {"n2": needed}, is_stopped=True)
+    assert refused is not None and refused.exit_code == 9
+    assert "n2 leads" in refused.message and refused.remedy
+
+
+@pytest.mark.parametrize("found", [FOUND, SOLE])
+def test_a_state_of_which_another_history_is_served_may_go(found: Found) -> None:
+    assert allowed(found, leader(history=NEW))
+
+
+def test_where_nobody_else_leads_it_stays() -> None:
+    voting = Answer("n2", vote=True, history=OLD, peers=ALL)
+    assert not allowed(FOUND, voting)
+    assert not allowed(FOUND, voting, is_stopped=True), "it may vote with this node"
+    assert not allowed(FOUND)
+    assert not allowed(FOUND, voting._replace(leader="n1", leader_address="h:1"))
+
+
+def test_only_a_stopped_node_of_a_cluster_that_is_stopped_goes_aside_unasked() -> None:
+    assert allowed(FOUND, is_stopped=True)
+    assert not allowed(SOLE, is_stopped=True), "the only voter's state is the cluster"
+
+
+def _leader(running: list[Running]) -> Running:
+    return next(one for one in running if leads(one.node))
+
+
+async def test_a_running_follower_gives_its_state_up_and_votes_again_with_a_new_storage(
+    tmp_path: Path,
+) -> None:
+    """The new state must have a storage id of its own: the process had drawn one for its first join."""
+    async with cluster(tmp_path) as running:
+        leading = _leader(running)
+        one = next(other for other in running if other is not leading)
+        await write_rows(leading.node, range(20))
+        member = leading.node.member
+        assert member is not None and one.node.member is not None
+        old = one.node.member.identity.storage_id
+        node_id = one.node.config.node.id
+        await until(lambda: node_id in member.membership.spares(), "it can be spared")
+        with pytest.raises(BadInput, match="data directory of this node"):
+            await one.node.rejoin(str(tmp_path / "another"))
+        said = await one.node.rejoin(str(tmp_path / node_id))
+        assert (Path(said["path"]) / "raft" / "vote").exists()
+
+        def votes_again() -> bool:
+            named = member.raft.configuration.member(node_id)
+            assert named is not None
+            again = one.node.member
+            return (
+                again is not None and named.role == "voter" and named.storage_id == again.identity.storage_id
+            )
+
+        await until(votes_again, "it votes again")
+        assert one.node.member is not None and one.node.member.identity.storage_id != old
+        assert await keys_of(one.node) == [f"{n:05d}" for n in range(20)]
+
+
+async def test_the_last_copy_stays(tmp_path: Path) -> None:
+    async with one_node(config_of(tmp_path)) as node:
+        with pytest.raises(RefusedByState, match="only voter"):
+            await node.rejoin()
+        assert leads(node)
+
+
+async def test_a_leader_and_a_needed_voter_stay(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as running:
+        leading = _leader(running)
+        with pytest.raises(RefusedByState, match="nobody else leads"):
+            await leading.node.rejoin()
+        lost, one = (other for other in running if other is not leading)
+        running.remove(lost)
+        await lost.stop()
+        member = leading.node.member
+        assert member is not None
+        await until(lambda: one.node.config.node.id not in member.membership.spares(), "it is needed")
+        with pytest.raises(RefusedByState, match="does not know a majority"):
+            await one.node.rejoin()
+        await write_rows(one.node, range(3))
