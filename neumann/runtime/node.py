@@ -7,7 +7,6 @@ here, or over the network (runtime/leading.py finds it). Errors are the classes 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -374,7 +373,7 @@ class Node:
     async def rejoin(self, data_dir: str = "") -> dict[str, Any]:
         """Set this node's own state aside, and join as new. `data_dir`: whose state is meant."""
         own = self.paths.root
-        if data_dir and os.path.realpath(data_dir) != os.path.realpath(own):
+        if data_dir and data_dir != own:
             raise BadInput(
                 f"the data directory of this node is {own}, and not {data_dir}", remedy="--admin URL"
             )
