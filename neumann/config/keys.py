@@ -65,7 +65,11 @@ class RaftConfig:
     heartbeat_ms: int = setting(100, "between a leader's heartbeats; each costs a message a peer")
     election_timeout_ms: int = setting(500, "silence before an election, random up to twice that")
     inflight_bytes_max: int = setting(16 * MIB, "sent to one peer and not answered", size=True)
-    proposal_bytes_max: int = setting(64 * MIB, "proposed and not committed; above it: 429", size=True)
+    proposal_bytes_max: int = setting(
+        64 * MIB,
+        "requests that wait for their answer, on a node: writes, reads, what is forwarded; above it: 429",
+        size=True,
+    )
     auto_promote: bool = setting(True, "a learner that has caught up becomes a voter by itself")
 
 

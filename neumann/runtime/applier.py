@@ -194,7 +194,7 @@ class Applier:
         self.unsealed_entries += header.last_index - header.first_index + 1
         self.bytes_since_snapshot += header.body_bytes
         self.rows_since_snapshot += _row_count(header, commands)
-        waiting = self._proposer.waiting.pop(header.first_index, None)
+        waiting = self._proposer.answered(header.first_index)
         if waiting is None or waiting.term != header.term:
             return
         index, outcomes, position = header.first_index, result.outcomes, 0

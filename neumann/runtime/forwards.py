@@ -33,16 +33,26 @@ class Forwards:
     def writes(self, sink: Sink, ids: Sequence[int], commands: Sequence[bytes]) -> None:
         """Each id is answered through its sink exactly once."""
         for call_id, raw in zip(ids, commands, strict=True):
-            cost = len(raw) + _TASK_BYTES
-            if self._bytes + cost > self._bytes_max:
-                text = f"{self._bytes} bytes of writes are on their way to the leader already; the limit is "
-                text += f"{self._bytes_max}"
-                refused = BackPressure(text, remedy="ask the leader itself, or send less at once")
+            try:
+                cost = self.take(len(raw))
+            except BackPressure as refused:
                 sink.failed((call_id,), refused)
             else:
-                self._bytes += cost
                 self._spawn(self._one(sink, call_id, raw, cost))
         sink.flush()
+
+    def take(self, size: int) -> int:
+        """Room for a write of so many bytes, to be given back; BackPressure if there is none."""
+        cost = size + _TASK_BYTES
+        if self._bytes and self._bytes + cost > self._bytes_max:
+            text = f"{self._bytes} bytes of writes go to the leader already; the limit is {self._bytes_max}"
+            raise BackPressure(text, remedy="ask the leader itself, or send less at once")
+        self._bytes += cost
+        return cost
+
+    def give_back(self, cost: int) -> None:
+        """That write has ended."""
+        self._bytes -= cost
 
     async def _one(self, sink: Sink, call_id: int, raw: bytes, cost: int) -> None:
         try:
@@ -51,5 +61,5 @@ class Forwards:
         except NeumannError as error:
             sink.failed((call_id,), error)
         finally:
-            self._bytes -= cost
+            self.give_back(cost)
         sink.flush()

@@ -117,7 +117,7 @@ class Member:
             env.clock,
             Limits(config.limits.key_bytes_max, config.limits.value_bytes_max, config.limits.batch_rows_max),
             self.metrics,
-            queued_bytes_max=config.raft.proposal_bytes_max,
+            unanswered_bytes_max=config.raft.proposal_bytes_max,
             gate=self.write_gate,
             hold=lambda: self.store.backlog >= BACKLOG_HOLDS_PROPOSALS,
             voters_clock_ns=lambda: self.peers.voters_clock_ns(config.raft.election_timeout_ms * 1_000_000),

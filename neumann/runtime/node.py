@@ -46,7 +46,7 @@ class Node:
         self.failed = host.failed
         self._leading = Leading(host)
         limit = host.config.raft.proposal_bytes_max
-        self._forwards = Forwards(host.spawn, self.write, limit)
+        self._forwards = Forwards(host.spawn, self._write_anywhere, limit)
         self._tail_lane = host.env.lane("tail")
         self.scans = Scans(host.env.lane("scan"), self._leading.member, self.barrier)
         self._queries = Queries(
@@ -210,6 +210,15 @@ class Node:
 
     async def write(self, raw: bytes, timeout_s: float = _FORWARD_TIMEOUT_S) -> tuple[int, int]:
         """Commit one command: (index, Outcome). OutcomeUnknown when time runs out."""
+        if self.member is not None and self.member.raft.role == "leader":
+            return await self._write_anywhere(raw, timeout_s)
+        cost = self._forwards.take(len(raw))
+        try:
+            return await self._write_anywhere(raw, timeout_s)
+        finally:
+            self._forwards.give_back(cost)
+
+    async def _write_anywhere(self, raw: bytes, timeout_s: float = _FORWARD_TIMEOUT_S) -> tuple[int, int]:
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await self._leading.run(

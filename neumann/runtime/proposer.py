@@ -32,24 +32,38 @@ _FRAMES_OUTSTANDING_MAX = 1
 smaller, and a frame costs the same however small it is: on two cores 10-40 % less, p99 twice as long."""
 _FRAME_BYTES_MAX = limits.FRAME_BODY_BYTES_MAX - frame_format.ARRAY_HEADER_BYTES
 _CLOCK_AHEAD_MAX_NS = 1_000_000_000
+_COMMAND_BYTES = 256
+"""What a command costs until it is answered, besides its own bytes."""
 
 _Slice = tuple[Sink, Sequence[int]]
 
 
 class Waiting:
-    """Who waits for a frame: slices of requests in the order of its entries."""
+    """Who waits for a frame: slices of requests in the order of its entries. `cost` as in _cost."""
 
-    __slots__ = ("commands", "created_ns", "slices", "term")
+    __slots__ = ("commands", "cost", "created_ns", "slices", "term")
 
-    def __init__(self, term: int, slices: list[_Slice], commands: list[Command], created_ns: int) -> None:
+    def __init__(
+        self, term: int, slices: list[_Slice], commands: list[Command], cost: int, created_ns: int
+    ) -> None:
         self.term = term
+        self.cost = cost
         self.slices = slices
         self.commands = commands
         self.created_ns = created_ns
 
 
+def _cost(commands: Sequence[bytes]) -> int:
+    """The memory that commands take until they are answered, in bytes, roughly."""
+    return sum(map(len, commands)) + _COMMAND_BYTES * len(commands)
+
+
 class Proposer:
-    """The leader's queue. `gate()` returns an error while client writes are refused, else None."""
+    """The leader's queue. `gate()` returns an error while client writes are refused, else None.
+
+    What is queued, framed or committed and not answered yet is bounded by `unanswered_bytes_max`; what is
+    above it is refused at once, unless nothing else is there.
+    """
 
     def __init__(
         self,
@@ -58,7 +72,7 @@ class Proposer:
         own: Limits,
         metrics: Metrics,
         *,
-        queued_bytes_max: int,
+        unanswered_bytes_max: int,
         gate: Callable[[], NeumannError | None],
         hold: Callable[[], bool],
         voters_clock_ns: Callable[[], int | None],
@@ -68,13 +82,13 @@ class Proposer:
         self._clock = clock
         self._own = own
         self._metrics = metrics
-        self._queued_bytes_max = queued_bytes_max
+        self._unanswered_bytes_max = unanswered_bytes_max
         self._gate = gate
         self._hold = hold
         self._voters_clock_ns = voters_clock_ns
         self._pump = pump
         self._queue: deque[tuple[Sink, Sequence[int], Sequence[bytes]]] = deque()
-        self._queued_bytes = 0
+        self._unanswered_bytes = 0
         self._specials: deque[tuple[Special, asyncio.Future[int] | None]] = deque()
         self._flush_scheduled = False
         self._outstanding: deque[int] = deque()
@@ -89,14 +103,14 @@ class Proposer:
 
     def submit(self, sink: Sink, ids: Sequence[int], commands: Sequence[bytes]) -> None:
         """Queue client commands; each id is answered through its sink exactly once."""
-        size = sum(map(len, commands))
-        if self._queued_bytes + size > self._queued_bytes_max:
+        cost, unanswered = _cost(commands), self._unanswered_bytes
+        if unanswered and unanswered + cost > self._unanswered_bytes_max:
             self._metrics.proposals["refused"] += len(ids)
-            text = f"{self._queued_bytes} bytes of writes wait already; the limit is {self._queued_bytes_max}"
+            text = f"{unanswered} bytes of writes wait already; the limit is {self._unanswered_bytes_max}"
             sink.failed(ids, BackPressure(text, remedy="wait for answers before sending more"))
             sink.flush()
             return
-        self._queued_bytes += size
+        self._unanswered_bytes += cost
         self._queue.append((sink, ids, commands))
         self._schedule()
 
@@ -127,6 +141,13 @@ class Proposer:
         if self._queue or self._specials:
             self._schedule()
 
+    def answered(self, first_index: int) -> Waiting | None:
+        """The frame that begins there is applied: who waited for it, if it is of this node."""
+        waiting = self.waiting.pop(first_index, None)
+        if waiting is not None:
+            self._unanswered_bytes -= waiting.cost
+        return waiting
+
     def wake(self) -> None:
         """Something that held proposals back has ended."""
         if self._queue or self._specials:
@@ -141,6 +162,7 @@ class Proposer:
             remedy="read the row to see whether it took effect",
         )
         for entry in waiting.values():
+            self._unanswered_bytes -= entry.cost
             for sink, ids in entry.slices:
                 self._metrics.proposals["unknown"] += len(ids)
                 sink.failed(ids, unknown)
@@ -188,8 +210,8 @@ class Proposer:
 
     def _refuse_queue(self, error: NeumannError) -> None:
         queue, self._queue = self._queue, deque()
-        self._queued_bytes = 0
-        for sink, ids, _ in queue:
+        for sink, ids, raws in queue:
+            self._unanswered_bytes -= _cost(raws)
             self._metrics.proposals["refused"] += len(ids)
             sink.failed(ids, error)
             sink.flush()
@@ -214,7 +236,6 @@ class Proposer:
                 sink, ids, raws = self._split_front()
             else:
                 queue.popleft()
-                self._queued_bytes -= run_bytes
             count = len(commands)
             try:
                 for raw in raws:
@@ -229,7 +250,7 @@ class Proposer:
             frame = self._frame(Kind.DATA, entries)
             now = self._clock.monotonic_ns()
             first = frame.header.first_index
-            self.waiting[first] = Waiting(frame.header.term, slices, commands, now)
+            self.waiting[first] = Waiting(frame.header.term, slices, commands, _cost(entries), now)
             self.last_client_ns = frame.header.time_ns
             self._outstanding.append(frame.header.last_index)
             self._raft.propose(frame)
@@ -244,7 +265,6 @@ class Proposer:
             taken, size = taken + 1, size + len(raw)
         if taken < len(raws):
             self._queue.appendleft((sink, ids[taken:], raws[taken:]))
-        self._queued_bytes -= size
         return sink, ids[:taken], raws[:taken]
 
     def _take_one_by_one(
@@ -263,6 +283,7 @@ class Proposer:
                 commands.append(command_format.check(raw, self._own))
             except NeumannError as error:
                 self._metrics.proposals["refused"] += 1
+                self._unanswered_bytes -= _cost((raw,))
                 sink.failed([call_id], error)
                 continue
             entries.append(raw)

@@ -59,7 +59,7 @@ class Alone:
             env.clock,
             Limits(),
             metrics,
-            queued_bytes_max=1,
+            unanswered_bytes_max=1,
             gate=lambda: None,
             hold=lambda: False,
             voters_clock_ns=lambda: None,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from typing import Any
 
+import pytest
+
 from neumann.format.command import encode_put, pack_value
+from neumann.runtime.applier import Applier
 from tests.server.conftest import Web
 
 
@@ -208,3 +212,22 @@ async def test_stale_reads_need_no_leader_and_see_what_is_applied(web: Web) -> N
     await web.ask("PUT", "/kv/t/k", 1)
     assert (await web.ask("GET", "/kv/t/k?stale=true")).body == 1
     assert (await web.ask("GET", "/kv/t?stale=true")).body["rows"][0]["key"] == "k"
+
+
+async def test_too_many_writes_at_once_get_429(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not done, when to come again, and the same word as on the other faces."""
+    member = web.node.member
+    assert member is not None
+    run = Applier._run
+    monkeypatch.setattr(member.proposer, "_unanswered_bytes_max", 1)
+    monkeypatch.setattr(Applier, "_run", lambda self: None)
+    first = asyncio.create_task(web.ask("PUT", "/kv/t/first", 1))
+    while not member.proposer._unanswered_bytes:
+        await asyncio.sleep(0.001)
+    refused = await web.ask("PUT", "/kv/t/second", 2)
+    assert (refused.status, refused.body["code"]) == (429, "back_pressure")
+    assert refused.headers["retry-after"] == "1" and refused.body["remedy"]
+    monkeypatch.setattr(Applier, "_run", run)
+    member.applier.wake()
+    assert (await first).status == 200
+    assert (await web.ask("GET", "/kv/t/second")).status == 404
