@@ -22,7 +22,7 @@ FULL_DISK, FROZEN_DISK, WIPE = "full disk", "frozen disk", "wipe"
 _FIRST_S = (0.3, 2.0)
 _LOOK_S = 0.1
 _LET_SERVE_SHARE = 0.7
-_SERVE_LIMIT_S = 10.0
+_SERVE_LIMIT_S = 4.0
 _LEADER_SHARE = 0.4
 
 _Wires = list[tuple[str, str]]
@@ -44,8 +44,8 @@ class Nemesis:
     async def run(self) -> None:
         """All kinds at once."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._again(self._kill, (0.5, 5.0)))
-            group.create_task(self._again(self._partition, (0.5, 4.0)))
+            group.create_task(self._again(self._kill, (0.3, 3.0)))
+            group.create_task(self._again(self._partition, (0.3, 3.0)))
             group.create_task(self._again(self._pause, (3.0, 10.0)))
             group.create_task(self._again(self._full_disk, (10.0, 30.0)))
             group.create_task(self._again(self._wipe, (10.0, 30.0)))
