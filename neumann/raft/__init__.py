@@ -4,26 +4,29 @@
 inputs from one thread, then `ready()`, and does what the Ready says, in the order that its fields
 stand. Every output is handed out once; there is no "advance". The whole driver:
 
-    def pump(core):                                        # after every input, or batch of inputs
+    def pump(core):                                       # after every input, or batch of inputs
         while (ready := core.ready()) is not None:
-            if ready.vote:           disk.write_vote(*ready.vote)           # both slots, synced
-            if ready.truncate_after is not None:
-                                     disk.truncate_after(ready.truncate_after)
-            disk.append(ready.frames)                      # written; one sync may cover many Readys
-            for node_id, message in ready.messages:        # an Append names frames by index:
-                                     network.send(node_id, disk.attach_frames(message))
-            disk.after_sync(done, ready)                   # in the order of the Readys
-            runtime.apply_up_to(ready.commit_index);  runtime.answer(ready.reads, ready.lost_reads)
+            if ready.vote: disk.write_vote(*ready.vote)                        # into both slots
+            if ready.truncate_after is not None: disk.truncate_after(ready.truncate_after)
+            disk.append(ready.frames)                     # written; one sync may cover many Readys
+            for node_id, message in ready.messages:       # an Append names frames by index
+                network.send(node_id, disk.attach_frames(message))
+            runtime.carry_out(core, ready)                # apply, answer reads, fetch, propose a NOOP
+            disk.after_sync(done, core, ready)            # called in the order of the Readys
 
-    def done(ready):                                       # vote and frames up to here are durable
-        if ready.vote:               core.vote_persisted(*ready.vote)
-        if ready.frames:             core.persisted(last.last_index, last.term)     # of ready.frames
-        network.send_all(ready.messages_after_sync);  pump(core)
+    def done(core, ready):                                # its vote and its frames are durable
+        if ready.vote: core.vote_persisted(*ready.vote)
+        if ready.frames: core.persisted(*ready.frames[-1].header.end[:2])
+        for node_id, message in ready.messages_after_sync: network.send(node_id, message)
+        pump(core)
+
+(tests/raft/test_contract.py runs a cluster on these very lines.)
 
 Rules for the embedder:
 
 * A Ready's `messages_after_sync` wait for its own vote and frames and for those of all Readys before.
   If nothing is outstanding they go at once. `messages` need not wait for anything.
+* What is applied up to `commit_index` is told by `applied`; a read is answered once its index is.
 * `tick` comes every `tick_ms`, and `ready` after it. Ticks missed in a stall are dropped, not made up.
 * Who leads and whose `transferring` is empty may `propose`. A new leader proposes the NOOP of its term
   first; nothing of an earlier term is committed before it. `configuration_pending` forbids a
