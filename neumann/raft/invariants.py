@@ -3,6 +3,10 @@
 `check` looks at one moment; `check_step` compares two moments of the same core with nothing but inputs
 between them (a restart begins anew). Both raise AssertionError. What holds between nodes (election
 safety, log matching, leader completeness) is checked by whoever sees all of them.
+
+The invariants that SandTable (EuroSys 2024) found broken in other Rafts are among them: commit index and
+match indexes never fall, next is above match, a leader counts no entry of an earlier term, and nothing is
+cut without a frame in its place that conflicts.
 """
 
 from __future__ import annotations
@@ -14,32 +18,46 @@ from neumann.raft.core import Raft
 from neumann.raft.progress import Mode
 from neumann.raft.state import Role
 
+ENDS_SEEN = 8
+
 
 class Moment(NamedTuple):
-    """What `check_step` needs to remember of a core."""
+    """What `check_step` needs to remember of a core. `ends`: its last ENDS_SEEN frame ends, newest first."""
 
     role: Role
     term: int
     voted_for: Candidate
     commit_index: int
+    commit_term: int
     applied_index: int
     base_index: int
-    last: LogPoint
+    ends: tuple[LogPoint, ...]
     diverged: str
     matches: dict[str, tuple[Incarnation | None, int]]
+
+    @property
+    def last(self) -> LogPoint:
+        """The log's end."""
+        return self.ends[0]
 
 
 def observe(core: Raft) -> Moment:
     """The core as it is now."""
     matches = {n: (p.incarnation, p.match_index) for n, p in core.progress.items()}
+    log = core.log
+    committed = log.end_at(core.commit_index)
+    ends = [log.last]
+    while len(ends) < ENDS_SEEN and ends[-1] != log.base:
+        ends.append(log.previous_end(ends[-1].index))
     return Moment(
         core.role,
         core.term,
         core.voted_for,
         core.commit_index,
+        committed.term if committed is not None else 0,
         core.applied_index,
-        core.log.base.index,
-        core.last,
+        log.base.index,
+        tuple(ends),
         core.diverged,
         matches,
     )
@@ -85,10 +103,14 @@ def check_step(before: Moment, after: Moment) -> None:
     assert after.applied_index >= before.applied_index
     assert after.base_index >= before.base_index
     assert after.last.index >= before.commit_index, "a committed entry was cut"
+    cut = after.last != before.last and after.last in before.ends
+    assert not cut, "the log was cut, and nothing stands in the place of what was there"
     if after.term == before.term:
         assert before.voted_for in (NOBODY, after.voted_for), "two votes in one term"
         if before.role is Role.LEADER:
             assert after.last.index >= before.last.index, "a leader cut its own log"
+            counted = after.commit_index > before.commit_index
+            assert not counted or after.commit_term == after.term, "an entry of an earlier term was counted"
             assert after.role in (Role.LEADER, Role.FOLLOWER)
         for node_id, (incarnation, match_index) in before.matches.items():
             now = after.matches.get(node_id)
