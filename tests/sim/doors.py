@@ -22,7 +22,7 @@ import msgpack
 
 from neumann.archive.destinations import directory_destination
 from neumann.archive.push import push
-from neumann.env.doors import CommandEnd, Disk, DoneCallback
+from neumann.env.doors import CommandEnd, Disk, DoneCallback, FileStat, ReadableFile
 from neumann.env.files import read_file, write_new
 from neumann.errors import Corrupt, NeumannError, StorageFailed
 from neumann.format.rpc import error_from_wire, error_to_wire
@@ -183,6 +183,34 @@ class SimJobs:
             return error_to_wire(StorageFailed(f"{name}: {error}")), None
         except (ValueError, KeyError, TypeError) as error:
             return error_to_wire(Corrupt(f"{name} could not read its input: {error!r}")), None
+
+
+class Mounts:
+    """env.doors.Files over both: what is below `shared_root` lies on the shared disk."""
+
+    def __init__(self, disk: Disk, shared: Disk, shared_root: str) -> None:
+        self._disk = disk
+        self._shared = shared
+        self._shared_root = shared_root
+
+    def of(self, path: str) -> Disk:
+        """The disk that this path lies on."""
+        return self._shared if path.startswith(self._shared_root) else self._disk
+
+    def open(self, path: str) -> ReadableFile:
+        return self.of(path).open(path)
+
+    def exists(self, path: str) -> bool:
+        return self.of(path).exists(path)
+
+    def stat(self, path: str) -> FileStat:
+        return self.of(path).stat(path)
+
+    def list(self, path: str) -> list[str]:
+        return self.of(path).list(path)
+
+    def read_link(self, path: str) -> str:
+        return self.of(path).read_link(path)
 
 
 class SimCommands:

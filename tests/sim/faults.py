@@ -25,6 +25,7 @@ _IN_THE_MIDDLE_SHARE = 0.5
 _OPERATIONS_AHEAD_MAX = 40
 _REST_FACTORS = {1: 0.4, 2: 0.6, 3: 0.8}
 """The more kinds there are at once, the slower each goes on: a cluster that never leads proves little."""
+_RARE_SHARE = 0.2
 _FILES_TO_FAIL = ("", "/raft/wal", "/raft/vote", "/raft/sync", "/store", "/snapshots")
 
 
@@ -199,6 +200,17 @@ async def clock(world: World, random: Random) -> None:
         machine.clock.set_right()
 
 
+async def wipe(world: World, random: Random) -> None:
+    """A disk is replaced by an empty one. R1: never a second one before the first has everything again."""
+    while not world.is_calm:
+        await world.rest(random.uniform(0.5, 1.5))
+        if not world.has_spare():
+            continue
+        victim = _victim(world, random, leader_share=0.4)
+        world.fault("wipe", victim.name)
+        world.wipe(victim)
+
+
 KINDS: dict[str, Fault] = {
     "crash": crash,
     "partition": partition,
@@ -210,14 +222,19 @@ KINDS: dict[str, Fault] = {
     "failed-sync": failed_sync,
     "full-disk": full_disk,
     "clock": clock,
+    "wipe": wipe,
 }
 """By name, as `scripts/sim --kinds` takes them."""
+RARE = ("wipe",)
+"""What takes a cluster so long to bear that other kinds must fill the time."""
 
 
 def draw(random: Random) -> tuple[str, ...]:
     """The kinds of one seed: mostly a few, sometimes one alone or all together."""
-    count = random.choice((1, 2, 2, 3, 3, 4, 5, len(KINDS)))
-    chosen = set(random.sample(list(KINDS), count))
+    often = [kind for kind in KINDS if kind not in RARE]
+    count = random.choice((1, 2, 2, 3, 3, 4, 5, len(often)))
+    chosen = set(random.sample(often, count))
+    chosen.update(kind for kind in RARE if random.random() < _RARE_SHARE)
     return tuple(kind for kind in KINDS if kind in chosen)
 
 

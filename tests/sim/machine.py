@@ -21,7 +21,7 @@ from neumann.runtime.node import Node
 from neumann.runtime.sinks import FutureSink, Version
 from tests.sim.checkers.violation import require
 from tests.sim.disk import SimCrash, SimDisk
-from tests.sim.doors import EPOCH_NS, Pace, SimClock, SimCommands, SimEntropy, SimJobs, SimLane
+from tests.sim.doors import EPOCH_NS, Mounts, Pace, SimClock, SimCommands, SimEntropy, SimJobs, SimLane
 from tests.sim.loop import Process, SimLoop
 from tests.sim.net import Network, SimNet
 
@@ -60,7 +60,8 @@ class Burst:
 
 class Machine:
     """`node` is what runs on it now, if anything does. `is_full`: its disk has no room, on purpose.
-    `is_held`: somebody works on it, and starts it himself."""
+    `is_held`: somebody works on it, and starts it himself. `is_stale`: what it has is of a timeline that
+    the cluster has left."""
 
     def __init__(
         self, loop: SimLoop, network: Network, random: Random, config: Config, shared: SimDisk
@@ -77,6 +78,7 @@ class Machine:
         self.starts = 0
         self.is_full = False
         self.is_held = False
+        self.is_stale = False
         self._syncs_failed = 0
         self._loop = loop
         self._network = network
@@ -111,7 +113,7 @@ class Machine:
         """Start a node in the process that is on, and listen. ProcessDied if a crash comes first."""
         process = self.process
         assert process is not None and self.node is None
-        env = self._env(process)
+        env = self.env(process)
         node = await process.call(Node.start(self.config, env, bootstrap=True))
         assert self._net is not None
         self.node = node
@@ -145,6 +147,12 @@ class Machine:
         self.process.kill()
         self.disk = self.disk.kill()
 
+    def replace_disk(self) -> None:
+        """Everything on it is gone, for good; nothing runs."""
+        assert not self.is_up
+        self.disk = SimDisk(clock_ns=lambda: EPOCH_NS)
+        self.disk.make_dirs(self.paths.root)
+
     def crash_at_operation(self, count: int) -> None:
         """Lose power at the count-th change of the disk from now on."""
         self.disk.crash_at = self.disk.operations + count
@@ -152,7 +160,9 @@ class Machine:
     def _died(self) -> None:
         self.node = None
 
-    def _env(self, process: Process) -> Env:
+    def env(self, process: Process) -> Env:
+        """The doors of that process."""
+
         def random() -> Random:
             return Random(self._random.getrandbits(64))
 
@@ -165,7 +175,7 @@ class Machine:
             jobs=SimJobs(self._loop, self.disk, self.pace, random()),
             lane=lambda _: SimLane(process, self.pace, random()),
             run_command=SimCommands(self._loop, self.disk, self._shared, SHARED_ROOT, self.pace, random()),
-            places=self.disk,
+            places=Mounts(self.disk, self._shared, SHARED_ROOT),
         )
 
     async def _serve(self, method: str, params: tuple[Any, ...]) -> Any:

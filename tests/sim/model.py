@@ -43,6 +43,17 @@ class Model:
         self._told: dict[int, dict[int, tuple[int, int]]] = {}
         self._used: dict[int, int] = {}
 
+    def restored(self, cut_index: int, base_index: int) -> Model:
+        """What a restore to `cut_index` begins with: no later command, no pause, no session."""
+        other = Model()
+        other.applied_index = base_index
+        for row, versions in self.versions.items():
+            if kept := [version for version in versions if version.revision <= cut_index]:
+                other.versions[row] = kept
+        other.outcomes = {index: told for index, told in self.outcomes.items() if index <= cut_index}
+        other.commands = {index: sent for index, sent in self.commands.items() if index <= cut_index}
+        return other
+
     def apply(self, frame: Frame) -> None:
         """The next frame of the log."""
         header = frame.header

@@ -8,10 +8,12 @@ and FAULTS_MIN faults. Called by test_sim.py and by campaign.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from tests.sim.faults import draw, trouble
+from tests.sim.clients import Client
+from tests.sim.disaster import rejoin, strike
+from tests.sim.faults import RARE, draw, trouble
 from tests.sim.world import World
 
 CLIENT_COUNT = 7
@@ -22,6 +24,9 @@ FAULTS_MIN = 20
 CALM_S = 0.5
 EARLY_SHARE = 0.25
 """Of the seeds, those where trouble begins before the cluster is formed."""
+DISASTER_SHARE = 0.3
+"""Of the seeds with an archive, those that end in a restore from it."""
+UNARCHIVED_S = 0.4
 TROUBLE_MIN_S, TROUBLE_MAX_S = 3.0, 30.0
 """The end comes after the maximum even where clients got little done."""
 RECOVERY_LIMIT_S = 20.0
@@ -38,6 +43,7 @@ EVENTS = (
     "segments",
     "archived",
     "operated",
+    "restores",
 )
 """What a report counts beside the clients' operations and each kind of fault."""
 
@@ -104,10 +110,10 @@ def _counts(world: World) -> dict[str, int]:
         "refused": clients.refused,
         "reads": clients.reads,
         **{name: counted[name] for name in EVENTS},
-        "leader changes": max(0, len(world.election.leaders) - 1),
+        "leader changes": counted["leader changes"] + max(0, len(world.election.leaders) - 1),
         "snapshots": len(world.layout.digests),
         "segments": len(world.segments.digests),
-        "archived": world.archive.segments,
+        "archived": sum(archive.segments for archive in world.archives),
         "faults": counted["faults"],
     }
     return known | {name: counted[name] for name in sorted(world.fault_kinds)}
@@ -128,30 +134,15 @@ async def _script(world: World, kinds: tuple[str, ...]) -> None:
         await world.until(world.is_formed, RECOVERY_LIMIT_S, "three voters and a leader")
         world.note("formed")
     watching.append(asyncio.create_task(world.watch_files()))
-    clients = [world.client(number, number <= READER_COUNT) for number in range(1, CLIENT_COUNT + 1)]
-    async with asyncio.TaskGroup() as group:
-        for client in clients:
-            group.create_task(client.run(lambda: world.is_calm))
-        group.create_task(world.operator().run(lambda: world.is_calm))
-        await asyncio.sleep(CALM_S if world.is_formed() else 0.0)
-        group.create_task(trouble(world, kinds))
-        await _enough_trouble(world)
-        world.calm()
-    await world.until(lambda: all(m.is_up for m in world.machines), RECOVERY_LIMIT_S, "all machines up")
-    before = world.clients.acknowledged
-    async with asyncio.TaskGroup() as group:
-        served = group.create_task(
-            world.until(
-                lambda: (
-                    world.clients.acknowledged > before + 50 and world.clients.operations >= OPERATIONS_MIN
-                ),
-                RECOVERY_LIMIT_S,
-                "clients are served again",
-            )
-        )
-        for client in clients:
-            group.create_task(client.run(served.done))
-    await _converge(world)
+    await _live_through(world, kinds, _enough_trouble)
+    await _recover(world, OPERATIONS_MIN)
+    if world.is_archived and world.random("disaster").random() < DISASTER_SHARE:
+        await _live_through(world, (), lambda world: asyncio.sleep(UNARCHIVED_S))
+        stale = await strike(world, world.random("disaster/what"))
+        lasting = tuple(kind for kind in kinds if kind not in RARE)
+        await _live_through(world, lasting, lambda world: asyncio.sleep(TROUBLE_MIN_S))
+        await rejoin(world, stale)
+        await _recover(world, OPERATIONS_MIN)
     for task in watching:
         task.cancel()
     for machine in world.machines:
@@ -159,6 +150,48 @@ async def _script(world: World, kinds: tuple[str, ...]) -> None:
     for machine in world.machines:
         await world.start(machine)
     await world.until(world.is_converged, RECOVERY_LIMIT_S, "all replicas equal after an orderly stop")
+    world.finish_checks()
+
+
+def _clients(world: World) -> list[Client]:
+    return [world.client(number, number <= READER_COUNT) for number in range(1, CLIENT_COUNT + 1)]
+
+
+async def _live_through(
+    world: World, kinds: tuple[str, ...], enough: Callable[[World], Awaitable[None]]
+) -> None:
+    """Clients and an operator at work, and these kinds of trouble, until it is enough."""
+    world.is_calm = False
+    async with asyncio.TaskGroup() as group:
+        for client in _clients(world):
+            group.create_task(client.run(lambda: world.is_calm))
+        group.create_task(world.operator().run(lambda: world.is_calm))
+        await asyncio.sleep(CALM_S if world.is_formed() else 0.0)
+        group.create_task(trouble(world, kinds))
+        await enough(world)
+        world.calm()
+    await world.until(lambda: all(m.is_up for m in world.machines), RECOVERY_LIMIT_S, "all machines up")
+
+
+async def _recover(world: World, operations: int) -> None:
+    """Clients are served, everybody takes part, all that is committed is archived and the same everywhere."""
+    before = world.clients.acknowledged
+    async with asyncio.TaskGroup() as group:
+        served = group.create_task(
+            world.until(
+                lambda: world.clients.acknowledged > before + 50 and world.clients.operations >= operations,
+                RECOVERY_LIMIT_S,
+                "clients are served again",
+            )
+        )
+        for client in _clients(world):
+            group.create_task(client.run(served.done))
+    await world.until(world.is_formed, RECOVERY_LIMIT_S, "three voters and a leader")
+    if world.is_archived:
+        process, node = world.machines[0].process, world.machines[0].node
+        assert process is not None and node is not None
+        await process.call(node.archive_flush(RECOVERY_LIMIT_S))
+    await world.until(world.is_converged, RECOVERY_LIMIT_S, "all replicas equal")
     world.finish_checks()
 
 
@@ -173,14 +206,3 @@ async def _enough_trouble(world: World) -> None:
 
     while not is_enough():
         await asyncio.sleep(0.05)
-
-
-async def _converge(world: World) -> None:
-    """Everybody serves, and all that was committed is archived and the same everywhere."""
-    await world.until(world.is_formed, RECOVERY_LIMIT_S, "three voters and a leader")
-    if world.is_archived:
-        process, node = world.machines[0].process, world.machines[0].node
-        assert process is not None and node is not None
-        await process.call(node.archive_flush(RECOVERY_LIMIT_S))
-    await world.until(world.is_converged, RECOVERY_LIMIT_S, "all replicas equal")
-    world.finish_checks()

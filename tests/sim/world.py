@@ -30,6 +30,7 @@ from tests.sim.checkers.promises import Promises
 from tests.sim.checkers.replicas import compare_rows
 from tests.sim.checkers.segments import SealedSegments
 from tests.sim.checkers.sessions import Sessions
+from tests.sim.checkers.timelines import check_stale, check_stale_answer
 from tests.sim.checkers.violation import Violation, require
 from tests.sim.clients import Client
 from tests.sim.disk import SimDisk
@@ -92,18 +93,16 @@ class World:
             machine = Machine(self.loop, self.network, self.random(name), config, self.shared)
             machine.clock.skew_ns = self.random(f"{name}/clock").randrange(-SKEW_NS, SKEW_NS)
             self.machines.append(machine)
-        self.election = ElectionSafety()
-        self.promises = Promises()
-        self.network.sniffers.append(self._hear)
-        self.log_matching = LogMatching()
-        self.committed = Committed()
-        self.clients = Clients(self.committed)
-        self.sessions = Sessions(self.committed)
         self.segments = SealedSegments()
         self.layout = Layout()
-        self.archive = Archive(self.committed)
+        self.archives: list[Archive] = []
+        self.committed = Committed()
+        self.clients = Clients(self.committed)
+        self.network.sniffers.append(self._hear)
+        self._begin_timeline()
         self.counts: Counter[str] = Counter()
         self.fault_kinds: set[str] = set()
+        self._client_count = 0
         self.is_calm = False
         self.rest_factor = 1.0
         self._seen: dict[str, _Seen] = {}
@@ -121,6 +120,29 @@ class World:
         self._logger.removeHandler(self._handler)
         self._logger.setLevel(logging.NOTSET)
         self._logger.propagate = True
+
+    def _begin_timeline(self) -> None:
+        """Terms, votes and sessions begin anew with each; `committed` and `clients` are of this one."""
+        self.election = ElectionSafety()
+        self.promises = Promises()
+        self.log_matching = LogMatching()
+        self.sessions = Sessions(self.committed)
+        self.archives.append(Archive(self.committed, len(self.archives) + 1))
+
+    @property
+    def archive(self) -> Archive:
+        """The current timeline's."""
+        return self.archives[-1]
+
+    def restored(self, cut_index: int, base: LogPoint) -> None:
+        """The cluster goes on behind `base`, with what was committed up to `cut_index`."""
+        self.counts["restores"] += 1
+        self.counts["leader changes"] += max(0, len(self.election.leaders) - 1)
+        self.archive.is_closed = True
+        self.committed = self.committed.restored(cut_index, base)
+        self.clients = self.clients.restored(self.committed, cut_index)
+        self._seen.clear()
+        self._begin_timeline()
 
     def random(self, purpose: str) -> Random:
         """An own stream of numbers for each purpose, so that one more draw here changes nothing there."""
@@ -160,7 +182,7 @@ class World:
         except ProcessDied:
             return False
         except (NeumannError, OSError) as error:
-            if not machine.is_excused:
+            if not machine.is_excused and not machine.is_stale:
                 raise
             self.note("refused to start", machine.name, type(error).__name__, error)
             machine.exit()
@@ -192,11 +214,27 @@ class World:
         """Trouble ends: each kind of fault mends what it broke, and what is started now stays up."""
         self.is_calm = True
         self.note("calm")
+        for machine in self.machines:
+            if machine.is_up and machine.disk.is_read_only:
+                self.crash(machine)
 
     def crash(self, machine: Machine, loses_power: bool = True) -> None:
         """Kill a machine, or only its process, now."""
         self.fault("crash", machine.name, loses_power)
         machine.crash(loses_power)
+
+    def wipe(self, machine: Machine) -> None:
+        """Its disk is lost, and an empty one is in its place; what it promised, nobody remembers."""
+        if machine.is_up:
+            machine.crash(loses_power=True)
+        machine.replace_disk()
+        self.promises.forgot(machine.name)
+
+    def has_spare(self) -> bool:
+        """Whether one disk may be lost: all are voters with what they have, and that is committed."""
+        leader = self.leader()
+        settled = leader is not None and leader.raft.configuration_index <= leader.raft.commit_index
+        return settled and self.is_formed()
 
     async def stop(self, machine: Machine) -> None:
         """An orderly stop."""
@@ -221,6 +259,9 @@ class World:
         if member is None:
             return
         raft = member.raft
+        if machine.is_stale:
+            check_stale(machine.name, node)
+            return
         now = (raft.role, raft.term, raft.leader, raft.commit_index, raft.last, member)
         before = self._seen.get(machine.name)
         if now != before:
@@ -254,14 +295,19 @@ class World:
         self.note("raft", name, raft.role, raft.term, raft.leader, raft.commit_index, *raft.last)
 
     def _hear(self, source: str, target: str, answer: bytes) -> None:
-        self.promises.answered(source, target, message.decode(answer).message)
+        said = message.decode(answer).message
+        if any(machine.is_stale and machine.name == source for machine in self.machines):
+            check_stale_answer(source, said)
+        else:
+            self.promises.answered(source, target, said)
 
     def check_files(self, full: bool = False) -> None:
         """R4 and R5 on every machine that serves, R6; `full` reads again what was read before."""
-        self.archive.look(self.shared, ARCHIVE)
+        for archive in self.archives:
+            archive.look(self.shared, ARCHIVE)
         for machine in self.machines:
             member = self.member(machine)
-            if member is not None:
+            if member is not None and not machine.is_stale:
                 # What is committed may stand on other disks only, and here what it replaces.
                 index = min(member.raft.commit_index, member.raft.durable_index)
                 self.segments.look(machine.name, machine.disk, machine.paths.wal, index, full)
@@ -279,7 +325,8 @@ class World:
 
     def leader(self) -> Member | None:
         """The member that leads the highest term, if it can take writes."""
-        leading = [m for m in map(self.member, self.machines) if m is not None and m.leads]
+        members = [self.member(machine) for machine in self.machines if not machine.is_stale]
+        leading = [member for member in members if member is not None and member.leads]
         return max(leading, key=lambda m: m.raft.term, default=None)
 
     # --- waiting ---------------------------------------------------------------------------------
@@ -293,9 +340,18 @@ class World:
             await asyncio.sleep(0.01)
 
     def is_formed(self) -> bool:
-        """Every machine is a voter, and one leads."""
+        """Every machine is a voter, with the very storage that it has now, and one leads."""
         leader = self.leader()
-        return leader is not None and len(leader.raft.configuration.voters) == len(self.machines)
+        if leader is None:
+            return False
+        configuration = leader.raft.configuration
+        storages = {name: configuration.member(name) for name in configuration.voters}
+        return len(storages) == len(self.machines) and all(
+            (known := storages.get(machine.name)) is not None
+            and (member := self.member(machine)) is not None
+            and known.storage_id == member.identity.storage_id
+            for machine in self.machines
+        )
 
     def is_converged(self) -> bool:
         """Every machine has applied everything that is committed, and one leads."""
@@ -324,7 +380,8 @@ class World:
 
     def client(self, number: int, is_reader: bool) -> Client:
         """A client outside of all machines."""
-        name = f"c{number}"
+        self._client_count += 1
+        name = f"c{self._client_count}"
         addresses = [machine.address for machine in self.machines]
         net = self.network.door(None, name)
         known = self.loop, name, net, addresses, self.random(name), self.clients, self.trace, is_reader

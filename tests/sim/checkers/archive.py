@@ -7,18 +7,22 @@ import posixpath
 from neumann.env.doors import Disk
 from neumann.env.files import read_file
 from neumann.format import frame, names, segment, special
-from neumann.format.ids import LogPoint
 from neumann.format.special import Archived
 from tests.sim.checkers.committed import Committed
 from tests.sim.checkers.violation import require
 
 
 class Archive:
-    """Fed with the archive's directory from time to time."""
+    """One timeline's part of the archive; fed with the directory from time to time.
 
-    def __init__(self, committed: Committed) -> None:
-        self.last = LogPoint(0, 0, 0)
+    `is_closed`: the cluster was restored since, and nobody archives of that timeline any more.
+    """
+
+    def __init__(self, committed: Committed, timeline_counter: int = 1) -> None:
+        self.last = committed.base
         self.segments = 0
+        self.is_closed = False
+        self._timeline_counter = timeline_counter
         self._committed = committed
         self._frames_seen = 0
         self._through = 0
@@ -26,12 +30,17 @@ class Archive:
 
     def look(self, disk: Disk, directory: str) -> None:
         """Check what came since the last look; what was there must be as it was."""
-        for name in disk.list(directory):
-            if names.parse_segment(name) is None:
+        found = disk.list(directory)
+        for name in found:
+            parsed = names.parse_segment(name)
+            if parsed is None or parsed[0].counter != self._timeline_counter:
                 continue
+            is_known = parsed[0].counter == 1 or names.history_name(parsed[0]) in found
+            require(is_known, f"{name} is archived before the history of its timeline")
             data = read_file(disk, posixpath.join(directory, name))
             known = self._contents.get(name)
             if known is None:
+                require(not self.is_closed, f"{name} is archived after the restore that left its timeline")
                 self._check(name, data)
                 self._contents[name] = data
             require(known in (None, data), f"the archive's {name} has changed")

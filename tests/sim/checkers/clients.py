@@ -5,6 +5,9 @@ The log is the witness: it orders all writes, so linearizability needs no search
 acknowledged write lies above its floor; a read must fit somewhere between its floor and the end of what
 was committed when it was answered. Also: the log holds no command twice that has no session, none that
 nobody sent, and none that its client was told was not done.
+
+After a restore a stale read may still show the timeline that was left: a node of it that reaches nobody
+can't know. No other read may.
 """
 
 from __future__ import annotations
@@ -39,9 +42,21 @@ class Clients:
         self.reads = 0
         self._committed = committed
         self._floor = 0
+        self._left: Clients | None = None
         self._sent: dict[bytes, Operation] = {}
         self._not_done: dict[bytes, str] = {}
         self._indexes: dict[int, Operation] = {}
+
+    def restored(self, committed: Committed, cut_index: int) -> Clients:
+        """For the timeline that a restore to `cut_index` began: what was acknowledged up to there stays."""
+        other = Clients(committed)
+        other.operations, other.acknowledged = self.operations, self.acknowledged
+        other.unknown, other.refused, other.reads = self.unknown, self.refused, self.reads
+        other._floor = cut_index
+        other._left = self
+        other._sent, other._not_done = self._sent, self._not_done
+        other._indexes = {index: one for index, one in self._indexes.items() if index <= cut_index}
+        return other
 
     def begin_write(self, text: str, command: bytes, *, may_repeat: bool = False) -> Operation:
         """A write is about to be sent; its bytes are like no other's. `may_repeat`: it has a session, and
@@ -81,23 +96,30 @@ class Clients:
 
     def end_read(self, operation: Operation, row: Row, found: tuple[bytes, int] | None) -> None:
         """It was answered with (value, revision), or None for no row."""
-        committed, text = self._committed, operation.text
+        place, misfit = self._place(operation.floor, row, found)
+        if misfit and operation.is_stale and self._left is not None:
+            _, misfit = self._left._place(0, row, found)
+        require(not misfit, f"{operation.text}: {misfit}")
+        self._saw(operation, place)
+
+    def _place(self, floor: int, row: Row, found: tuple[bytes, int] | None) -> tuple[int, str]:
+        """(the first position in the log, from `floor` on, where a read finds that; or why there is none)."""
+        committed = self._committed
         revision = found[1] if found is not None else None
-        if found is not None:
-            wrote = committed.model.value_at(row, found[1])
-            require(wrote == found[0], f"{text}: read a value that entry {revision} did not write")
+        if found is not None and committed.model.value_at(row, found[1]) != found[0]:
+            return 0, f"read a value that entry {revision} did not write"
         end = committed.last.index
         fits = [
-            max(start, operation.floor)
+            max(start, floor)
             for start, stop in committed.model.span(row, revision, end)
-            if max(start, operation.floor) < stop
+            if max(start, floor) < stop
         ]
-        require(
-            bool(fits),
-            f"{text}: read revision {revision}, which the row does not have anywhere "
-            f"between {operation.floor} (seen before it began) and {end} (committed)",
+        if fits:
+            return fits[0], ""
+        return 0, (
+            f"read revision {revision}, which the row does not have anywhere "
+            f"between {floor} (seen before it began) and {end} (committed)"
         )
-        self._saw(operation, fits[0])
 
     def end_scan(self, operation: Operation, table: str, found: dict[str, int]) -> None:
         """It was answered with these keys and revisions: the whole table at one moment."""

@@ -15,6 +15,7 @@ from neumann.raft.log import FrameLog
 from tests.sim.checkers.violation import require
 from tests.sim.model import Model
 
+BEGINNING = LogPoint(0, 0, 0)
 ReadFrames = Callable[[int, int], Sequence[Frame]]
 """(after index, last index) -> the whole frames between."""
 
@@ -22,16 +23,21 @@ ReadFrames = Callable[[int, int], Sequence[Frame]]
 class Committed:
     """The one log of the cluster, as far as any node has committed it."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: LogPoint = BEGINNING, model: Model | None = None) -> None:
+        self.base = base
         self.frames: list[Frame] = []
-        self.model = Model()
-        self._ends: dict[int, LogPoint] = {}
+        self.model = model if model is not None else Model()
+        self._ends: dict[int, LogPoint] = {base.index: base}
         self._seen: dict[str, int] = {}
+
+    def restored(self, cut_index: int, base: LogPoint) -> Committed:
+        """The log of the timeline that begins at `base` with everything up to `cut_index` of this one."""
+        return Committed(base, self.model.restored(cut_index, base.index))
 
     @property
     def last(self) -> LogPoint:
-        """The newest committed frame end; (0, 0, 0) for none."""
-        return self.frames[-1].header.end if self.frames else LogPoint(0, 0, 0)
+        """The newest committed frame end, or where the log begins."""
+        return self.frames[-1].header.end if self.frames else self.base
 
     def has(self, point: LogPoint) -> bool:
         """Whether that very frame end is committed."""

@@ -65,6 +65,12 @@ class Promises:
         if before.end_at(log.base.index) != log.base:
             self._matches[node_id] = self._kept(node_id, log)
 
+    def forgot(self, node_id: str) -> None:
+        """Its disk is gone. Who comes back under its name is another voter (raft thesis 3.11.2)."""
+        self._terms.pop(node_id, None)
+        self._matches.pop(node_id, None)
+        self._votes = {vote: target for vote, target in self._votes.items() if vote[0] != node_id}
+
     def _kept(self, node_id: str, log: FrameLog) -> dict[int, int]:
         matches = self._matches.get(node_id, {})
         return {

@@ -1,0 +1,85 @@
+"""The way back from a disaster in the simulated world, and that its rule bites."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from neumann.format.command import encode_put, pack_value
+from neumann.format.message import AppendReply, VoteReply
+from neumann.runtime import host
+from neumann.runtime.startup import Action, Decision
+from tests.sim.checkers.timelines import check_stale_answer
+from tests.sim.checkers.violation import Violation
+from tests.sim.disaster import rejoin, strike
+from tests.sim.world import World
+
+LIMIT_S = 20.0
+ARCHIVED_SEEDS = ("disaster/0", "disaster/8")
+
+
+def _live_through(seed: str) -> World:
+    world = World(seed)
+    assert world.is_archived, "choose another seed"
+
+    async def script() -> None:
+        for machine in world.machines:
+            await world.start(machine)
+        keeping = [asyncio.create_task(world.keep_up(machine)) for machine in world.machines]
+        await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
+        leader = world.leader()
+        assert leader is not None
+        leading = next(m for m in world.machines if m.name == leader.identity.node_id)
+        process, node = leading.process, leading.node
+        assert process is not None and node is not None
+        for key in range(60):
+            raw = encode_put("registers", f"k{key % 7}", pack_value(key))
+            world.clients.end_write(
+                world.clients.begin_write(f"write {key}", raw), *await process.call(node.write(raw))
+            )
+        await process.call(node.archive_flush(LIMIT_S))
+        world.is_calm = True
+        stale = await strike(world, world.random("what"))
+        await asyncio.sleep(3.0)
+        assert not world.is_formed() and stale.is_stale
+        await rejoin(world, stale)
+        await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
+        await world.until(world.is_converged, LIMIT_S, "all replicas equal")
+        world.finish_checks()
+        for task in keeping:
+            task.cancel()
+
+    with world:
+        world.loop.run(script())
+    return world
+
+
+@pytest.mark.parametrize("seed", ARCHIVED_SEEDS)
+def test_a_cluster_comes_back_as_another_timeline(seed: str) -> None:
+    world = _live_through(seed)
+    assert world.counts["restores"] == 1 and world.clients.acknowledged == 60
+    assert world.committed.base.index > 10**9
+
+
+def test_old_nodes_that_go_on_with_what_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: a node with a vote runs, whatever its peers say of a restore."""
+    decide = host.decide
+
+    def run_anyway(found: Any, *arguments: Any, **flags: Any) -> Decision:
+        return Decision(Action.RUN, "planted") if found.vote else decide(found, *arguments, **flags)
+
+    monkeypatch.setattr(host, "decide", run_anyway)
+    with pytest.raises(Violation, match="timeline that was left"):
+        for seed in ARCHIVED_SEEDS:
+            _live_through(seed)
+
+
+@pytest.mark.parametrize("said", [VoteReply(3, True, False, b""), AppendReply(3, True, 7, 2, 1)])
+def test_an_answer_that_a_node_of_a_left_timeline_may_not_give(said: Any) -> None:
+    with pytest.raises(Violation, match="timeline that was left"):
+        check_stale_answer("n2", said)
+    check_stale_answer(
+        "n2", said._replace(granted=False) if isinstance(said, VoteReply) else said._replace(ok=False)
+    )
