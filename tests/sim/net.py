@@ -80,7 +80,7 @@ class Network:
         self._listeners: dict[str, _Listener] = {}
         self._cuts: Counter[tuple[str, str]] = Counter()
         self._arrivals: dict[tuple[str, str], float] = {}
-        self._stalled: list[tuple[str, str, Callable[[], None]]] = []
+        self._stalled: list[tuple[str, str, Callable[[], None], bool]] = []
         self._call_count = 0
 
     def door(self, process: Process | None, host: str) -> SimNet:
@@ -116,11 +116,11 @@ class Network:
 
     def _carry_stalled(self) -> None:
         stalled, self._stalled = self._stalled, []
-        for source, target, arrive in stalled:
-            if (source, target) in self._cuts:
-                self._stalled.append((source, target, arrive))
+        for waiting in stalled:
+            if waiting[:2] in self._cuts:
+                self._stalled.append(waiting)
             else:
-                self.carry(source, target, arrive)
+                self.carry(*waiting)
 
     def is_cut(self, source: str, target: str) -> bool:
         """Whether that direction is cut now."""
@@ -141,7 +141,7 @@ class Network:
         random, weather = self._random, self.weather
         if (source, target) in self._cuts:
             if random.random() < STALLED_SHARE and len(self._stalled) < STALLED_MESSAGES_MAX:
-                self._stalled.append((source, target, arrive))
+                self._stalled.append((source, target, arrive, once))
             return True
         if weather.loss and random.random() < weather.loss:
             return False

@@ -9,7 +9,7 @@ import pytest
 
 from neumann.format.command import encode_put, pack_value
 from neumann.format.message import AppendReply, VoteReply
-from neumann.runtime import host
+from neumann.runtime import host, startup
 from neumann.runtime.startup import Action, Decision
 from tests.sim.checkers.timelines import check_stale_answer
 from tests.sim.checkers.violation import Violation
@@ -65,7 +65,7 @@ def test_a_cluster_comes_back_as_another_timeline(seed: str) -> None:
 
 def test_old_nodes_that_go_on_with_what_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: a node with a vote runs, whatever its peers say of a restore."""
-    decide = host.decide
+    decide = startup.decide
 
     def run_anyway(found: Any, *arguments: Any, **flags: Any) -> Decision:
         return Decision(Action.RUN, "planted") if found.vote else decide(found, *arguments, **flags)
