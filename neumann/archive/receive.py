@@ -156,10 +156,15 @@ class Parts:
 
 
 async def receive(
-    ask: Ask, addresses: Sequence[str], target: Destination, told: Callable[[Lag], None]
+    ask: Ask,
+    addresses: Sequence[str],
+    target: Destination,
+    told: Callable[[Lag], None],
+    *,
+    once: bool = False,
 ) -> None:
-    """Receive until cancelled. `told` hears after each answer. NeumannError for what waiting does not
-    mend; a node that does not answer is left for the next of `addresses`."""
+    """Receive until cancelled; `once`: until nothing committed is left to take. `told` hears after each
+    answer. NeumannError for what waiting does not mend; a node that does not answer is left for the next of `addresses`."""
     turn = 0
     parts: Parts | None = None
     failures = 0
@@ -196,6 +201,8 @@ async def receive(
         behind = commit - parts.last.index
         seconds = max(0, now_ns - frames[-1].header.time_ns) / 1e9 if behind and frames else 0.0
         told(Lag(parts.last.index, behind, seconds, parts.name, parts.part_bytes))
+        if once and not behind:
+            return
 
 
 async def _describe(ask: Ask, address: str) -> Log:

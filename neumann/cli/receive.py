@@ -26,7 +26,8 @@ _SECOND_NS = 1_000_000_000
 @click.option(
     "--status-interval", type=click.FloatRange(0), default=10.0, metavar="S", help="0: only at the end."
 )
-def wal_receive(call: Call, dest: str, status_interval: float) -> None:
+@click.option("--once", is_flag=True, help="Only what is committed by now; for a timer.")
+def wal_receive(call: Call, dest: str, status_interval: float, once: bool) -> None:
     """Write the log to DEST as it commits, until it is interrupted: what is lost with all nodes is less
     than a second. DEST is a directory, HOST:PATH (ssh) or s3://BUCKET/PREFIX.
 
@@ -42,7 +43,7 @@ def wal_receive(call: Call, dest: str, status_interval: float) -> None:
     with places() as files:
         target = destination(files, local(dest), RealEntropy().token(_TOKEN_BYTES))
         status = _Status(call, round(status_interval * _SECOND_NS))
-        asyncio.run(_receive(addresses, target, status))
+        asyncio.run(_receive(addresses, target, status, once))
         status.show()
 
 
@@ -76,7 +77,7 @@ class _Status:
             )
 
 
-async def _receive(addresses: list[str], target: Destination, status: _Status) -> None:
+async def _receive(addresses: list[str], target: Destination, status: _Status, once: bool) -> None:
     net = RealNet()
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
@@ -84,6 +85,6 @@ async def _receive(addresses: list[str], target: Destination, status: _Status) -
         loop.add_signal_handler(number, task.cancel)
     try:
         with contextlib.suppress(asyncio.CancelledError):
-            await receive(net.call, addresses, target, status.told)
+            await receive(net.call, addresses, target, status.told, once=once)
     finally:
         await net.close()

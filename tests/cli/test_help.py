@@ -92,6 +92,7 @@ def words_of(name: str, server: Server, segment: Path, scratch: Path) -> list[ob
         "verify-checksums": ["--data-dir", server.data_dir],
         "wal-list": ["--wal-dir", server.archive],
         "wal-push": [next(server.archive.glob("*.history")), scratch, "--create"],
+        "wal-receive": [scratch, "--once"],
         "wal-replay": [*restore, "--data-dir", scratch / "r"],
         "wal-search": ["--wal-dir", server.archive, "--table", "t"],
         "wal-verify": ["--wal-dir", server.archive],
