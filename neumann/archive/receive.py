@@ -164,7 +164,8 @@ async def receive(
     once: bool = False,
 ) -> None:
     """Receive until cancelled; `once`: until nothing committed is left to take. `told` hears after each
-    answer. NeumannError for what waiting does not mend; a node that does not answer is left for the next of `addresses`."""
+    answer. NeumannError for what waiting does not mend; a node that does not answer is left for the next of
+    `addresses`."""
     turn = 0
     parts: Parts | None = None
     failures = 0

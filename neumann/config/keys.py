@@ -144,7 +144,7 @@ class SecurityConfig:
 class BackupConfig:
     """[backup]: the repository and its retention."""
 
-    repo: str = setting("", "directory, host:path or s3://; R", absent=True)
+    repo: str = setting("", "directory, host:path or s3://, where no --repo is given; R")
     keep_snapshot_days: int = setting(7, "age at which a snapshot may go; R", absent=True)
     keep_full_days: int = setting(30, "age at which a full backup may go; R", absent=True)
     keep_weekly_days: int = setting(365, "the same for one of each week; R", absent=True)
