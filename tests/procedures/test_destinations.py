@@ -123,7 +123,8 @@ def test_archived_and_brought_back(
         # The restored cluster goes on in the same place.
         assert node.request("PUT", "/kv/t/new", 1).status == 200
         node.must_admin("archive-flush")
-        assert len(json.loads(node.must_admin("wal-list", "--format", "json"))["windows"]) == 2
+        listed = json.loads(node.must_admin("wal-list", "--format", "json"))
+        assert listed["wrong"] == [] and listed["windows"][0]["last_index"] > 10**9
 
 
 def replay(node: Member, flag: str) -> str:
