@@ -7,6 +7,7 @@ wal-verify). What a run is worth, that is which states can be reached, survey.py
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from neumann.errors import ArchiveGap, Corrupt, FormatTooNew, NeumannError, WrongHistory
@@ -44,7 +45,7 @@ def runs(catalog: Catalog, *, bodies: bool, since_ns: int = 0) -> Runs:
     wrong += _strangers(catalog)
     last: LogPoint | None = None
     checked = 0
-    for head, following in zip(catalog.heads, [*catalog.heads[1:], None], strict=True):
+    for head, following in zip_longest(catalog.heads, catalog.heads[1:]):
         is_old = following is not None and ends_before(head, following, since_ns)
         checked += bodies and not is_old
         read = catalog.scan(head, bodies=bodies and not is_old)

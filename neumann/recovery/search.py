@@ -7,6 +7,7 @@ it is marked. What can't be read is told: a search that did not see everything d
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from neumann.errors import Corrupt, NeumannError
@@ -52,7 +53,7 @@ def search(catalog: Catalog, query: Query, wrong: list[NeumannError]) -> Iterato
     assert query.op is None or query.op in OPERATIONS
     wrong += [problem.error for problem in catalog.problems]
     last: tuple[Timeline, LogPoint] | None = None
-    for head, following in zip(catalog.heads, [*catalog.heads[1:], None], strict=True):
+    for head, following in zip_longest(catalog.heads, catalog.heads[1:]):
         is_later = 0 < query.to_ns < head.first_time_ns
         if is_later or (following is not None and ends_before(head, following, query.from_ns)):
             last = None

@@ -7,6 +7,9 @@ it promises there. The host is a real sshd, the store a real S3 server, both on 
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from neumann.env.disk import RealDisk
 from neumann.env.places import Places
 from neumann.errors import (
     BadInput,
+    Corrupt,
     DiskFull,
     NeumannError,
     NotFound,
@@ -245,6 +249,63 @@ def test_a_host_that_does_not_answer_has_failed_and_is_not_empty(
             ask(f"backup:{tmp_path}")
     with pytest.raises(Unavailable):
         destination(places, f"backup:{tmp_path}", b"12345678")
+
+
+def test_a_store_that_does_not_answer_has_failed_and_is_not_empty(
+    bucket: distant.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """wal-g#1126 again: what can't be asked is not the end of an archive."""
+    for name, value in {**bucket.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("neumann.env.objects._TRIES", 1)
+    places = Places(DISK)
+    for ask in (places.list, places.exists, places.stat, places.open):
+        with pytest.raises(Unavailable, match="the object store failed"):
+            ask(f"s3://{distant.BUCKET}/wal")
+    with pytest.raises(Unavailable):
+        destination(places, f"s3://{distant.BUCKET}/wal", b"12345678")
+
+
+def test_a_connection_that_ends_in_the_middle_of_a_file(
+    host: distant.SshHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other side is content with an end. What is read back is not, and nothing has the name."""
+    cut = tmp_path / "cut"
+    ssh = host.environ["NEUMANN_SSH"]
+    cut.write_text(
+        f'#!/bin/sh\ncase "$*" in\n*"sh -c"*) head -c 20 | {ssh} "$@" ;;\n*) exec {ssh} "$@" ;;\nesac\n'
+    )
+    cut.chmod(0o755)
+    there = tmp_path / "there"
+    there.mkdir()
+    node = make_node(DISK, str(tmp_path / "node"))
+    monkeypatch.setenv("NEUMANN_SSH", str(cut))
+    places = Places(DISK)
+    with pytest.raises(Corrupt, match="is not what is read back"):
+        push(DISK, node.history_path, destination(places, f"backup:{there}", b"12345678"))
+    places.close()
+    assert list(there.iterdir()) == []
+    monkeypatch.setenv("NEUMANN_SSH", ssh)
+    places = Places(DISK)
+    assert push(DISK, node.history_path, destination(places, f"backup:{there}", b"12345678")).did == "copied"
+    places.close()
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments_and_the_same_command_again(ground: Ground, tmp_path: Path) -> None:
+    node = make_node(DISK, str(tmp_path / "node"), segments=1)
+    admin = Path(sys.executable).parent / "neumann-admin"
+    for path in node.files:
+        for _ in range(6):
+            process = subprocess.Popen([admin, "wal-push", path, f"{ground.root}/wal", "--quiet"])
+            time.sleep(random.uniform(0.2, 1.5))
+            process.kill()
+            process.wait()
+            there = ground.contents()
+            for name, data in there.items():
+                assert name.endswith(".tmp") or data in {Path(file).read_bytes() for file in node.files}
+        subprocess.run([admin, "wal-push", path, f"{ground.root}/wal"], check=True, capture_output=True)
+    assert ground.contents() == {Path(path).name: Path(path).read_bytes() for path in node.files}
 
 
 def test_a_connection_that_is_lost_is_made_again(

@@ -8,7 +8,9 @@ import pytest
 
 from neumann.archive.sources import Source, place, source
 from neumann.env.disk import RealDisk
-from neumann.errors import BadInput, NotFound
+from neumann.errors import BadInput, NeumannError, NotFound
+from neumann.recovery.search import Query, search
+from neumann.recovery.survey import survey
 
 DISK = RealDisk()
 
@@ -19,6 +21,14 @@ def test_a_repository_is_a_wal_and_a_snapshot_directory(tmp_path: Path) -> None:
     (tmp_path / "wal").mkdir()
     assert source(DISK, repo=f"{tmp_path}/") == Source(f"{tmp_path}/wal", f"{tmp_path}/snapshots")
     assert source(DISK, wal_dir=f"{tmp_path}/wal") == Source(f"{tmp_path}/wal", "")
+
+
+def test_an_archive_without_a_segment_is_empty_and_no_failure(tmp_path: Path) -> None:
+    """wal-list ended with a traceback where nothing but a history file was archived yet."""
+    found = survey(DISK, source(DISK, wal_dir=str(tmp_path)), bodies=True)
+    assert found.runs == ([], [], 0) and found.recoverable == {}
+    wrong: list[NeumannError] = []
+    assert list(search(found.catalog, Query(), wrong)) == [] and wrong == []
 
 
 def test_what_is_no_source(tmp_path: Path) -> None:
