@@ -83,9 +83,7 @@ def _condition(wanted: str) -> Any:
 
 def _status_text(status: dict[str, Any]) -> str:
     archive = status.get("archive") or {}
-    until = archive.get("recoverable_until")
-    lost = f"; if all are lost: recoverable to {until}" if until else ""
-    lines = [f"{status['verdict']:<8} {status['reason']}{lost}"]
+    lines = [f"{status['verdict']:<8} {status['reason']}{_if_all_are_lost(archive)}"]
     if status.get("paused"):
         paused = status["paused"]
         lines.append(f"writes are paused until {paused['until']} by {paused['owner']}: {paused['reason']}")
@@ -94,6 +92,18 @@ def _status_text(status: dict[str, Any]) -> str:
     if status.get("remedy"):
         lines.append(f"remedy: {status['remedy']}")
     return "\n".join(lines)
+
+
+def _if_all_are_lost(archive: dict[str, Any]) -> str:
+    """What the archive brings back; a node without a leader does not know."""
+    if "recoverable_until" not in archive:
+        return ""
+    if not archive["on"]:
+        return "; if all are lost: no archive, only copies that you made"
+    if archive["recoverable_until"] is None:
+        return "; if all are lost: nothing is archived yet"
+    age = output.duration(max(0.0, archive["recoverable_age_s"]))
+    return f"; if all are lost: recoverable to {archive['recoverable_until']} ({age} ago)"
 
 
 def _archive_lines(archive: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from neumann.archive.archiver import Archiver
 from neumann.format.ids import voters_wanted
 from neumann.format.manifest import Manifest
 from neumann.format.times import time_text
+from neumann.raft.quorum import majority
 from neumann.runtime.member import Member
 
 _SECOND_NS = 1_000_000_000
@@ -103,24 +104,26 @@ def members(member: Member) -> list[dict[str, Any]]:
 
 
 def verdict(member: Member, archiver: Archiver | None) -> tuple[str, str]:
-    """("SAFE" | "DEGRADED" | "DOWN", why), as the leader sees it."""
-    raft = member.raft
+    """("SAFE" | "DEGRADED" | "DOWN", why), as the leader sees it: everything that makes the cluster less
+    safe than it is configured to be, and what a write survives all the same."""
     if not member.leads:
         return "DOWN", "no leader that could commit"
-    voters = raft.configuration.voters
-    heard = heard_lately(member)
-    silent = [v for v in voters if v not in heard]
+    voters = member.raft.configuration.voters
+    silent = sorted({*voters} - heard_lately(member))
+    replaced = [v for v in silent if v in member.peers.successors]
+    lost = [v for v in silent if v not in replaced]
     wanted = voters_configured(member)
-    if silent:
-        return "DEGRADED", f"not heard from {', '.join(silent)} lately"
-    if len(voters) < wanted:
-        return "DEGRADED", f"{len(voters)} of {wanted} voters"
-    if archiver is not None and (trouble := archive_trouble(member, archiver)):
-        return "DEGRADED", trouble
-    if member.write_gate() is not None:
-        return "DEGRADED", str(member.write_gate())
-    losses = (len(voters) - 1) // 2
-    return "SAFE", f"a write now survives the loss of {losses} of {len(voters)} nodes"
+    troubles = [
+        f"{', '.join(replaced)} lost its disk, and the new one catches up" if replaced else "",
+        f"not heard from {', '.join(lost)} lately" if lost else "",
+        f"{len(voters)} of {wanted} voters" if len(voters) < wanted else "",
+        archive_trouble(member, archiver) if archiver is not None else "",
+        str(member.write_gate() or ""),
+    ]
+    spare = max(0, len(voters) - len(silent) - majority(len(voters)))
+    survives = f"a write now survives the loss of {spare} of {len(voters)} nodes"
+    found = [trouble for trouble in troubles if trouble]
+    return "DEGRADED" if found else "SAFE", "; ".join([*found, survives])
 
 
 def heard_lately(member: Member) -> set[str]:
@@ -188,7 +191,7 @@ def archive_trouble(member: Member, archiver: Archiver) -> str:
 def archive(member: Member, archiver: Archiver) -> dict[str, Any]:
     """State of the archive, from lag and never from "the task runs" (design section 7)."""
     archiving, status, lag = member.applier.state.archiving, archiver.status, archiver.lag()
-    trouble = archive_trouble(member, archiver)
+    trouble, reached_ns = archive_trouble(member, archiver), member.lag.archived_time_ns
     return {
         "on": archiving.on,
         "state": "off" if not archiving.on else "trouble" if trouble else "archiving",
@@ -203,7 +206,10 @@ def archive(member: Member, archiver: Archiver) -> dict[str, Any]:
         "files_total": status.files_total,
         "failures": dict(status.failures),
         "failures_in_a_row": status.failures_in_a_row,
-        "recoverable_until": time_text(member.lag.archived_time_ns) if member.lag.archived_time_ns else None,
+        "recoverable_until": time_text(reached_ns) if reached_ns else None,
+        "recoverable_age_s": round((member.env.clock.wall_ns() - reached_ns) / 1e9, 3)
+        if reached_ns
+        else None,
         "last_file": status.last_file,
         "last_error": status.last_error,
         "last_success": time_text(status.last_success_ns) if status.last_success_ns else None,

@@ -11,6 +11,7 @@ from neumann.format import special
 from neumann.format.frame import Kind
 from neumann.format.ids import Configuration
 from neumann.format.message import Envelope, VoteReply, VoteRequest
+from neumann.runtime import views
 from neumann.runtime.member import Member
 from tests.runtime.nodes import (
     Running,
@@ -37,6 +38,10 @@ def _member(one: Running) -> Member:
 
 def _follower(running: list[Running]) -> Running:
     return next(one for one in running if one is not _leader(running))
+
+
+def _verdict(one: Running) -> tuple[str, str]:
+    return views.verdict(_member(one), None)
 
 
 def _storage(one: Running) -> bytes:
@@ -82,6 +87,10 @@ async def test_a_voter_that_comes_back_with_an_empty_disk_takes_its_own_place(tm
         shutil.rmtree(config.node.data_dir)
         raft = _member(leader).raft
         before = raft.configuration_index
+        await until(lambda: _verdict(leader)[0] == "DEGRADED", "one is missed")
+        assert _verdict(leader)[1] == (
+            f"not heard from {config.node.id} lately; a write now survives the loss of 0 of 3 nodes"
+        )
         again = await start(config)
         running.append(again)
         await until(lambda: again.node.member is not None, "it has joined")
@@ -92,6 +101,8 @@ async def test_a_voter_that_comes_back_with_an_empty_disk_takes_its_own_place(tm
         await write_rows(leader.node, range(50, 60))
         await until(lambda: _is_named(again, running), "it votes with its new storage")
         assert is_formed(running)
+        await until(lambda: _verdict(leader)[0] == "SAFE", "nothing is missed")
+        assert _verdict(leader)[1] == "a write now survives the loss of 1 of 3 nodes"
         changes = _configurations(_member(leader), before)
         assert [c.member(config.node.id)[1:] for c in changes if c.member(config.node.id)] == [  # type: ignore[index]
             (_storage(again), config.node.listen, "learner"),

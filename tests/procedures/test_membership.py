@@ -1,0 +1,114 @@
+"""Membership on real processes, by `neumann-admin` and plain HTTP: a wiped disk, rejoin, a fourth node,
+promotion, removal, transfer. Nothing that was acknowledged is lost on the way."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.procedures.cluster import Cluster, Member
+
+pytestmark = pytest.mark.timeout(300)
+ROWS = 30
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Formed, three voters, some rows; a voter's disk is given up after two seconds of silence."""
+    with Cluster(tmp_path, sections={"raft": {"heartbeat_ms": 50, "election_timeout_ms": 200}}) as running:
+        running.start("--bootstrap")
+        running.wait_voters(3)
+        for number in range(ROWS):
+            put(running["n1"], f"k{number:02}", number)
+        yield running
+
+
+def put(member: Member, key: str, value: object) -> None:
+    answer = member.request("PUT", f"/kv/t/{key}", value)
+    assert answer.status == 200, answer
+
+
+def rows(member: Member) -> dict[str, Any]:
+    return {row["key"]: row["value"] for row in member.request("GET", "/kv/t").body["rows"]}
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def storage(asked: Member, node_id: str) -> str:
+    lines = asked.request("GET", "/admin/members").body["members"]
+    return next(str(line["storage_id"]) for line in lines if line["node_id"] == node_id)
+
+
+def test_a_wiped_node_is_replaced_by_itself_and_the_cluster_is_safe_again(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    wiped, other = (member for member in cluster.members if member is not leader)
+    old = storage(leader, wiped.id)
+    wiped.kill()
+    shutil.rmtree(wiped.data)
+    wiped.data.mkdir()
+    until(lambda: leader.admin("cluster-status").code == 1, "the leader misses it")
+    put(leader, "meanwhile", 1)
+    wiped.start("--bootstrap")
+    said = leader.must_admin("cluster-status", "--wait", "60", "--for", "healthy")
+    assert said.startswith("SAFE     a write now survives the loss of 1 of 3 nodes")
+    assert storage(leader, wiped.id) != old
+    other.kill()
+    put(wiped, "its-vote", 2)
+    assert rows(wiped) == {f"k{n:02}": n for n in range(ROWS)} | {"meanwhile": 1, "its-vote": 2}
+
+
+def test_rejoin_beside_the_running_server(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    one, other = (member for member in cluster.members if member is not leader)
+    needed = leader.admin("rejoin", "--yes")
+    assert needed.code == 9 and "nobody else leads" in needed.err
+    old = storage(leader, one.id)
+    said = one.must_admin("rejoin", "--yes")
+    assert "set aside as" in said and "joins as new" in said
+    assert [path.name for path in (one.data / "aside").glob("*/raft")] == ["raft"]
+    until(lambda: storage(leader, one.id) != old, "it is another storage")
+    leader.must_admin("cluster-status", "--wait", "60", "--for", "healthy")
+    assert rows(one) == {f"k{n:02}": n for n in range(ROWS)}
+    other.stop()
+    until(lambda: one.admin("rejoin", "--yes").code == 9, "now it is needed")
+
+
+def test_a_fourth_node_and_leadership_go_where_the_operator_says(cluster: Cluster, tmp_path: Path) -> None:
+    first, second, third = cluster.members
+    fourth = Member("n4", tmp_path)
+    fourth.write_config({m.id: m.address for m in (*cluster.members, fourth)}, {})
+    try:
+        added = first.must_admin("member-add", f"n4={fourth.address}", "--learner")
+        assert "has not joined yet" in added and added.splitlines()[-1].startswith("next  start n4")
+        assert first.admin("member-add", f"n4={fourth.address}").code == 9
+        fourth.start("--bootstrap")
+        until(lambda: second.admin("member-promote", "n4").code == 0, "it catches up, and is promoted")
+        assert third.must_admin("leader-transfer", "--to", "n4").startswith("n4 leads")
+        removed = subprocess.run(
+            ["curl", "-sS", "--fail-with-body", "-X", "DELETE", f"{second.admin_url}/admin/members/n4"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert removed.returncode == 0, removed
+        until(lambda: "n4 was removed" in str(fourth.request("GET", "/health").body), "it says why")
+        cluster.leader()
+        put(first, "after", 1)
+        put(second, "after", 2)
+        assert rows(third) == {f"k{n:02}": n for n in range(ROWS)} | {"after": 2}
+        unknown = first.admin("member-remove", "n4")
+        assert unknown.code == 10 and "the members are n1, n2, n3" in unknown.err
+    finally:
+        if fourth.is_running():
+            fourth.stop()
