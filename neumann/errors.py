@@ -145,7 +145,7 @@ class ArchiveGap(NeumannError):
 class Corrupt(NeumannError):
     """Bytes that were once durable are not what they were. Never cut, never served (R8)."""
 
-    code, exit_code, http_status = "corrupt", 5, 500
+    code, exit_code, http_status = "corrupt", 5, 503
 
 
 class FormatTooNew(NeumannError):

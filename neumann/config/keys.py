@@ -113,7 +113,9 @@ class StoreConfig:
     block_bytes: int = setting(
         32 * KIB, "of a table; fixed when a cluster is formed", size=True, least=KIB, most=MIB
     )
-    scrub_bytes_per_s: int = setting(4 * MIB, "background reading; R", size=True, least=0, absent=True)
+    scrub_bytes_per_s: int = setting(
+        4 * MIB, "how fast all files are read in the background, 0: only when asked; R", size=True, least=0
+    )
     disk_free_bytes_min: int = setting(256 * MIB, "below it writes are refused", size=True, least=0)
 
 

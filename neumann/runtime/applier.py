@@ -23,6 +23,7 @@ from neumann.runtime.lag import LagSamples
 from neumann.runtime.metrics import Metrics
 from neumann.runtime.opening import holds_content
 from neumann.runtime.proposer import Proposer
+from neumann.runtime.repair import Repair
 from neumann.runtime.sinks import Sink, Version, as_version
 from neumann.store.store import COLD, Store
 from neumann.wal import Log
@@ -48,6 +49,7 @@ class Applier:
         store: Store,
         log: Log,
         read_lane: Lane,
+        repair: Repair,
         proposer: Proposer,
         clock: Clock,
         metrics: Metrics,
@@ -66,6 +68,7 @@ class Applier:
         self._store = store
         self._log = log
         self._read_lane = read_lane
+        self._repair = repair
         self._proposer = proposer
         self._clock = clock
         self._metrics = metrics
@@ -258,7 +261,7 @@ class Applier:
             self._on_applied(self.applied_index)
             self._run()
 
-        self._read_lane.submit(lambda: [self._store.get(row) for row in cold], done)
+        self._repair.submit(self._read_lane, lambda: [self._store.get(row) for row in cold], done)
 
     def _read_back(self) -> None:
         after = self.applied_index

@@ -29,6 +29,7 @@ def of_node(metrics: Metrics, serves: bool, reason: str) -> dict[str, Any]:
         "snapshot_failures_total": metrics.snapshot_failures,
         "snapshot_last_success_timestamp_seconds": metrics.snapshot_last_success_ns / 1e9,
         "divergence_total": metrics.divergence,
+        "scrub_last_success_timestamp_seconds": metrics.scrub_last_success_ns / 1e9,
         "corruption_total": dict(metrics.corruption),
         "rejected_peers_total": dict(metrics.rejected_peers),
         "timeline_conflict": int(metrics.rejected_peers.get("timeline", 0) > 0),

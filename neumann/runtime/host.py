@@ -26,12 +26,12 @@ from neumann.errors import (
 from neumann.format.message import SnapshotOffer
 from neumann.format.names import Paths
 from neumann.recovery import swap
-from neumann.runtime import rejoin
+from neumann.runtime import rejoin, repair
 from neumann.runtime.archiving import LeaderArchiving
 from neumann.runtime.formation import Formation
 from neumann.runtime.member import Member
 from neumann.runtime.metrics import Metrics
-from neumann.runtime.opening import open_member
+from neumann.runtime.opening import Opened, open_member
 from neumann.runtime.startup import Action, Answer, Decision, Found, decide, look, was_removed
 from neumann.snapshot import install
 
@@ -172,8 +172,7 @@ class Host:
             case Action.WAIT:
                 return True
             case Action.RUN:
-                await self._run()
-                return False
+                return await self._run()
             case Action.FORM:
                 if await self._still(decision):
                     await self.formation.form()
@@ -186,9 +185,7 @@ class Host:
             case Action.FINISH_RESTORE:
                 raise AssertionError("finished when the directory was taken")
         self.found = await self.lane.run(lambda: look(self.env.disk, self.paths))
-        if self.found.vote:
-            await self._run()
-        return not self.found.vote
+        return await self._run() if self.found.vote else True
 
     async def _still(self, decision: Decision) -> bool:
         """Ask again immediately before forming: the answers must be the same."""
@@ -197,15 +194,20 @@ class Host:
         again = self._decide(await self.formation.ask(), self.found)
         return again.action is decision.action
 
-    async def _run(self) -> None:
-        """Open the member. State that somebody put here keeps the node up, serving nothing."""
+    async def _run(self) -> bool:
+        """Open the member; True if that is to be tried again. State that somebody put here, or a table that
+        no peer could give yet, keeps the node up, serving nothing."""
         try:
-            now_ns = self.env.clock.wall_ns()
-            opened = await self.lane.run(lambda: open_member(self.env.disk, self.paths, self.config, now_ns))
+            opened = await self._open()
         except (RefusedByState, NotFound) as error:
             self.decision = Decision(Action.WAIT, error.message, error.remedy)
             log.error("%s", error)
-            return
+            return False
+        except Corrupt as error:
+            if "path" not in error.detail or not self.formation.peers:
+                raise
+            self.decision = Decision(Action.WAIT, error.message, repair.REMEDY)
+            return True
         for kind, outcome in opened.damage:
             self.metrics.damaged(kind, outcome)
         self._guarded = self._guarded or not self.formation.peers
@@ -224,6 +226,27 @@ class Host:
         await member.start()
         self.spawn(self._audit(member))
         self.spawn(self._watch(member))
+        return False
+
+    async def _open(self) -> Opened:
+        """Open what is on the disk; a damaged table is mended from a configured peer first."""
+        peers = list(self.formation.peers.values())
+        lane = self.env.lane("repair")
+        mender = repair.Repair(self.env, lane, self.paths, self.metrics, lambda: peers, lambda _: None)
+
+        def attempt() -> Opened:
+            return open_member(self.env.disk, self.paths, self.config, self.env.clock.wall_ns())
+
+        try:
+            while True:
+                try:
+                    opened: Opened = await self.lane.run(attempt)
+                    return opened
+                except Corrupt as error:
+                    if not await mender.mend(error):
+                        raise
+        finally:
+            await mender.stop()
 
     async def stop(self) -> None:
         """An orderly end; a leader hands over first."""
@@ -361,7 +384,8 @@ class Host:
                 segment_bytes = self.config.wal.segment_bytes_max
                 await self.lane.run(lambda: install.place(self.env.disk, self.paths, fetched, segment_bytes))
                 log.info("installed snapshot %s of %s", fetched.manifest.snapshot_id, leader)
-            await self._run()
+            if await self._run():
+                self.spawn(self._ask_until_member())
         except (Unavailable, OutcomeUnknown, NotFound, Corrupt, OSError) as error:
             if self.member is None:
                 raise

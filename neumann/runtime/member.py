@@ -51,6 +51,8 @@ from neumann.runtime.opening import Opened
 from neumann.runtime.peers import SILENT_TIMEOUTS, Peers
 from neumann.runtime.proposer import Proposer
 from neumann.runtime.reader import Reader
+from neumann.runtime.repair import repair_of
+from neumann.runtime.scrub import Scrub
 from neumann.runtime.snapshots import Snapshots
 from neumann.runtime.space import SpaceWatch
 from neumann.runtime.stalls import Stalls
@@ -156,6 +158,7 @@ class Member:
     def _join_state(self, opened: Opened) -> None:
         """Machine and store: what committed entries do, and what reads see."""
         env, config = self.env, self.config
+        self.repair = repair_of(env, self.paths, self.metrics, self.raft, self.store)
         self.lag = opened.lag
         self.lag.archived(self.wal.segments(), opened.manifest.archiving.through)
         self.applier = Applier(
@@ -163,6 +166,7 @@ class Member:
             self.store,
             self.wal,
             self._read_lane,
+            self.repair,
             self.proposer,
             env.clock,
             self.metrics,
@@ -177,6 +181,7 @@ class Member:
             self.raft,
             self.store,
             self._read_lane,
+            self.repair,
             env.clock,
             self.metrics,
             waiting_bytes_max=config.raft.proposal_bytes_max,
@@ -191,7 +196,14 @@ class Member:
         """Snapshots, and what a leader does unasked."""
         env, config = self.env, self.config
         self.checkpointer = Checkpointer(
-            env.disk, env.jobs, self._io_lane, self.store, self._snapshot_made, self.fail, pinned=self._pinned
+            env.disk,
+            env.jobs,
+            self._io_lane,
+            self.store,
+            lambda manifest, digest, marker: self.snapshots.made(manifest, digest, marker),  # noqa: PLW0108  made below
+            self.fail,
+            pinned=lambda: self.snapshots.pinned(),  # noqa: PLW0108
+            mend=self.repair.mend,
         )
         self.snapshots = Snapshots(
             env.disk,
@@ -211,6 +223,7 @@ class Member:
             on_diverged=self._diverged,
             on_failure=self.fail,
         )
+        self.scrub = Scrub(self, is_urgent=bool(opened.unlisted) or not self.wal.oldest().is_whole)
         if opened.published is not None:
             self.raft.snapshot_published(opened.published.point)
         self.duties = Duties(
@@ -234,6 +247,7 @@ class Member:
         await self.checkpointer.start()
         self._tick()
         self.space.start()
+        self.scrub.start()
 
     async def hand_over(self) -> None:
         """A leader lets the voter that has most of the log take over, for an election timeout."""
@@ -258,6 +272,8 @@ class Member:
         synced = self.wal.synced
         place = SyncMark(synced.segment_first, synced.offset, *synced.point, 0, 0)
         mark = self.marks.stop(place)
+        await self.scrub.stop()
+        await self.repair.stop()
         await self.checkpointer.close()
         for lane in (self._io_lane, self._read_lane, self._mark_lane):
             lane.close()
@@ -403,12 +419,6 @@ class Member:
         self.reader.applied(index)
         if self.leads:
             self.duties.look()
-
-    def _pinned(self) -> list[bytes]:
-        return self.snapshots.pinned()
-
-    def _snapshot_made(self, manifest: Manifest, digest: bytes, marker: Marker) -> None:
-        self.snapshots.made(manifest, digest, marker)
 
     def _snapshot_done(self, manifest: Manifest) -> None:
         self.manifest = manifest

@@ -60,6 +60,7 @@ class Metrics:
         self.snapshot_failures = 0
         self.snapshot_last_success_ns = 0
         self.divergence = 0
+        self.scrub_last_success_ns = 0
         self.corruption: Counter[tuple[str, str]] = Counter()
         self.rejected_peers: dict[str, int] = {}
 

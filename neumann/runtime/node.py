@@ -121,6 +121,10 @@ class Node:
                 return await self.host.lane.run(
                     partial(transfer.read_snapshot_file, disk, paths, snapshot_id, name, offset, length)
                 )
+            case "table.read", (str() as name, int() as offset, int() as length):
+                return await self.host.lane.run(
+                    partial(transfer.read_table, disk, paths, name, offset, length)
+                )
             case "segment.read", (str() as name, int() as offset, int() as length):
                 return await self.host.lane.run(
                     partial(transfer.read_segment, disk, paths, name, offset, length)
@@ -411,6 +415,13 @@ class Node:
     async def stats(self) -> dict[str, Any]:
         """Exact row count and content digest, with the index they hold for."""
         return await self.scans.stats()
+
+    def scrub(self, *, begin: bool = False) -> dict[str, Any]:
+        """The state of this node's scrub; `begin` a pass first, unless one is under way."""
+        scrub = self._leading.member().scrub
+        if begin:
+            scrub.ask()
+        return scrub.describe()
 
     def gauges(self) -> dict[str, Any]:
         """Plain numbers for /metrics."""

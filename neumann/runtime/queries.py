@@ -60,8 +60,10 @@ class Queries:
                 await self._barrier(limit_s)
             member = self._member()
             view, index = member.store.view(), member.applier.applied_index
-            result: QueryResult = await self._lane.run(
-                lambda: statement.run(view, index, sql, params, rows_max=rows_max, check=watch.check)
+            result: QueryResult = await member.repair.reading(
+                lambda: self._lane.run(
+                    lambda: statement.run(view, index, sql, params, rows_max=rows_max, check=watch.check)
+                )
             )
             return result
         finally:

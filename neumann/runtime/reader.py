@@ -18,9 +18,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 from neumann.env import Clock, Lane
-from neumann.errors import BackPressure, NeumannError, NotLeader, OutcomeUnknown, StorageFailed, Unavailable
+from neumann.errors import BackPressure, NeumannError, NotLeader, OutcomeUnknown, Unavailable
 from neumann.raft import Raft
 from neumann.runtime.metrics import Metrics
+from neumann.runtime.repair import Repair, as_error
 from neumann.runtime.sinks import Sink, Version
 from neumann.store.store import COLD, Store
 
@@ -79,6 +80,7 @@ class Reader:
         raft: Raft,
         store: Store,
         read_lane: Lane,
+        repair: Repair,
         clock: Clock,
         metrics: Metrics,
         *,
@@ -92,6 +94,7 @@ class Reader:
         self._raft = raft
         self._store = store
         self._read_lane = read_lane
+        self._repair = repair
         self._clock = clock
         self._metrics = metrics
         self._waiting_bytes_max = waiting_bytes_max
@@ -312,13 +315,11 @@ class Reader:
         def done(found: Any, error: BaseException | None) -> None:
             if error is None:
                 sink.got(ids, found)
-            elif isinstance(error, NeumannError):
-                sink.failed(ids, error)
             else:
-                sink.failed(ids, StorageFailed(f"this row can't be read: {error}"))
+                sink.failed(ids, as_error(error))
             sink.flush()
 
-        self._read_lane.submit(lambda: [self._store.get(row) for row in rows], done)
+        self._repair.submit(self._read_lane, lambda: [self._store.get(row) for row in rows], done)
 
 
 def _settle(future: asyncio.Future[int], end: int | NeumannError) -> None:

@@ -51,7 +51,7 @@ class Scans:
         low = row_key(table, max(start, prefix))
         high = _upper(table, stop, prefix)
         view = await self._view(stale)
-        rows = await self._lane.run(lambda: view.scan(low, high, limit + 1, reverse, _PAGE_BYTES_AIM))
+        rows = await self._read(lambda: view.scan(low, high, limit + 1, reverse, _PAGE_BYTES_AIM))
         count = min(limit, _fitting(rows))
         found = [(split_row_key(row)[1], v[0], v[1], v[2]) for row, v in rows[:count]]
         cursor = ""
@@ -62,7 +62,7 @@ class Scans:
     async def tables(self, stale: bool) -> list[str]:
         """Names of the tables that hold a row: one seek a table."""
         view = await self._view(stale)
-        return list(await self._lane.run(view.tables))
+        return list(await self._read(view.tables))
 
     async def count(self) -> tuple[int, bytes]:
         """(live rows, content digest) of this node's state now; kept until something is applied."""
@@ -70,7 +70,7 @@ class Scans:
         index = member.applier.applied_index
         if self._counted is None or self._counted[0] != index:
             view = member.store.view()
-            rows, digest = await self._lane.run(lambda: (view.count(), view.content_digest()))
+            rows, digest = await self._read(lambda: (view.count(), view.content_digest()))
             self._counted = (index, rows, digest)
         return self._counted[1], self._counted[2]
 
@@ -101,6 +101,10 @@ class Scans:
     def close(self) -> None:
         """End the lane."""
         self._lane.close()
+
+    async def _read(self, work: Callable[[], Any]) -> Any:
+        """In the lane; damage that is met is mended first, if a peer can."""
+        return await self._member().repair.reading(lambda: self._lane.run(work))
 
     async def _view(self, stale: bool) -> Any:
         if not stale:

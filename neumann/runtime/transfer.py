@@ -66,6 +66,13 @@ def read_snapshot_file(
     return _read(disk, f"{paths.snapshots}/{snapshot_id}/{name}", offset, length)
 
 
+def read_table(disk: Disk, paths: Paths, name: str, offset: int, length: int) -> bytes:
+    """Bytes of a table of the live state, which a peer mends its own copy with."""
+    if names.parse_table(name) is None:
+        raise BadInput(f"{name!r} is no table")
+    return _read(disk, f"{paths.store}/{name}", offset, length)
+
+
 def read_segment(disk: Disk, paths: Paths, name: str, offset: int, length: int) -> bytes:
     """Bytes of a segment of the log."""
     if names.parse_segment(name) is None:

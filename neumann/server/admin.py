@@ -54,6 +54,8 @@ class AdminRoutes:
             web.get("/admin/archive", self.get_archive),
             web.get("/admin/snapshots", self.get_snapshots),
             web.get("/admin/snapshots/{id}", self.get_snapshot),
+            web.get("/admin/verify", self.get_verify),
+            web.post("/admin/verify", self.post_verify),
             web.post("/admin/snapshot", self.post_snapshot),
             web.post("/admin/writes/pause", self.post_pause),
             web.post("/admin/writes/resume", self.post_resume),
@@ -128,6 +130,17 @@ class AdminRoutes:
         directory = self._node.paths.snapshots
         found: list[Published] = await self._lane.run(lambda: list_published(self._node.env.disk, directory))
         return found
+
+    async def get_verify(self, request: web.Request) -> web.Response:
+        """How far this node's scrub is, and what it found."""
+        parameters(request)
+        return answer(self._node.scrub())
+
+    async def post_verify(self, request: web.Request) -> web.Response:
+        """Begin a scrub of this node (202); GET tells how it goes."""
+        parameters(request)
+        await object_body(request)
+        return answer(self._node.scrub(begin=True), status=202)
 
     async def post_snapshot(self, request: web.Request) -> web.Response:
         """Make and publish a snapshot; with ?wait=false only begin it (202)."""

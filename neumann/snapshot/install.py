@@ -11,14 +11,13 @@ The leader answers `snapshot.describe`, `snapshot.read` and `segment.read` (runt
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from neumann.env.doors import Disk, Lane, Net
 from neumann.env.files import read_file, write_durable
-from neumann.errors import Corrupt, OutcomeUnknown, Unavailable
+from neumann.errors import Corrupt
 from neumann.format import manifest as manifest_format
 from neumann.format import names
 from neumann.format.ids import LogPoint
@@ -27,15 +26,10 @@ from neumann.format.manifest import Manifest, TableRef
 from neumann.format.message import SnapshotOffer
 from neumann.format.names import Paths
 from neumann.snapshot import journal
+from neumann.snapshot.fetch import Part, call, fetch_part
 from neumann.snapshot.log_base import create_log
 from neumann.snapshot.segment_file import End, scan
 from neumann.store.table_reader import Table
-
-CHUNK_BYTES = 1024 * 1024
-_CHUNKS_AT_ONCE = 4
-_CALL_TIMEOUT_S = 10.0
-_TRIES = 3
-_RETRY_S = 0.5
 
 Progress = Callable[[int, int], None]
 """(bytes fetched, bytes to fetch)."""
@@ -47,16 +41,6 @@ class Fetched(NamedTuple):
     manifest: Manifest
     segments: tuple[str, ...]
     bytes: int
-
-
-class _Part(NamedTuple):
-    """One file to fetch."""
-
-    method: str
-    params: list[object]
-    bytes: int
-    path: str
-    verify: Callable[[str], None]
 
 
 def scratch_directory(paths: Paths) -> str:
@@ -80,7 +64,7 @@ async def fetch(
     Unavailable or OutcomeUnknown: try again later. Corrupt: what came is not what was promised.
     """
     wanted = names.snapshot_name(offer.index, offer.snapshot_term) if offer else ""
-    described = await _call(net, address, "snapshot.describe", [wanted])
+    described = await call(net, address, "snapshot.describe", [wanted])
     manifest, tables, segments = _understand(described, offer, address)
     scratch = scratch_directory(paths)
     await lane.run(partial(_prepare, disk, scratch, {name for name, _ in segments}))
@@ -89,11 +73,11 @@ async def fetch(
     for name, size in segments:
         path = f"{scratch}/{names.WAL}/{name}"
         if not await lane.run(partial(disk.exists, path)):
-            parts.append(_Part("segment.read", [name], size, path, partial(_check_segment, disk)))
-    total = sum(part.bytes for part in parts)
+            parts.append(Part("segment.read", [name], size, path, partial(_check_segment, disk)))
+    total = sum(part.bytes or 0 for part in parts)
     done = 0
     for part in parts:
-        async for size in _chunks(net, address, disk, lane, part):
+        async for size in fetch_part(net, address, disk, lane, part):
             done += size
             if progress is not None:
                 progress(done, total)
@@ -193,7 +177,7 @@ def _is_good(disk: Disk, path: str, ref: TableRef) -> bool:
     return True
 
 
-def _table_part(disk: Disk, scratch: str, manifest: Manifest, ref: TableRef, size: int) -> _Part:
+def _table_part(disk: Disk, scratch: str, manifest: Manifest, ref: TableRef, size: int) -> Part:
     name = names.table_name(ref.digest)
     if size <= 0:
         raise Corrupt(f"the leader names the table {ref.name} in its manifest and does not have it")
@@ -202,7 +186,7 @@ def _table_part(disk: Disk, scratch: str, manifest: Manifest, ref: TableRef, siz
         Table(disk, path, ref).verify()
 
     path = f"{scratch}/{names.STORE}/{name}"
-    return _Part("snapshot.read", [manifest.snapshot_id, name], size, path, verify)
+    return Part("snapshot.read", [manifest.snapshot_id, name], size, path, verify)
 
 
 async def fetch_segment(
@@ -210,8 +194,8 @@ async def fetch_segment(
 ) -> None:
     """Bring one sealed segment of a peer's log to `path`, verified to its last byte. Corrupt or
     Unavailable if that can't be done."""
-    part = _Part("segment.read", [name], size, path, partial(_check_segment, disk))
-    async for _ in _chunks(net, address, disk, lane, part):
+    part = Part("segment.read", [name], size, path, partial(_check_segment, disk))
+    async for _ in fetch_part(net, address, disk, lane, part):
         pass
 
 
@@ -236,57 +220,3 @@ def _check_chain(disk: Disk, scratch: str, manifest: Manifest, ordered: Sequence
         last = found.last
     if last is not None and last != manifest.point:
         raise Corrupt(f"the segments end at {last.index} and the snapshot is {manifest.snapshot_id}")
-
-
-async def _chunks(net: Net, address: str, disk: Disk, lane: Lane, part: _Part) -> Any:
-    """Fetch one file under a temporary name, verify it, give it its name; yields the sizes that came."""
-    building = part.path + names.TEMPORARY
-    await lane.run(partial(_start_file, disk, building))
-    offset = 0
-    while offset < part.bytes:
-        end = min(part.bytes, offset + CHUNK_BYTES * _CHUNKS_AT_ONCE)
-        starts = range(offset, end, CHUNK_BYTES)
-        calls = [
-            _call(net, address, part.method, [*part.params, start, min(CHUNK_BYTES, end - start)])
-            for start in starts
-        ]
-        data = b"".join(bytes(chunk) for chunk in await asyncio.gather(*calls))
-        if len(data) != end - offset:
-            raise Corrupt(f"{address} sent {len(data)} bytes of {part.path} where {end - offset} were due")
-        await lane.run(partial(_append, disk, building, data, offset))
-        offset = end
-        yield len(data)
-    await lane.run(partial(_finish_file, disk, building, part))
-
-
-def _start_file(disk: Disk, path: str) -> None:
-    if disk.exists(path):
-        disk.unlink(path)
-    disk.open(path, write=True, create=True).close()
-
-
-def _append(disk: Disk, path: str, data: bytes, offset: int) -> None:
-    file = disk.open(path, write=True)
-    try:
-        file.pwrite(data, offset)
-        file.sync()
-    finally:
-        file.close()
-
-
-def _finish_file(disk: Disk, building: str, part: _Part) -> None:
-    part.verify(building)
-    disk.rename(building, part.path)
-    disk.sync_dir(part.path.rpartition("/")[0])
-
-
-async def _call(net: Net, address: str, method: str, params: list[object]) -> Any:
-    """Ask, and ask again when the network failed; at the last try its error is the caller's."""
-    for attempt in range(1, _TRIES + 1):
-        try:
-            return await net.call(address, method, params, _CALL_TIMEOUT_S)
-        except (Unavailable, OutcomeUnknown):
-            if attempt == _TRIES:
-                raise
-            await asyncio.sleep(_RETRY_S * attempt)
-    raise AssertionError("unreachable")

@@ -115,6 +115,20 @@ def put_back(disk: Disk, paths: Paths, published: Published) -> None:
     disk.sync_dir(paths.store)
 
 
+def relink(disk: Disk, paths: Paths, name: str) -> None:
+    """Let every published snapshot that has this table link to the one in store/, which was replaced."""
+    inode = disk.stat(f"{paths.store}/{name}").inode
+    for snapshot in filter(names.parse_snapshot, disk.list(paths.snapshots)):
+        path = f"{paths.snapshots}/{snapshot}/{name}"
+        if disk.exists(path) and disk.stat(path).inode != inode:
+            building = path + names.TEMPORARY
+            if disk.exists(building):
+                disk.unlink(building)
+            disk.link(f"{paths.store}/{name}", building)
+            disk.rename(building, path)
+            disk.sync_dir(f"{paths.snapshots}/{snapshot}")
+
+
 def audit(disk: Disk, paths: Paths, manifest: Manifest) -> int:
     """Make the newest published snapshot, `manifest`, whole again; how many files were missing.
 

@@ -18,12 +18,12 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from neumann.env import Disk, Jobs, Lane
 from neumann.env.files import remove_temporaries
-from neumann.errors import DiskFull, StorageFailed
+from neumann.errors import Corrupt, DiskFull, StorageFailed
 from neumann.format.manifest import Compaction, Manifest, TableRef, layout_digest
 from neumann.format.special import Marker
 from neumann.machine.state import MachineState
@@ -68,6 +68,7 @@ class Checkpointer:
         on_snapshot: OnSnapshot,
         on_failure: Callable[[Exception], None],
         pinned: Callable[[], list[bytes]] = list,
+        mend: Callable[[Corrupt], Awaitable[bool]] | None = None,
     ) -> None:
         self._disk = disk
         self._jobs = jobs
@@ -76,6 +77,7 @@ class Checkpointer:
         self._on_snapshot = on_snapshot
         self._on_failure = on_failure
         self._pinned = pinned
+        self._mend = mend
         self._waiting: deque[_Work] = deque()
         self._pipeline: asyncio.Task[None] | None = None
         self._merge: _Merge | None = None
@@ -189,7 +191,8 @@ class Checkpointer:
             self._fail(error)
 
     async def _job(self, function: str, params: Mapping[str, object]) -> TableRef | None:
-        """Run a job that writes a table, again where its helper died or the disk was full."""
+        """Run a job that writes a table, again where its helper died, the disk was full, or a table that
+        it reads was damaged and has been mended."""
         attempts = 0
         while True:
             try:
@@ -201,6 +204,10 @@ class Checkpointer:
                 if attempts == ATTEMPTS_MAX:
                     raise
                 await asyncio.sleep(RETRY_S)
+            except Corrupt as error:
+                attempts += 1
+                if attempts == ATTEMPTS_MAX or self._mend is None or not await self._mend(error):
+                    raise
             else:
                 return TableRef(*fields) if fields else None
 

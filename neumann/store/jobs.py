@@ -71,7 +71,7 @@ def merge(disk: Disk, params: Mapping[str, Any]) -> dict[str, Any]:
         for digest in params["inputs"]:
             path = posixpath.join(directory, names.table_name(bytes.fromhex(digest)))
             if not disk.exists(path):
-                raise Corrupt(f"{path} is missing, and a compaction needs it")
+                raise Corrupt(f"{path} is missing, and a compaction needs it", detail={"path": path})
             tables.append(Table(disk, path, None))
         sources = [table.chunks(blocks_at_once=BLOCKS_AT_ONCE) for table in tables]
         runs = merge_runs(sources, drop_tombstones=params["drop_tombstones"])

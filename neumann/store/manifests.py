@@ -84,4 +84,5 @@ def _check_tables(disk: Disk, directory: str, manifest: Manifest, path: str) -> 
             raise Corrupt(
                 f"{table} is missing, and {path} names it",
                 remedy="fetch it from a peer or from a backup of that snapshot",
+                detail={"path": table},
             )

@@ -147,10 +147,17 @@ class Store:
                     raise Corrupt(
                         f"{path} is missing, and the manifest of snapshot {manifest.snapshot_id} names it",
                         remedy="fetch it from a peer or from a backup of that snapshot",
+                        detail={"path": path},
                     )
                 table = Table(self._disk, path, ref, self.cache)
             tables.append(table)
         return tuple(tables)
+
+    def reopen(self, digest: bytes) -> None:
+        """Read a table from the file that took the place of a damaged one; any thread may ask."""
+        for table in self._places.tables:
+            if table.ref.digest == digest:
+                table.reopen()
 
     def adopt(self, manifest: Manifest, tables: tuple[Table, ...] | None = None) -> None:
         """Go over to a newer manifest; frozen memtables that are in it are dropped.

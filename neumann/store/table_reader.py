@@ -49,15 +49,21 @@ class Table:
 
     def __init__(self, disk: Files, path: str, ref: TableRef | None, cache: BlockCache | None = None) -> None:
         self.path = path
+        self._disk = disk
         self._file = disk.open(path)
         weakref.finalize(self, self._file.close).atexit = False
         self._cache = cache or BlockCache(0)
         self.file_bytes = self._file.size()
-        footer, self._index = _read_end(self._file, self.file_bytes, path)
+        try:
+            footer, self._index = _read_end(self._file, self.file_bytes, path)
+        except Corrupt as error:
+            error.detail = {"path": path}
+            raise
         self.ref = footer.ref(self._index)
         if ref is not None and ref != self.ref:
             raise Corrupt(
-                f"{path}: holds another table, {self.ref.name}, than its manifest names, {ref.name}"
+                f"{path}: holds another table, {self.ref.name}, than its manifest names, {ref.name}",
+                detail={"path": path},
             )
         self._digest = self.ref.digest
         self._first_keys = self._index.first_keys
@@ -108,8 +114,19 @@ class Table:
             if rows.keys:
                 yield rows
 
+    def reopen(self) -> None:
+        """Read from the file that has this table's name now: the damaged one was replaced."""
+        file = self._disk.open(self.path)
+        weakref.finalize(self, file.close).atexit = False
+        self._file = file
+
     def verify(self) -> None:
         """Read every byte; Corrupt names the first that is not as it was written."""
+        for _ in self.verifying():
+            pass
+
+    def verifying(self) -> Iterator[int]:
+        """The same in steps; yields how many bytes each took."""
         table_format.check_magic(self._file.pread(HEADER_BYTES, 0), f"{self.path}, offset 0")
         digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         rows = tombstones = raw_bytes = 0
@@ -117,9 +134,8 @@ class Table:
         prints: list[bytes] = []
         for number, first_key in enumerate(self._first_keys):
             where = f"{self.path}, offset {self._starts[number]}"
-            content = table_format.decode_content(self._stored(number, number + 1), where)
+            content, block = self._decode(self._stored(number, number + 1), number)
             digest.update(content)
-            block = table_format.decode_rows(content, where)
             keys = list(block.keys)
             if keys[0] != first_key or keys[0] <= before or any(map(str.__ge__, keys, keys[1:])):
                 raise Corrupt(f"{where}: the rows are out of order")
@@ -127,6 +143,7 @@ class Table:
             rows += len(keys)
             tombstones += block.values.count(None)
             raw_bytes += len(content)
+            yield self._starts[number + 1] - self._starts[number]
             prints.append(table_format.prints_of(keys))
             if rows != self._index.row_ends[number]:
                 raise Corrupt(f"{where}: the rows are not as many as the index tells")
@@ -160,12 +177,14 @@ class Table:
 
     def _read_filter(self, number: int) -> bytes:
         offset, size = self._index.filter_place(number)
-        return table_format.decode_filter(self._file.pread(size, offset), f"{self.path}, offset {offset}")
+        try:
+            return table_format.decode_filter(self._file.pread(size, offset), f"{self.path}, offset {offset}")
+        except Corrupt as error:
+            error.detail = {"path": self.path, "offset": offset}
+            raise
 
     def _read_block(self, number: int) -> Columns:
-        where = f"{self.path}, offset {self._starts[number]}"
-        content = table_format.decode_content(self._stored(number, number + 1), where)
-        rows = table_format.decode_rows(content, where)
+        content, rows = self._decode(self._stored(number, number + 1), number)
         self._cache.put_block((self._digest, number), rows, len(content))
         return rows
 
@@ -175,10 +194,20 @@ class Table:
         base = self._starts[low]
         blocks = []
         for number in range(low, high):
-            where = f"{self.path}, offset {self._starts[number]}"
             block = bytes(stored[self._starts[number] - base : self._starts[number + 1] - base])
-            blocks.append(table_format.decode_rows(table_format.decode_content(block, where), where))
+            blocks.append(self._decode(block, number)[1])
         return blocks[0] if len(blocks) == 1 else table_format.concatenate(blocks)
+
+    def _decode(self, stored: bytes, number: int) -> tuple[bytes, Columns]:
+        """(content, rows) of a block's bytes; the detail of Corrupt has the table's path and the offset."""
+        offset = self._starts[number]
+        where = f"{self.path}, offset {offset}"
+        try:
+            content = table_format.decode_content(stored, where)
+            return content, table_format.decode_rows(content, where)
+        except Corrupt as error:
+            error.detail = {"path": self.path, "offset": offset}
+            raise
 
     def _stored(self, low: int, high: int) -> bytes:
         return self._file.pread(self._starts[high] - self._starts[low], self._starts[low])

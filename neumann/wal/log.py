@@ -184,6 +184,25 @@ class Log:
         self._forget_cached_through(segments[count - 1].last_index)
         return Drop(self._disk, tuple(segment.path for segment in segments[:count]))
 
+    @property
+    def timeline(self) -> Timeline:
+        """Of all its segments."""
+        return self._timeline
+
+    def oldest(self) -> Segment:
+        """The first segment; not to be changed. Whether it is whole tells if a repair is due."""
+        return self._segments[0]
+
+    def take_front(self, front: list[Segment]) -> None:
+        """Hold what wal/front.py read again; nothing where the log has been dropped from there since."""
+        first = self._segments[0]
+        if not front or front[-1].first_index > first.first_index:
+            return
+        rest = self._segments[1:] if front[-1].first_index == first.first_index else self._segments
+        end = front[-1].point(len(front[-1].lasts))
+        if rest and rest[0].previous == end:
+            self._segments = [*front, *rest]
+
     def close(self) -> None:
         """Close the open segment, after the lane's last batch. Syncs nothing: an ack was a sync."""
         self._writer.close()

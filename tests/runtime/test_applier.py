@@ -25,6 +25,7 @@ from neumann.runtime.lag import LagSamples
 from neumann.runtime.metrics import Metrics
 from neumann.runtime.opening import open_member
 from neumann.runtime.proposer import Proposer
+from neumann.runtime.repair import repair_of
 from tests.runtime.nodes import config_of, one_node, put, unhandled_errors, until
 
 
@@ -70,6 +71,7 @@ class Alone:
             self.store,
             self.log,
             self._lane,
+            repair_of(env, Paths(config.node.data_dir), metrics, core, self.store),
             proposer,
             env.clock,
             metrics,

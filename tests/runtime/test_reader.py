@@ -21,9 +21,11 @@ from neumann.errors import (
     WrongHistory,
 )
 from neumann.format.command import row_key
+from neumann.format.names import Paths
 from neumann.runtime import leader_index, reader
 from neumann.runtime.metrics import Metrics
 from neumann.runtime.reader import Reader
+from neumann.runtime.repair import repair_of
 from neumann.runtime.sinks import FutureSink
 from neumann.store.store import Store
 from tests.raft.build import core_with, frames, make_durable, vote_reply
@@ -44,10 +46,12 @@ class Desk:
         self.questions: list[asyncio.Future[int]] = []
         self.applied = 0
         self.failures: list[BaseException] = []
+        store = Store.open(env.disk, str(directory), manifest_of(), 0)
         self.reader = Reader(
             self.core,
-            Store.open(env.disk, str(directory), manifest_of(), 0),
+            store,
             self.lane,
+            repair_of(env, Paths(str(directory)), Metrics(), self.core, store),
             env.clock,
             Metrics(),
             waiting_bytes_max=10_000,

@@ -232,3 +232,14 @@ async def test_members(web: Web) -> None:
     removed = await web.ask("DELETE", "/admin/members/n9")
     assert (removed.status, removed.body["removed"]) == (200, ["n9"])
     assert (await web.ask("DELETE", "/admin/members/n1")).status == 409
+
+
+async def test_a_scrub_is_begun_and_told_of(web: Web) -> None:
+    await web.ask("PUT", "/kv/t/k", 1)
+    await web.ask("POST", "/admin/snapshot")
+    begun = await web.ask("POST", "/admin/verify")
+    assert begun.status == 202 and begun.body["running"]
+    async with asyncio.timeout(10):
+        while (now := (await web.ask("GET", "/admin/verify")).body)["running"]:
+            await asyncio.sleep(0.01)
+    assert now["files"] > 0 and now["damaged"] == 0 and now["last_success"]

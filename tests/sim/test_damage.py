@@ -32,6 +32,16 @@ async def _damaged(world: World, victim: Machine, random: Random) -> None:
     await world.start(victim)
 
 
+async def _scrubbed(world: World, machine: Machine) -> None:
+    """It has read all its files, and mended them."""
+    node, process = machine.node, machine.process
+    assert node is not None and process is not None
+    for _ in range(2):
+        process.run(lambda: node.scrub(begin=True))
+        await world.until(lambda: not node.scrub()["running"], LIMIT_S, "the scrub has ended")
+    assert node.scrub()["unrepaired"] == 0, node.scrub()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_flip_in_a_segment_of_one_machine_loses_nothing(seed: int) -> None:
     world = World(f"damage/{seed}")
@@ -48,6 +58,9 @@ def test_a_flip_in_a_segment_of_one_machine_loses_nothing(seed: int) -> None:
             await write(leading(world), range(written, written + 40))
             written += 40
             await world.until(world.is_converged, LIMIT_S, "all replicas equal")
+        for machine in world.machines:
+            await _scrubbed(world, machine)
+        world.check_files(full=True)
         for machine in world.machines:
             member = world.member(machine)
             assert member is not None

@@ -1,0 +1,205 @@
+"""Damage to files that are the same everywhere is mended from a peer: tables by digest, segments by name.
+
+What came is verified to its last bit before it takes the damaged file's place, durably, by a rename; then
+published snapshots are linked to it, and open tables read from it. Who met the damage (a read, a merge,
+the scrub) asks `mend` and goes on if it says True. One repair of a file at a time; one log line each.
+Without a peer that has the file nothing is changed, nothing of it is served, and it is asked for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import posixpath
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from neumann.env import Disk, Env, Lane
+from neumann.env.doors import DoneCallback
+from neumann.env.files import read_file
+from neumann.errors import Corrupt, NeumannError, StorageFailed
+from neumann.format import names, state
+from neumann.format.names import Paths
+from neumann.raft import Raft
+from neumann.runtime.metrics import Metrics
+from neumann.snapshot import publish
+from neumann.snapshot.fetch import Part, fetch_part
+from neumann.snapshot.segment_file import End, scan
+from neumann.store.store import Store
+from neumann.store.table_reader import Table
+
+log = logging.getLogger(__name__)
+
+REMEDY = (
+    "no peer that has this file could be reached: it is asked for again by the next read and the next scrub; "
+    "neumann-admin rejoin fetches all of this node's state anew"
+)
+T = TypeVar("T")
+
+
+class _Asked(NamedTuple):
+    """A file to mend: its kind, what to ask a peer for, and where it belongs."""
+
+    kind: str
+    method: str
+    params: list[object]
+    path: str
+
+
+def _asked(paths: Paths, path: str, name: str) -> _Asked | None:
+    """None for a file that is not the same everywhere. A merge names tables by where they lie in store/."""
+    directory = posixpath.dirname(path)
+    if names.parse_segment(name) is not None and directory == paths.wal:
+        return _Asked("segment", "segment.read", [name], path)
+    if names.parse_table(name) is not None and directory == paths.store:
+        return _Asked("table", "table.read", [name], path)
+    snapshot = posixpath.basename(directory)
+    if names.parse_table(name) is not None and names.parse_snapshot(snapshot) is not None:
+        return _Asked("table", "snapshot.read", [snapshot, name], path)
+    return None
+
+
+class Repair:
+    """One node's. `peers()` are the addresses to ask, `reopen(digest)` is told of a replaced table."""
+
+    def __init__(
+        self,
+        env: Env,
+        lane: Lane,
+        paths: Paths,
+        metrics: Metrics,
+        peers: Callable[[], list[str]],
+        reopen: Callable[[bytes], None],
+    ) -> None:
+        self._env = env
+        self._lane = lane
+        self._paths = paths
+        self._metrics = metrics
+        self._peers = peers
+        self._reopen = reopen
+        self._running: dict[str, asyncio.Task[bool]] = {}
+        self._told: set[str] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._stopped = False
+
+    async def mend(self, error: Corrupt) -> bool:
+        """True once the file that the error's detail names has been replaced by a good one."""
+        path = error.detail.get("path")
+        name = posixpath.basename(path) if isinstance(path, str) else ""
+        asked = _asked(self._paths, str(path), name)
+        if asked is None or self._stopped:
+            return False
+        task = self._running.get(asked.path)
+        if task is None:
+            mending = self._mend(asked, error.message)
+            task = self._running[asked.path] = asyncio.get_running_loop().create_task(mending)
+            task.add_done_callback(lambda _: self._running.pop(asked.path, None))
+        return await asyncio.shield(task)
+
+    async def reading(self, read: Callable[[], Awaitable[T]]) -> T:
+        """What `read` gives; once more where it met damage that could be mended."""
+        try:
+            return await read()
+        except Corrupt as error:
+            if not await self.mend(error):
+                raise Corrupt(error.message, remedy=REMEDY, detail=error.detail) from error
+        return await read()
+
+    def submit(self, lane: Lane, work: Callable[[], Any], done: DoneCallback) -> None:
+        """`lane.submit(work, done)`, and once more where `work` met damage that could be mended."""
+
+        def ended(result: Any, error: BaseException | None) -> None:
+            if isinstance(error, Corrupt) and not self._stopped:
+                task = asyncio.get_running_loop().create_task(again(error))
+                self._waiting.add(task)
+                task.add_done_callback(self._waiting.discard)
+            else:
+                done(result, error)
+
+        async def again(error: Corrupt) -> None:
+            if await self.mend(error) and not self._stopped:
+                lane.submit(work, done)
+            else:
+                done(None, error)
+
+        lane.submit(work, ended)
+
+    async def stop(self) -> None:
+        """Give up what is under way; what was fetched stays in scratch/."""
+        self._stopped = True
+        tasks = [*self._running.values(), *self._waiting]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._lane.close()
+
+    async def _mend(self, asked: _Asked, what: str) -> bool:
+        why = "there is no peer"
+        for address in self._peers():
+            try:
+                await self._fetch(asked, address)
+            except (NeumannError, OSError) as error:
+                why = f"{address}: {error}"
+                continue
+            self._metrics.damaged(asked.kind, "repaired")
+            self._told.discard(asked.path)
+            log.error("mended %s with the copy of %s: %s", asked.path, address, what)
+            return True
+        self._metrics.damaged(asked.kind, "unrepaired")
+        if asked.path not in self._told:
+            self._told.add(asked.path)
+            log.error("%s; it can't be mended now (%s)", what, why)
+        return False
+
+    async def _fetch(self, asked: _Asked, address: str) -> None:
+        disk, directory = self._env.disk, f"{self._paths.scratch}/repair"
+        await self._lane.run(partial(disk.make_dirs, directory))
+        name = posixpath.basename(asked.path)
+        verify = partial(_check_table if asked.kind == "table" else self._check_segment, disk, name)
+        part = Part(asked.method, asked.params, None, f"{directory}/{name}", verify)
+        async for _ in fetch_part(self._env.net, address, disk, self._lane, part):
+            pass
+        await self._lane.run(partial(self._replace, part.path, asked.path))
+
+    def _replace(self, source: str, target: str) -> None:
+        disk, directory = self._env.disk, posixpath.dirname(target)
+        disk.rename(source, target)
+        disk.sync_dir(directory)
+        digest = names.parse_table(posixpath.basename(target))
+        if digest is not None and directory == self._paths.store:
+            publish.relink(disk, self._paths, posixpath.basename(target))
+            self._reopen(digest)
+
+    def _check_segment(self, disk: Disk, name: str, path: str) -> None:
+        found = scan(read_file(disk, path), path, bodies=True)
+        own = state.decode_identity(read_file(disk, self._paths.identity), self._paths.identity)
+        if found.end is not End.SEALED:
+            raise Corrupt(found.damage)
+        of_this_log = (found.header.cluster_id, found.header.timeline) == (own.cluster_id, own.timeline)
+        if not of_this_log or names.segment_name(own.timeline, found.header.first_index) != name:
+            raise Corrupt(f"{path}: is another segment than {name}")
+
+
+def repair_of(env: Env, paths: Paths, metrics: Metrics, raft: Raft, store: Store) -> Repair:
+    """A member's: it asks all other members."""
+
+    def peers() -> list[str]:
+        return [m.address for m in raft.configuration.members if m.node_id != raft.node_id]
+
+    return Repair(env, env.lane("repair"), paths, metrics, peers, store.reopen)
+
+
+def _check_table(disk: Disk, name: str, path: str) -> None:
+    table = Table(disk, path, None)
+    table.verify()
+    if names.table_name(table.ref.digest) != name:
+        raise Corrupt(f"{path}: is another table than {name}")
+
+
+def as_error(error: BaseException) -> NeumannError:
+    """What a client is told of a read that failed."""
+    if isinstance(error, Corrupt):
+        return Corrupt(error.message, remedy=error.remedy or REMEDY, detail=error.detail)
+    return error if isinstance(error, NeumannError) else StorageFailed(f"this row can't be read: {error}")

@@ -1,0 +1,282 @@
+"""Reads every file of the store and the log again and again, so that damage is found before it is needed.
+
+A pass reads tables, manifests, sealed segments and published snapshots, each byte of them, in a lane of its
+own and no faster than [store] scrub_bytes_per_s (0: only when asked). What is damaged is mended from a peer
+(runtime/repair.py), the newest manifests from memory. A pass begins a while after the start, at once where
+the start had to pass over damage, then every hour, sooner after one that left damage behind, and when
+somebody asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+from neumann.config import Config
+from neumann.env import Env
+from neumann.env.files import read_file, write_durable
+from neumann.errors import Corrupt, FormatTooNew
+from neumann.format import manifest as manifest_format
+from neumann.format import names
+from neumann.format.names import Paths
+from neumann.format.times import time_text
+from neumann.raft import Raft
+from neumann.runtime.metrics import Metrics
+from neumann.runtime.repair import Repair
+from neumann.runtime.snapshots import Snapshots
+from neumann.store.store import Store
+from neumann.store.table_reader import Table
+from neumann.wal import Log
+from neumann.wal.front import read_front
+from neumann.wal.verify import verify_segment
+
+log = logging.getLogger(__name__)
+
+FIRST_PASS_S = 60.0
+PASS_S = 3600.0
+AGAIN_S = 60.0
+_STEP_BYTES = 256 * 1024
+_LISTED_MAX = 20
+
+
+@dataclass(slots=True)
+class Progress:
+    """The pass under way, or the last one. `damage` lists what was found, mended or not."""
+
+    running: bool = False
+    files: int = 0
+    bytes: int = 0
+    found: int = 0
+    unrepaired: int = 0
+    damage: list[dict[str, object]] = field(default_factory=list)
+
+
+class Scrubbed(Protocol):
+    """What of a member is looked after."""
+
+    env: Env
+    config: Config
+    paths: Paths
+    store: Store
+    wal: Log
+    raft: Raft
+    snapshots: Snapshots
+    repair: Repair
+    metrics: Metrics
+
+
+class Scrub:
+    """One member's. `start` it; `ask` begins a pass now. `is_urgent`: the start had to pass over damage."""
+
+    def __init__(self, member: Scrubbed, *, is_urgent: bool) -> None:
+        self.progress = Progress()
+        self._member = member
+        self._disk = member.env.disk
+        self._lane = member.env.lane("scrub")
+        self._paths = member.paths
+        self._wal = member.wal
+        self._repair = member.repair
+        self._metrics = member.metrics
+        self._wait_s = 0.0 if is_urgent else FIRST_PASS_S
+        self._asked = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def _bytes_per_s(self) -> int:
+        return self._member.config.store.scrub_bytes_per_s
+
+    def start(self) -> None:
+        """Begin to look after the files."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._lane.close()
+
+    def ask(self) -> None:
+        """Begin a pass now, unless one is under way."""
+        if not self.progress.running:
+            self.progress = Progress(running=True)
+            self._asked.set()
+
+    def describe(self) -> dict[str, Any]:
+        """For GET /admin/verify."""
+        now, last_ns = self.progress, self._metrics.scrub_last_success_ns
+        return {
+            "running": now.running,
+            "files": now.files,
+            "bytes": now.bytes,
+            "damaged": now.found,
+            "unrepaired": now.unrepaired,
+            "damage": list(now.damage),
+            "bytes_per_s": self._bytes_per_s(),
+            "last_success": time_text(last_ns) if last_ns else None,
+        }
+
+    async def _run(self) -> None:
+        while True:
+            self._asked.clear()
+            is_asked = await self._wait()
+            if not is_asked and self._wait_s and not self._bytes_per_s():
+                continue
+            try:
+                await self._pass()
+            except OSError as error:
+                log.warning("the scrub could not read everything: %s", error)
+                self.progress.unrepaired += 1
+            self.progress.running = False
+            self._wait_s = AGAIN_S if self.progress.unrepaired else PASS_S
+            if not self.progress.unrepaired:
+                self._metrics.scrub_last_success_ns = self._member.env.clock.wall_ns()
+
+    async def _wait(self) -> bool:
+        """Until the next pass is due; True if somebody asks for it."""
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._asked.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _pass(self) -> None:
+        self.progress = Progress(running=True)
+        for name in await self._list(self._paths.wal):
+            if await self._lane.run(partial(self._is_settled, name)):
+                path = f"{self._paths.wal}/{name}"
+                await self._check(path, partial(self._read_segment, path))
+        await self._take_front()
+        for name in await self._list(self._paths.store):
+            path = f"{self._paths.store}/{name}"
+            if names.parse_table(name):
+                await self._check(path, partial(self._read_table, path))
+            elif names.parse_manifest(name):
+                await self._check(path, partial(self._read_manifest, path), self._rewrite_manifest)
+        for snapshot in filter(names.parse_snapshot, await self._list(self._paths.snapshots)):
+            await self._check_snapshot(f"{self._paths.snapshots}/{snapshot}")
+
+    async def _check_snapshot(self, directory: str) -> None:
+        """Its tables are links to those in store/, where they were read, or were copied by somebody."""
+        store = self._paths.store
+        inodes = await self._lane.run(
+            lambda: {0, *(self._inode(f"{store}/{name}") for name in self._disk.list(store))}
+        )
+        for name in await self._list(directory):
+            path = f"{directory}/{name}"
+            if name == names.MANIFEST:
+                await self._check(path, partial(self._read_manifest, path), self._rewrite_manifest)
+            elif names.parse_table(name) and await self._lane.run(partial(self._inode, path)) not in inodes:
+                await self._check(path, partial(self._read_table, path))
+
+    def _inode(self, path: str) -> int:
+        """0 for a file that has gone away."""
+        try:
+            return self._disk.stat(path).inode
+        except FileNotFoundError:
+            return 0
+
+    async def _list(self, directory: str) -> list[str]:
+        return list(await self._lane.run(partial(self._disk.list, directory)))
+
+    async def _check(
+        self,
+        path: str,
+        read: Callable[[], Iterator[int]],
+        rewrite: Callable[[str], bool] | None = None,
+    ) -> None:
+        """Read one file at the bounded rate; mend it where it is damaged. One that is gone was dropped."""
+        try:
+            await self._read(read)
+        except FileNotFoundError:
+            return
+        except FormatTooNew as error:
+            damage = Corrupt(error.message)
+        except Corrupt as error:
+            damage = error
+        else:
+            self.progress.files += 1
+            return
+        self.progress.found += 1
+        damage.detail = damage.detail | {"path": path}
+        if rewrite is None:
+            is_mended = await self._repair.mend(damage)
+        else:
+            is_mended = bool(await self._lane.run(partial(rewrite, path)))
+            self._metrics.damaged("manifest", "repaired" if is_mended else "unrepaired")
+            log.error("%s; %s", damage.message, "written anew" if is_mended else "it can't be mended here")
+        self.progress.unrepaired += not is_mended
+        if len(self.progress.damage) < _LISTED_MAX:
+            self.progress.damage.append(
+                {"path": path, "error": damage.message, "outcome": "repaired" if is_mended else "unrepaired"}
+            )
+
+    async def _read(self, read: Callable[[], Iterator[int]]) -> None:
+        steps = await self._lane.run(read)
+        while True:
+            size, is_done = await self._lane.run(partial(_step, steps))
+            self.progress.bytes += size
+            rate = self._bytes_per_s()
+            if rate and size:
+                await asyncio.sleep(size / rate)
+            if is_done:
+                return
+
+    def _read_table(self, path: str) -> Iterator[int]:
+        table = Table(self._disk, path, None)
+        if names.table_name(table.ref.digest) != path.rpartition("/")[2]:
+            raise Corrupt(f"{path}: holds another table, {table.ref.name}")
+        return table.verifying()
+
+    def _read_manifest(self, path: str) -> Iterator[int]:
+        data = read_file(self._disk, path)
+        manifest_format.decode(data, path)
+        return iter((len(data),))
+
+    def _read_segment(self, path: str) -> Iterator[int]:
+        summary = verify_segment(self._disk, path)
+        if not summary.sealed:
+            raise Corrupt(f"{path}: it ends at entry {summary.end.index} without its seal")
+        return iter((summary.bytes,))
+
+    def _is_settled(self, name: str) -> bool:
+        """Whether it is a segment of this log that is sealed and committed to its last entry."""
+        segments, raft = self._wal.segments(), self._member.raft
+        parsed = names.parse_segment(name)
+        if parsed is None or parsed[0] != self._wal.timeline:
+            return False
+        following = next((s.first_index for s in segments if s.first_index > parsed[1]), None)
+        return following is not None and following - 1 <= min(raft.commit_index, raft.durable_index)
+
+    def _rewrite_manifest(self, path: str) -> bool:
+        """The newest manifest, and that of the newest published snapshot, are known here."""
+        snapshot = names.parse_snapshot(path.split("/")[-2])
+        wanted = names.parse_manifest(path.rpartition("/")[2]) or snapshot
+        for known in (self._member.store.manifest, self._member.snapshots.published):
+            if known is not None and (known.point.index, known.point.term) == wanted:
+                write_durable(self._disk, path, manifest_format.encode(known))
+                return True
+        return False
+
+    async def _take_front(self) -> None:
+        """What the start passed over is taken into the log again, once it is good."""
+        oldest = self._wal.oldest()
+        paths = self._paths
+        front = await self._lane.run(partial(read_front, self._disk, paths.wal, self._wal.timeline, oldest))
+        if front and self._wal.oldest() is oldest:
+            self._wal.take_front(front)
+            log.info("the log begins behind entry %d again", self._wal.base.index)
+
+
+def _step(steps: Iterator[int]) -> tuple[int, bool]:
+    """(bytes read, whether it was the end)."""
+    size = 0
+    for taken in steps:
+        size += taken
+        if size >= _STEP_BYTES:
+            return size, False
+    return size, True

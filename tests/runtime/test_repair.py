@@ -1,0 +1,165 @@
+"""A flipped bit in a table or a sealed segment: found, mended from a peer, and never served."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from neumann.errors import Corrupt
+from neumann.format import names
+from tests.runtime.nodes import (
+    Running,
+    cluster,
+    config_of,
+    keys_of,
+    leads,
+    one_node,
+    start,
+    until,
+    write_rows,
+)
+
+ROWS = 300
+
+
+def tables(root: Path, node_id: str) -> list[Path]:
+    return sorted(p for p in (root / node_id / "store").iterdir() if names.parse_table(p.name))
+
+
+def sealed(root: Path, node_id: str) -> list[Path]:
+    return sorted((root / node_id / "raft/wal").iterdir())[:-1]
+
+
+def flip(path: Path, offset: int) -> None:
+    """In place, as rot does it: the same inode, so its hard links too."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 4]))
+
+
+async def _with_a_snapshot(running: list[Running]) -> Running:
+    """Rows, and a snapshot that all have; one that does not lead."""
+    leading = next(one.node for one in running if leads(one.node))
+    await write_rows(leading, range(ROWS), {"text": "x" * 50})
+    made = await leading.snapshot()
+    for one in running:
+        await until(
+            lambda one=one: (
+                one.node.member is not None and one.node.member.snapshots.newest[0] >= made["index"]
+            ),
+            "the snapshot is everywhere",
+        )
+    return next(one for one in running if not leads(one.node))
+
+
+async def test_a_read_that_meets_a_damaged_block_waits_for_a_peers_copy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with cluster(tmp_path) as running:
+        follower = await _with_a_snapshot(running)
+        node_id = follower.node.config.node.id
+        path = max(tables(tmp_path, node_id), key=lambda p: p.stat().st_size)
+        good = path.read_bytes()
+        flip(path, 100)
+        assert len(await keys_of(follower.node)) == ROWS
+        assert path.read_bytes() == good
+        row = await follower.node.get("t", "00007", stale=True)
+        assert row is not None
+        for copy in (tmp_path / node_id / "raft/snapshots").rglob(path.name):
+            assert copy.samefile(path), "published snapshots have the good one too"
+        assert follower.node.gauges()["corruption_total"] == {("table", "repaired"): 1}
+        [line] = [r.getMessage() for r in caplog.records if r.getMessage().startswith("mended")]
+        assert str(path) in line and "offset" in line
+
+
+async def test_without_a_peer_that_has_it_a_read_fails_and_says_what_to_do(tmp_path: Path) -> None:
+    async with one_node(config_of(tmp_path)) as node:
+        await write_rows(node, range(50), {"text": "x" * 50})
+        await node.snapshot()
+        [path] = tables(tmp_path, "n1")
+        flip(path, 100)
+        for read in (lambda: node.get("t", "00007"), lambda: node.scan("t")):
+            with pytest.raises(Corrupt, match=path.name) as failure:
+                await read()
+            assert "rejoin" in failure.value.remedy and failure.value.http_status == 503
+        assert node.gauges()["corruption_total"][("table", "unrepaired")] >= 1
+        flip(path, 100)
+        assert len(await keys_of(node)) == 50, "it is well again by itself"
+
+
+async def test_a_scrub_finds_and_mends_tables_segments_and_manifests(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as running:
+        follower = await _with_a_snapshot(running)
+        node, node_id = follower.node, follower.node.config.node.id
+        manifest = max((tmp_path / node_id / "store").glob("*.manifest"), key=lambda p: p.stat().st_mtime)
+        damaged = [sealed(tmp_path, node_id)[0], tables(tmp_path, node_id)[0], manifest]
+        good = [path.read_bytes() for path in damaged]
+        for path in damaged:
+            flip(path, 90)
+        assert node.scrub(begin=True)["running"]
+        await until(lambda: not node.scrub()["running"], "the scrub has ended")
+        said = node.scrub()
+        assert (said["damaged"], said["unrepaired"]) == (3, 0) and said["last_success"]
+        assert {entry["path"] for entry in said["damage"]} == {str(path) for path in damaged}
+        assert [path.read_bytes() for path in damaged] == good
+        assert node.gauges()["scrub_last_success_timestamp_seconds"] > 0
+        node.scrub(begin=True)
+        await until(lambda: not node.scrub()["running"], "the scrub has ended")
+        assert node.scrub()["damaged"] == 0 and node.scrub()["bytes"] > sum(map(len, good)) - len(good[2])
+
+
+async def test_a_scrub_keeps_to_its_rate(tmp_path: Path) -> None:
+    async with one_node(config_of(tmp_path)) as node:
+        await write_rows(node, range(500), {"text": "x" * 100})
+        await node.snapshot()
+        assert node.member is not None
+        slept: list[float] = []
+        before = asyncio.get_running_loop().time()
+        scrub = node.member.scrub
+        scrub._bytes_per_s = lambda: slept.append(1.0) or 50_000  # type: ignore[func-returns-value]
+        node.scrub(begin=True)
+        await until(lambda: not node.scrub()["running"], "the scrub has ended")
+        took_s = asyncio.get_running_loop().time() - before
+        assert took_s >= node.scrub()["bytes"] / 50_000 and slept
+
+
+@pytest.mark.parametrize("how", ["gone", "footer"])
+async def test_a_member_starts_with_a_table_that_it_first_has_to_fetch(tmp_path: Path, how: str) -> None:
+    async with cluster(tmp_path) as running:
+        follower = await _with_a_snapshot(running)
+        node_id = follower.node.config.node.id
+        running.remove(follower)
+        await follower.stop()
+        path = max(tables(tmp_path, node_id), key=lambda p: p.stat().st_size)
+        good = path.read_bytes()
+        if how == "gone":
+            path.unlink()
+        else:
+            flip(path, len(good) - 10)
+        back = await start(follower.node.config)
+        running.append(back)
+        await until(lambda: back.node.serving()[0], "it serves")
+        assert path.read_bytes() == good and len(await keys_of(back.node)) == ROWS
+
+
+async def test_a_segment_that_the_start_passed_over_is_mended_and_held_again(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as running:
+        follower = await _with_a_snapshot(running)
+        node_id = follower.node.config.node.id
+        running.remove(follower)
+        await follower.stop()
+        first = sealed(tmp_path, node_id)[0]
+        good = first.read_bytes()
+        flip(first, 70)
+        back = await start(follower.node.config)
+        running.append(back)
+        member = back.node.member
+        assert member is not None and member.wal.base.index > 0 and member.raft.floor == (0, 0)
+        await until(lambda: member.wal.base.index == 0, "the log is whole again")
+        assert first.read_bytes() == good
+        frames = member.wal.read_frames(0, member.wal.last.index)
+        assert frames[-1].header.last_index == member.wal.last.index
