@@ -244,7 +244,7 @@ class Cluster:
         """Until that many members are voters (the leader counts)."""
 
         def holds(status: dict[str, Any]) -> bool:
-            return sum(member["role"] in ("leader", "voter") for member in status["members"]) >= count
+            return sum(member["role"] in ("leader", "voter") for member in status.get("members", ())) >= count
 
         self.wait_for(holds, f"{count} voters", timeout_s)
 

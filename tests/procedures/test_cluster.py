@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import threading
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.procedures.cluster import Cluster, Member
+from tests.procedures.disks import compare_disks
 
 WRITERS = 6
 LOAD_BEFORE_KILL_S, LOAD_AFTER_S = 1.5, 3.0
@@ -83,7 +83,7 @@ def test_killed_leader_loses_no_acknowledged_write_and_disks_end_equal(cluster: 
     for member in cluster.members:
         found = {row["key"]: row["revision"] for row in scan(member, "load")}
         assert acknowledged.items() <= found.items()
-    assert_disks_equal(cluster)
+    compare_disks(cluster)
 
 
 def scan(member: Member, table: str) -> list[dict[str, object]]:
@@ -97,31 +97,3 @@ def scan(member: Member, table: str) -> list[dict[str, object]]:
         cursor = answer.body["cursor"]
         if not cursor:
             return rows
-
-
-def assert_disks_equal(cluster: Cluster) -> None:
-    """After a snapshot on request: the same sealed segments and tables, byte for byte, on all nodes."""
-    cluster.wait_voters(3)
-    assert cluster.members[0].request("POST", "/admin/snapshot").status == 200
-    deadline = time.monotonic() + 20
-    while True:
-        digests = [digest_files(member) for member in cluster.members]
-        if digests[0] == digests[1] == digests[2] or time.monotonic() > deadline:
-            break
-        time.sleep(0.2)  # a member flushes and prunes behind the log
-    assert digests[0] == digests[1] == digests[2]
-    suffixes = {Path(name).suffix for name in digests[0]}
-    assert suffixes == {".wal", ".table"}
-
-
-def digest_files(member: Member) -> dict[str, str]:
-    """Name -> SHA-256 of every sealed segment and every table."""
-    segments = sorted((member.data / "raft/wal").glob("*.wal"))[:-1]
-    tables = sorted((member.data / "store").glob("*.table"))
-    found = {}
-    for path in [*segments, *tables]:
-        try:
-            found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        except FileNotFoundError:
-            found[path.name] = "removed meanwhile"
-    return found
