@@ -78,6 +78,7 @@ class _Helper:
     async def _start(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # a directory called neumann where the server was started is not this package
             "-c",
             "from neumann.env.worker import main; main()",
             stdin=asyncio.subprocess.PIPE,

@@ -34,4 +34,4 @@ SESSION_SERIALS_MAX = 128
 """Serials of a session whose outcome is remembered: so many commands a client may have open in it."""
 
 FEATURE_LEVEL = 1
-"""The newest feature level this release writes and reads (design section 5)."""
+"""The newest feature level this release writes and reads (design section 5, docs/format.md "Versions")."""

@@ -17,7 +17,7 @@ from neumann.format.checksum import digest
 from neumann.format.fields import build, checked
 from neumann.format.history import History
 from neumann.format.ids import Configuration, LogPoint, configuration_from_plain
-from neumann.format.special import Pause
+from neumann.format.special import Pause, check_level
 
 _MAGIC = b"NEUMAN01"
 
@@ -104,12 +104,14 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def decode(data: bytes, where: str) -> Manifest:
-    """Read and check a manifest; Corrupt names `where`."""
+    """Read and check a manifest; Corrupt or FormatTooNew names `where`."""
     payload = record.decode(_MAGIC, data, where)
     try:
-        return _build(payload)
+        found = _build(payload)
     except ValueError as error:
         raise Corrupt(f"{where}: not a manifest: {error}") from error
+    check_level(found.feature_level, where)
+    return found
 
 
 def _build(payload: tuple[Any, ...]) -> Manifest:

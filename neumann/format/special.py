@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import msgpack
 
+from neumann.errors import FormatTooNew
 from neumann.format.frame import Frame, Kind
 from neumann.format.ids import Configuration, configuration_from_plain
+from neumann.format.limits import FEATURE_LEVEL
 
 
 class Publish(IntEnum):
@@ -85,6 +87,15 @@ _KIND_OF: dict[type, Kind] = {
     Archived: Kind.ARCHIVED,
     Break: Kind.BREAK,
 }
+
+
+def check_level(level: int, where: str) -> None:
+    """FormatTooNew where something was shaped at a feature level that this release does not know."""
+    if level > FEATURE_LEVEL:
+        raise FormatTooNew(
+            f"{where}: feature level {level}; this release knows levels up to {FEATURE_LEVEL}",
+            remedy=f"use the release that the cluster went over to level {level} with, or a newer one",
+        )
 
 
 def encode(special: Special) -> tuple[Kind, bytes]:

@@ -24,6 +24,7 @@ from neumann.format.frame import HEADER_BYTES, Frame, FrameHeader, Kind
 from neumann.format.history import History
 from neumann.format.manifest import Archiving, Manifest, TableRef
 from neumann.format.segment import SEGMENT_HEADER_BYTES
+from neumann.format.special import Marker, check_level
 from neumann.format.table import Version, prints_of
 from neumann.machine.apply import apply_data
 from neumann.machine.state import MachineState, apply_special
@@ -129,6 +130,8 @@ class Replay:
                     apply_data(state, header, commands, rows, lookup)
                 else:
                     special = special_format.decode(Frame(header, data[offset:end]))
+                    if isinstance(special, Marker):
+                        check_level(special.feature_level, f"{piece.where}, offset {offset}")
                     apply_special(state, header, special)
                 self.entries += header.last_index - header.first_index + 1
                 self._unflushed_bytes += header.body_bytes

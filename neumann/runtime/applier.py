@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from neumann.env import Clock, Lane
-from neumann.errors import Corrupt, Unavailable
+from neumann.errors import Corrupt, FormatTooNew, Unavailable
 from neumann.format import command as command_format
 from neumann.format import special
 from neumann.format.frame import Frame, FrameHeader, Kind
@@ -154,6 +154,8 @@ class Applier:
         if header.kind is not Kind.DATA:
             self._forget(frame)
             entry = special.decode(frame)
+            if isinstance(entry, Marker) and not self._knows(header, entry):
+                return False
             self._count_unsealed(header, entry)
             if isinstance(entry, Pause):
                 self.pause_index = header.first_index
@@ -172,6 +174,15 @@ class Applier:
             self._read_cold(frame, commands, rows, cold)
             return False
         self._apply_data(frame, commands, rows, touched)
+        return True
+
+    def _knows(self, header: FrameHeader, marker: Marker) -> bool:
+        """False, and the end of this member, where the cluster has gone over to a level that it lacks."""
+        try:
+            special.check_level(marker.feature_level, f"the marker at index {header.first_index}")
+        except FormatTooNew as error:
+            self._on_failure(error)
+            return False
         return True
 
     def _peek(self, row: str, rows: dict[str, Version | None]) -> bool:

@@ -105,7 +105,7 @@ class Duties:
             reported_digest=reported[1],
             publish=publish,
             compaction=self._checkpointer.finished_compaction if snapshot and not paused else 0,
-            feature_level=FEATURE_LEVEL,
+            feature_level=self._feature_level(),
         )
         now = self._clock.monotonic_ns()
         if snapshot:
@@ -116,6 +116,20 @@ class Duties:
             self._sealed_ns = now
         self._marker_index = self._proposer.propose_now(marker)
         return self._marker_index
+
+    def _feature_level(self) -> int:
+        """Raised when every member announces a higher one, was heard within a second, and so runs now."""
+        current, now = self._applier.state.feature_level, self._clock.monotonic_ns()
+        levels = [FEATURE_LEVEL]
+        for member in self._raft.configuration.members:
+            if member.node_id != self._raft.node_id:
+                state = self._peers.states.get(member.node_id)
+                is_near = state is not None and now - state.heard_ns <= _SECOND_NS
+                levels.append(state.status.feature_level if state is not None and is_near else 0)
+        level = max(current, min(levels))
+        if level > current:
+            log.info("all members know feature level %d: the cluster goes over to it", level)
+        return level
 
     def _snapshot_due(self) -> bool:
         own, applier = self._config.snapshot, self._applier

@@ -12,6 +12,7 @@ from neumann.format.fields import types_of
 from neumann.format.history import History, HistoryRecord
 from neumann.format.ids import Configuration, LogPoint, Member, Timeline
 from neumann.format.journal import Journal
+from neumann.format.limits import FEATURE_LEVEL
 from neumann.format.manifest import Archiving, Compaction, Manifest, SessionRecord, TableRef
 from neumann.format.message import Append, Envelope, Status
 from neumann.format.restored import Restored
@@ -88,7 +89,7 @@ manifests = st.builds(
     tables=st.lists(of(TableRef, digest=digests), max_size=3).map(tuple),
     compaction=st.none()
     | st.builds(Compaction, u64, st.lists(digests, max_size=2).map(tuple), st.integers(1, 3)),
-    feature_level=st.integers(1, 3),
+    feature_level=st.integers(1, FEATURE_LEVEL),
     block_bytes=u32,
     sessions=st.lists(
         st.builds(SessionRecord, u64, u64, st.lists(st.tuples(u64, u64, u64), max_size=3).map(tuple)),

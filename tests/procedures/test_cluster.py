@@ -30,7 +30,7 @@ class Writer(threading.Thread):
     """Puts rows of its own, one after the other, on changing nodes; keeps what was acknowledged."""
 
     def __init__(self, name: str, members: list[Member]) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, daemon=True)
         self.ending = threading.Event()
         self.acknowledged: dict[str, int] = {}
         self._members = itertools.cycle(members)
