@@ -52,9 +52,11 @@ def _list_text(found: list[dict[str, Any]]) -> str:
 
 @verb("restore-point")
 @click.argument("name")
-def restore_point(call: Call, name: str) -> None:
-    """Name this moment, for wal-replay --until-name."""
-    reply = call.node.post("/admin/restore-points", {"name": name}).body
+@click.option("--no-wait", is_flag=True, help="Only name it.")
+def restore_point(call: Call, name: str, no_wait: bool) -> None:
+    """Name this moment, for wal-replay --until-name; returns when it is archived, or says that it is not."""
+    params = {"wait": str(not no_wait).lower(), "timeout_s": f"{call.timeout_s:g}"}
+    reply = call.node.post("/admin/restore-points", {"name": name}, params=params).body
     call.show(reply, lambda: lines(reply))
 
 

@@ -43,7 +43,8 @@ async def _operate(
         case "resume":
             return await operations.resume_writes(member)
         case "restore_point":
-            return await operations.restore_point(member, _text(asked, "name"))
+            wait_s = timeout_s if asked.get("wait") is True else 0.0
+            return await archive_operations.name_point(member, _text(asked, "name"), wait_s)
         case "archive_flush":
             return await archive_operations.flush(member, archiver, timeout_s)
         case "archive_check":

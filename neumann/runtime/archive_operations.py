@@ -47,6 +47,18 @@ async def check(member: Member, archiver: Archiver, timeout_s: float) -> dict[st
     }
 
 
+async def name_point(member: Member, name: str, wait_s: float) -> dict[str, Any]:
+    """A restore point; where there is an archive, wait so long for it. `archived`: it has the point."""
+    point = await restore_point(member, name)
+    index, term, state = int(point["index"]), member.raft.term, member.applier.state
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + (wait_s if state.archiving.on and member.config.wal.archive_command else 0.0)
+    while state.archiving.through < index and loop.time() < deadline:
+        still_leads(member, term, f"the archiving of restore point {name}")
+        await asyncio.sleep(_LOOK_AGAIN_S)
+    return {**point, "archived": state.archiving.on and state.archiving.through >= index}
+
+
 async def stop(member: Member, reason: str) -> dict[str, Any]:
     """End archiving with a named break. From then on the log is kept for the archive no more."""
     needs_leader(member)

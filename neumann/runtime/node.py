@@ -344,9 +344,11 @@ class Node:
         """End the pause; RefusedByState if it had ended before."""
         return await self._administer_anywhere("resume", {"timeout_s": timeout_s}, timeout_s)
 
-    async def restore_point(self, name: str, timeout_s: float = 30.0) -> dict[str, Any]:
-        """Name this moment in the log."""
-        asked = {"name": name, "timeout_s": timeout_s}
+    async def restore_point(
+        self, name: str, timeout_s: float = 30.0, *, wait: bool = False
+    ) -> dict[str, Any]:
+        """Name this moment in the log; `wait` until the archive has it, and say whether it has."""
+        asked = {"name": name, "timeout_s": timeout_s, "wait": wait}
         return await self._administer_anywhere("restore_point", asked, timeout_s)
 
     async def archive_flush(self, timeout_s: float = 60.0) -> dict[str, Any]:

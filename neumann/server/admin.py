@@ -170,10 +170,11 @@ class AdminRoutes:
         return answer(await self._node.resume_writes())
 
     async def post_restore_point(self, request: web.Request) -> web.Response:
-        """Name this moment."""
-        parameters(request)
-        body = await object_body(request, "name")
-        return answer(await self._node.restore_point(_text(body, "name")))
+        """Name this moment, and wait until it is archived; with ?wait=false only name it."""
+        given = parameters(request, "wait", "timeout_s")
+        body = await object_body(request, "name", "timeout_s")
+        timeout_s, wait = _timeout(given, body, _FLUSH_TIMEOUT_S), flag(given, "wait", True)
+        return answer(await self._node.restore_point(_text(body, "name"), timeout_s, wait=wait))
 
     async def post_flush(self, request: web.Request) -> web.Response:
         """Seal, and wait until everything up to now is archived."""

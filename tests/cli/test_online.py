@@ -115,12 +115,14 @@ def test_pause_and_resume(ask: Admin) -> None:
 
 def test_restore_point_and_flush(ask: Admin, server: Server) -> None:
     ask("cluster-status", "--wait", "10", "--for", "healthy")
-    assert ask("restore-point", "here").code == 0
+    named = ask("restore-point", "here", "--format", "json")
+    assert named.code == 0 and named.json["archived"] is True
+    assert ask("restore-point", "there", "--no-wait").code == 0
     assert ask("restore-point", "here").code == 9
     flushed = ask("archive-flush", "--timeout", "20", "--format", "json")
     assert flushed.code == 0, flushed.err
     listed = ask("wal-list", "--wal-dir", server.archive, "--format", "json").json
-    assert [point["name"] for point in listed["restore_points"]] == ["here"]
+    assert [point["name"] for point in listed["restore_points"]] == ["here", "there"]
     assert listed["windows"][0]["last_index"] >= flushed.json["archived_through"]
     assert listed["wrong"] == []
 
