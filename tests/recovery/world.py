@@ -25,7 +25,8 @@ from neumann.format import names, special
 from neumann.format.command import ABSENT, BATCH, DELETE, PUT
 from neumann.format.frame import Kind
 from neumann.format.ids import Configuration, LogPoint
-from neumann.format.manifest import Archiving, Manifest
+from neumann.format.limits import SESSION_SERIALS_MAX
+from neumann.format.manifest import Archiving, Manifest, SessionRecord
 from neumann.format.names import Paths
 from neumann.recovery import formation
 from neumann.snapshot.publish import publish
@@ -122,6 +123,9 @@ class Cluster:
     paused: bool = False
     term: int = 1
     archived: set[str] = field(default_factory=set)
+    session: int = 0
+    answers: list[tuple[int, int, int]] = field(default_factory=list)
+    sent: list[bytes] = field(default_factory=list)
 
     @classmethod
     def fresh(cls, disk: Disk, base: str, seed: int = 0, archive: str = "") -> Cluster:
@@ -204,7 +208,7 @@ class Cluster:
         entries, states = [], []
         for _ in range(count or self.rng.randint(1, 6)):
             index += 1
-            entries.append(self._random_command(index))
+            entries.append(self._command(index))
             states.append(dict(self.rows))
         return self.write(Kind.DATA, entries, states)
 
@@ -240,7 +244,10 @@ class Cluster:
         }
         ref = write_table(self.disk, self.paths.store, sorted(rows.items()), BLOCK_BYTES)
         self.manifest = self.manifest._replace(
-            point=LogPoint(*last), time_ns=written.time_ns, tables=(ref,) if ref else ()
+            point=LogPoint(*last),
+            time_ns=written.time_ns,
+            tables=(ref,) if ref else (),
+            sessions=self.sessions(),
         )
         if self.paused:
             self.manifest = self.manifest._replace(pause=special.Pause("test", self.now_ns, ""))
@@ -283,6 +290,28 @@ class Cluster:
         self.term += 1
         self.skew_ns = self.rng.choice(SKEWS_NS)
         self.say(special.Noop())
+
+    def sessions(self) -> tuple[SessionRecord, ...]:
+        """The one client session of this timeline, if it is open."""
+        kept = tuple(self.answers[-SESSION_SERIALS_MAX:])
+        return (SessionRecord(self.session, len(self.answers), kept),) if self.session else ()
+
+    def _command(self, index: int) -> bytes:
+        """A command, some in a session; or one of the session's again, which changes nothing."""
+        rng = self.rng
+        if not self.session and not self.paused and rng.random() < 0.3:
+            self.session = index
+            return command_format.encode_open()
+        if not self.session or rng.random() < 0.6:
+            return self._random_command(index)
+        if self.sent and rng.random() < 0.3:
+            return rng.choice(self.sent[-100:])
+        serial, before = len(self.answers) + 1, dict(self.rows)
+        plain = self._random_command(index)
+        is_refused = command_format.decode(plain)[3] is not None and self.rows == before
+        self.answers.append((serial, index, 3 if self.paused else int(is_refused)))
+        self.sent.append(command_format.with_session(plain, self.session, serial))
+        return self.sent[-1]
 
     def _random_command(self, index: int) -> bytes:
         rng = self.rng
