@@ -150,6 +150,14 @@ def _run(
             if op == PUT and condition is None and type(value) is bytes and not session and not serial:
                 rows[table + SEPARATOR + key] = (value, index, time_ns)
                 continue
+            if sessions is not None and session and op == PUT and _is_plain_put(command):
+                row = table + SEPARATOR + key
+                answer = sessions.apply(session, serial, index)
+                if answer is None:
+                    rows[row] = (value, index, time_ns)
+                else:
+                    repeats[index], failed[index] = answer
+                continue
             if op == BATCH and (plain := _plain_puts(command, index, time_ns)) is not None:
                 rows.update(plain)
                 continue
@@ -210,6 +218,14 @@ def _result(header: FrameHeader, failed: dict[int, int], repeats: dict[int, int]
 def _without_effect(header: FrameHeader, outcome: Outcome) -> Result:
     indexes = list(range(header.first_index, header.last_index + 1))
     return Result([outcome] * len(indexes), indexes)
+
+
+def _is_plain_put(command: Any) -> bool:
+    """Whether this put, in a session, has no condition and is well made, but for table and key."""
+    _, _, _, condition, session, serial, value = command
+    if condition is not None or type(value) is not bytes or type(session) is not int:
+        return False
+    return type(serial) is int and session > 0 < serial
 
 
 def _plain_puts(command: Any, index: int, time_ns: int) -> Rows | None:

@@ -72,6 +72,22 @@ class Sessions:
             return index, Outcome.SERIAL_FORGOTTEN
         return None
 
+    def apply(self, session_id: int, serial: int, index: int) -> tuple[int, int] | None:
+        """`recall`, and `note` of APPLIED in one, for a command that can't fail. None: it is applied."""
+        session = self._table.get(session_id)
+        if session is None or serial != session.highest + 1:
+            answer = self.recall(session_id, serial, index)
+            if answer is None:
+                self.note(session_id, serial, index, Outcome.APPLIED)
+            return answer
+        del self._table[session_id]
+        self._table[session_id] = session
+        session.highest = serial
+        answers = session.answers
+        answers.pop(serial - SESSION_SERIALS_MAX, None)
+        answers[serial] = (serial, index, 0)
+        return None
+
     def note(self, session_id: int, serial: int, index: int, outcome: int) -> None:
         """The entry `index`, which `recall` let pass, ended so."""
         session = self._table[session_id]

@@ -24,7 +24,6 @@ from neumann.errors import (
     WrongHistory,
 )
 from neumann.format import names
-from neumann.format.frame import Kind
 from neumann.format.names import Paths
 from neumann.format.special import Marker
 from neumann.recovery import describe, replay
@@ -482,21 +481,3 @@ def test_a_long_replay_holds_few_files(tmp_path: Path, monkeypatch: pytest.Monke
     assert max(opened) <= len(tables) + 4 + 8, "more files than tables were open"
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= before
-
-
-def test_a_restore_replays_sessions_and_begins_without_them(tmp_path: Path) -> None:
-    """A repeat behind the snapshot must not be applied, and a client of the old timeline must not find its
-    session: what it was told may lie behind the cut."""
-    cluster = Cluster.fresh(DISK, str(tmp_path), 4)
-    while len(cluster.sent) < 5:
-        cluster.data()
-    snapshot = cluster.snapshot(f"{cluster.archive}-snapshots")
-    cluster.put("k", "after")
-    index = cluster.log.last.index + 1
-    repeats = cluster.write(Kind.DATA, cluster.sent[-5:], [dict(cluster.rows)] * 5)
-    cluster.seal()
-    assert snapshot.sessions and repeats.first == index
-    rows = recover(parse_target(until_index=repeats.last), cluster, f"{tmp_path}/to")
-    assert rows == cluster.rows
-    restored = load_newest(DISK, Paths(f"{tmp_path}/to").store)
-    assert restored is not None and restored.sessions == ()
