@@ -21,8 +21,9 @@ KILL, PARTITION, PAUSE = "kill", "partition", "pause"
 FULL_DISK, FROZEN_DISK, WIPE = "full disk", "frozen disk", "wipe"
 _FIRST_S = (0.3, 2.0)
 _LOOK_S = 0.1
+_VOTES_LOOK_S = 0.5
 _LET_SERVE_SHARE = 0.7
-_SERVE_LIMIT_S = 4.0
+_SERVE_LIMIT_S = 6.0
 _LEADER_SHARE = 0.4
 
 _Wires = list[tuple[str, str]]
@@ -44,13 +45,13 @@ class Nemesis:
     async def run(self) -> None:
         """All kinds at once."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._again(self._kill, (0.3, 3.0)))
-            group.create_task(self._again(self._partition, (0.3, 3.0)))
-            group.create_task(self._again(self._pause, (3.0, 10.0)))
-            group.create_task(self._again(self._full_disk, (10.0, 30.0)))
-            group.create_task(self._again(self._wipe, (10.0, 30.0)))
+            group.create_task(self._again(self._kill, (0.3, 2.5)))
+            group.create_task(self._again(self._partition, (1.0, 6.0)))
+            group.create_task(self._again(self._pause, (5.0, 15.0)))
+            group.create_task(self._again(self._full_disk, (15.0, 40.0)))
+            group.create_task(self._again(self._wipe, (5.0, 20.0)))
             if self._hosts.freezable:
-                group.create_task(self._again(self._frozen_disk, (10.0, 30.0)))
+                group.create_task(self._again(self._frozen_disk, (15.0, 40.0)))
 
     async def _again(self, fault: Callable[[], Awaitable[None]], wait_s: tuple[float, float]) -> None:
         next_s = _FIRST_S
@@ -180,5 +181,5 @@ class Nemesis:
         await asyncio.sleep(self._random.uniform(0.0, 2.0))
         self._hosts.start(node)
         while not await asyncio.to_thread(self._hosts.all_vote) and not self._is_over(self.counts):
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_VOTES_LOOK_S)
         self._note("wiped one looked after", nodes=[node])
