@@ -128,7 +128,7 @@ async def _break(
     addresses = {member.id: member.address for member in hosts.cluster.members}
     clients = make_clients(addresses, Random(random.getrandbits(64)), recorder, tally)
     over = asyncio.Event()
-    nemesis = Nemesis(hosts, random, recorder, goal.until(began_s))
+    nemesis = Nemesis(hosts, random, recorder, goal.until(began_s), lambda: tally.acknowledged)
     async with asyncio.TaskGroup() as group:
         for client in clients:
             group.create_task(client.run(over.is_set))
