@@ -135,11 +135,13 @@ class Client:
 
     async def run(self, is_over: Callable[[], bool]) -> None:
         """Ask until then."""
+        is_served = True
         try:
             while not is_over():
-                count = self._random.randrange(1, self._burst + 1)
+                count = self._random.randrange(1, self._burst + 1) if is_served else 1
                 answers = await asyncio.gather(*(self._operate() for _ in range(count)))
-                if not all(answers):
+                is_served = all(answers)
+                if not is_served:
                     self._node = self._way.choose(self._random)
                     await asyncio.sleep(_AFTER_FAILURE_S)
                 elif self._random.random() < 0.1:

@@ -22,8 +22,8 @@ FULL_DISK, FROZEN_DISK, WIPE = "full disk", "frozen disk", "wipe"
 _FIRST_S = (0.3, 2.0)
 _LOOK_S = 0.1
 _VOTES_LOOK_S = 0.5
-_LET_SERVE_SHARE = 0.6
-_SERVE_LIMIT_S = 10.0
+_LET_SERVE_SHARE = 0.9
+_SERVE_LIMIT_S = 20.0
 _ACKNOWLEDGED_BETWEEN = 10
 _LEADER_SHARE = 0.4
 
@@ -94,7 +94,7 @@ class Nemesis:
 
     async def _kill(self) -> None:
         """One, two or all; each comes back after a while."""
-        count = self._random.choices((1, 2, 3), (60, 25, 15))[0]
+        count = self._random.choices((1, 2, 3), (75, 15, 10))[0]
         victims = [await self._one()]
         others = [node for node in NODES if node not in victims]
         victims += self._random.sample(others, count - 1)
