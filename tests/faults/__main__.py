@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import random
 import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
-from tests.faults.soak import Goal, soak
+from tests.faults.soak import Goal, Report, soak
 from tests.faults.world import enter, why_impossible
 
 _FAILURES_SHOWN = 20
@@ -38,19 +41,27 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+async def _until_told(run: Coroutine[Any, Any, Report]) -> Report:
+    """A `kill` ends the run, and its servers."""
+    task = asyncio.create_task(run)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
+
+
 def main() -> int:
     options = arguments()
     if why := why_impossible():
         print(f"scripts/soak: {why}", file=sys.stderr)
         return 2
     enter("tests.faults")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     seed = options.seed if options.seed is not None else random.randrange(1 << 32)
     print(f"seed {seed}", flush=True)
     root = Path(tempfile.mkdtemp(prefix="neumann-soak-"))
     try:
         goal = Goal(options.minutes * 60, options.kills, options.partitions)
-        report = uvloop.run(soak(root, options.history or root / "history", seed, goal))
+        report = uvloop.run(_until_told(soak(root, options.history or root / "history", seed, goal)))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
     finally:
         if options.keep:
             print(f"kept: {root}", file=sys.stderr)
