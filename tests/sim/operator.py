@@ -1,4 +1,5 @@
-"""An operator at work while things go wrong: snapshots, restore points, pauses that end early or expire.
+"""An operator at work while things go wrong: snapshots, restore points, pauses that end early or expire,
+leadership transfers, members that are removed and taken in again.
 
 What he is told must be so: a snapshot that was answered is published, complete, where the answer says.
 """
@@ -10,20 +11,26 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from neumann.errors import NeumannError
+from neumann.errors import NeumannError, RefusedByState
 from neumann.format import names
+from neumann.runtime.node import Node
 from neumann.snapshot import publish
 from tests.sim.checkers.layout import Layout
 from tests.sim.checkers.violation import require
-from tests.sim.loop import ProcessDied
+from tests.sim.loop import Process, ProcessDied
 from tests.sim.machine import Machine
 
 TIMEOUT_S = 5.0
 PAUSE_MAX_S = 0.5
+SETTLE_S = 0.5
 
 
 class Operator:
-    """One person, one command after the other, on any machine that is up."""
+    """One person, one command after the other, on any machine that is up.
+
+    `removed` is no member now, or may not be one. Nobody is removed where `has_spare` says that a disk is
+    missing: two losses at once are more than a majority bears.
+    """
 
     def __init__(
         self,
@@ -31,43 +38,85 @@ class Operator:
         random: Random,
         layout: Layout,
         note: Callable[..., None],
+        has_spare: Callable[[], bool],
     ) -> None:
         self._machines = machines
         self._random = random
         self._layout = layout
         self._note = note
+        self._has_spare = has_spare
         self._points = 0
+        self.removed = ""
+        self._was_refused = False
 
     async def run(self, is_over: Callable[[], bool]) -> None:
-        """Go on until then."""
+        """Go on until then; whoever was removed is a member again at the end."""
         while not is_over():
-            await asyncio.sleep(self._random.uniform(0.2, 1.5))
+            await asyncio.sleep(self._random.uniform(0.1, 0.8))
             machine = self._random.choice(self._machines)
             if machine.is_up and machine.node is not None:
                 await self._act(machine)
+        while self.removed:
+            await asyncio.sleep(SETTLE_S)
+            machine = self._random.choice(self._machines)
+            if machine.is_up and machine.node is not None:
+                await self._run("add", machine)
 
     async def _act(self, machine: Machine) -> None:
-        assert machine.node is not None and machine.process is not None
+        verbs = ["snapshot", "snapshot", "pause", "restore_point", "transfer"]
+        if self.removed:
+            verbs.append("add")
+        elif self._has_spare():
+            verbs.append("remove")
+        await self._run(self._random.choice(verbs), machine)
+
+    async def _run(self, verb: str, machine: Machine) -> None:
         process, node = machine.process, machine.node
-        majority = self._majority()
-        verb = self._random.choice(("snapshot", "snapshot", "pause", "restore_point"))
-        said: dict[str, Any]
+        assert process is not None and node is not None
         try:
-            match verb:
-                case "snapshot":
-                    said = await process.call(node.snapshot(TIMEOUT_S))
-                    self._check_snapshot(said, majority)
-                case "restore_point":
-                    self._points += 1
-                    said = await process.call(node.restore_point(f"point-{self._points}", TIMEOUT_S))
-                case "pause":
-                    said = await process.call(node.pause_writes(PAUSE_MAX_S, "sim", timeout_s=TIMEOUT_S))
-                    await asyncio.sleep(self._random.uniform(0.0, 2 * PAUSE_MAX_S))
-                    said = await process.call(node.resume_writes(TIMEOUT_S))
+            said = await self._do(verb, process, node)
         except (NeumannError, ProcessDied) as error:
             self._note("operator failed", verb, machine.name, type(error).__name__, error)
         else:
             self._note("operated", verb, machine.name, said)
+            self._note(f"operator's {verb}")
+
+    async def _do(self, verb: str, process: Process, node: Node) -> dict[str, Any]:
+        said: dict[str, Any]
+        match verb:
+            case "snapshot":
+                majority = self._majority()
+                said = await process.call(node.snapshot(TIMEOUT_S))
+                self._check_snapshot(said, majority)
+            case "restore_point":
+                self._points += 1
+                said = await process.call(node.restore_point(f"point-{self._points}", TIMEOUT_S))
+            case "pause":
+                said = await process.call(node.pause_writes(PAUSE_MAX_S, "sim", timeout_s=TIMEOUT_S))
+                await asyncio.sleep(self._random.uniform(0.0, 2 * PAUSE_MAX_S))
+                said = await process.call(node.resume_writes(TIMEOUT_S))
+            case "transfer":
+                to = self._random.choice(self._machines).name
+                said = await process.call(node.leader_transfer(to, TIMEOUT_S))
+            case "remove":
+                # Told or not, it may have been done.
+                self.removed = self._random.choice(self._machines).name
+                said = await process.call(node.member_remove(self.removed))
+            case "add":
+                said = await self._take_in(process, node)
+        return said
+
+    async def _take_in(self, process: Process, node: Node) -> dict[str, Any]:
+        """A request to remove it may still be under way: only who is a member twice is one again."""
+        again = next(machine for machine in self._machines if machine.name == self.removed)
+        try:
+            said = await process.call(node.member_add(again.name, again.address))
+        except RefusedByState as error:
+            said = {"refused": str(error)}
+            if self._was_refused:
+                self.removed = ""
+            self._was_refused = not self._was_refused
+        return said
 
     def _majority(self) -> int:
         """Of the voters, as they surely were before the request: one while the cluster is formed."""

@@ -43,6 +43,10 @@ EVENTS = (
     "segments",
     "archived",
     "operated",
+    "operator's remove",
+    "operator's add",
+    "operator's transfer",
+    "operator's pause",
     "restores",
 )
 """What a report counts beside the clients' operations and each kind of fault."""

@@ -103,6 +103,7 @@ class World:
         self.counts: Counter[str] = Counter()
         self.fault_kinds: set[str] = set()
         self._client_count = 0
+        self._operators: list[Operator] = []
         self.is_calm = False
         self.rest_factor = 1.0
         self._seen: dict[str, _Seen] = {}
@@ -233,7 +234,8 @@ class World:
     def has_spare(self) -> bool:
         """Whether one disk may be lost: all are voters with what they have, and that is committed."""
         leader = self.leader()
-        settled = leader is not None and leader.raft.configuration_index <= leader.raft.commit_index
+        settled = not any(operator.removed for operator in self._operators)
+        settled &= leader is not None and leader.raft.configuration_index <= leader.raft.commit_index
         return settled and self.is_formed()
 
     async def stop(self, machine: Machine) -> None:
@@ -391,7 +393,10 @@ class World:
 
     def operator(self) -> Operator:
         """Who administers the cluster."""
-        return Operator(self.machines, self.random("operator"), self.layout, self.note)
+        number = f"operator/{len(self._operators)}"
+        operator = Operator(self.machines, self.random(number), self.layout, self.note, self.has_spare)
+        self._operators.append(operator)
+        return operator
 
     def finish_checks(self) -> None:
         """When everybody has converged: replicas equal the model, files are equal, nothing was lost."""
