@@ -16,6 +16,7 @@ from typing import Any
 
 import uvloop
 
+from tests.faults.nemesis import KINDS
 from tests.faults.soak import Goal, Report, soak
 from tests.faults.world import enter, why_impossible
 
@@ -37,6 +38,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="which faults and operations; timing is the machine's")
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="end after so many SIGKILLs")
     parser.add_argument("--partitions", type=int, default=0, metavar="N", help="and so many partitions")
+    parser.add_argument(
+        "--faults", nargs="+", choices=KINDS, default=KINDS, help="only these kinds of faults"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the servers' logs and data")
     return parser.parse_args()
 
@@ -58,7 +62,7 @@ def main() -> int:
     print(f"seed {seed}", flush=True)
     root = Path(tempfile.mkdtemp(prefix="neumann-soak-"))
     try:
-        goal = Goal(options.minutes * 60, options.kills, options.partitions)
+        goal = Goal(options.minutes * 60, options.kills, options.partitions, options.faults)
         report = uvloop.run(_until_told(soak(root, options.history or root / "history", seed, goal)))
     except asyncio.CancelledError:
         return 128 + signal.SIGTERM

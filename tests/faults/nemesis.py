@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import permutations
 from random import Random
 
@@ -18,7 +18,8 @@ from tests.faults.world import CLIENTS
 from tests.history.record import Recorder
 
 KILL, PARTITION, PAUSE = "kill", "partition", "pause"
-FULL_DISK, FROZEN_DISK, WIPE = "full disk", "frozen disk", "wipe"
+FULL_DISK, FROZEN_DISK, WIPE = "full-disk", "frozen-disk", "wipe"
+KINDS = (KILL, PARTITION, PAUSE, FULL_DISK, FROZEN_DISK, WIPE)
 _FIRST_S = (0.3, 2.0)
 _LOOK_S = 0.1
 _VOTES_LOOK_S = 0.5
@@ -42,6 +43,7 @@ class Nemesis:
         recorder: Recorder,
         is_over: Callable[[Counter[str]], bool],
         acknowledged: Callable[[], int],
+        kinds: Collection[str] = KINDS,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._hosts = hosts
@@ -49,17 +51,21 @@ class Nemesis:
         self._recorder = recorder
         self._is_over = is_over
         self._acknowledged = acknowledged
+        self._kinds = kinds
 
     async def run(self) -> None:
-        """All kinds at once."""
+        """All those kinds at once; each waits that long between two faults."""
+        kinds = {
+            KILL: (self._kill, (0.3, 2.5)),
+            PARTITION: (self._partition, (1.0, 6.0)),
+            PAUSE: (self._pause, (5.0, 15.0)),
+            FULL_DISK: (self._full_disk, (15.0, 40.0)),
+            FROZEN_DISK: (self._frozen_disk, (15.0, 40.0)),
+            WIPE: (self._wipe, (5.0, 20.0)),
+        }
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._again(self._kill, (0.3, 2.5)))
-            group.create_task(self._again(self._partition, (1.0, 6.0)))
-            group.create_task(self._again(self._pause, (5.0, 15.0)))
-            group.create_task(self._again(self._full_disk, (15.0, 40.0)))
-            group.create_task(self._again(self._wipe, (5.0, 20.0)))
-            if self._hosts.freezable:
-                group.create_task(self._again(self._frozen_disk, (15.0, 40.0)))
+            for kind in self._kinds:
+                group.create_task(self._again(*kinds[kind]))
 
     async def _again(self, fault: Callable[[], Awaitable[None]], wait_s: tuple[float, float]) -> None:
         next_s = _FIRST_S
@@ -162,7 +168,9 @@ class Nemesis:
         self._note("disk freed", nodes=[SMALL_DISK])
 
     async def _frozen_disk(self) -> None:
-        """A disk hangs, for shorter or longer than a leader bears."""
+        """A disk hangs, for shorter or longer than a leader bears. Nothing without loop devices."""
+        if not self._hosts.freezable:
+            return
         node = self._random.choice(self._hosts.freezable)
         self.counts[FROZEN_DISK] += 1
         self._note(FROZEN_DISK, nodes=[node])

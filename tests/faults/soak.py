@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
@@ -21,7 +21,7 @@ from neumann.errors import NeumannError
 from neumann.format import command
 from tests.faults.clients import TABLES, Tally, make_clients
 from tests.faults.hosts import NODES, Hosts
-from tests.faults.nemesis import FROZEN_DISK, FULL_DISK, KILL, PARTITION, PAUSE, WIPE, Nemesis
+from tests.faults.nemesis import FROZEN_DISK, FULL_DISK, KILL, KINDS, PARTITION, PAUSE, WIPE, Nemesis
 from tests.faults.world import Network
 from tests.history.judge import judge
 from tests.history.record import GET, Recorder, read
@@ -36,11 +36,13 @@ _Rows = dict[str, tuple[Any, int]]
 
 @dataclass(slots=True)
 class Goal:
-    """When a run ends: after that many seconds, or sooner where so many faults were asked for and done."""
+    """When a run ends: after that many seconds, or sooner where so many faults were asked for and done; and
+    which kinds of faults there are."""
 
     seconds: float
     kills: int = 0
     partitions: int = 0
+    kinds: Collection[str] = KINDS
 
     def until(self, began_s: float) -> Callable[[Counter[str]], bool]:
         """Whether these counts are enough, or the time is over."""
@@ -128,7 +130,7 @@ async def _break(
     addresses = {member.id: member.address for member in hosts.cluster.members}
     clients = make_clients(addresses, Random(random.getrandbits(64)), recorder, tally)
     over = asyncio.Event()
-    nemesis = Nemesis(hosts, random, recorder, goal.until(began_s), lambda: tally.acknowledged)
+    nemesis = Nemesis(hosts, random, recorder, goal.until(began_s), lambda: tally.acknowledged, goal.kinds)
     async with asyncio.TaskGroup() as group:
         for client in clients:
             group.create_task(client.run(over.is_set))
