@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import random
 from pathlib import Path
 
 import msgpack
@@ -15,10 +16,14 @@ from neumann.env.files import read_file
 from neumann.format import command, frame, special
 from neumann.format.frame import Frame, Kind
 from neumann.format.ids import Configuration, LogPoint, Member
+from neumann.format.manifest import Manifest, layout_digest
 from neumann.format.segment import SegmentHeader, encode_header
 from neumann.format.special import Archived, Break, Marker, Noop, Pause, Resume, Special
+from neumann.store.manifests import write_manifest
+from neumann.store.table_writer import write_table
 from neumann.wal import Log
 from tests.format import stranger
+from tests.store.rows import Rows, in_order, live, manifest_of, some_rows
 from tests.wal.bench import BASE, CLUSTER, SEGMENT_BYTES, TIMELINE
 
 COMMANDS = [
@@ -88,7 +93,8 @@ def test_it_uses_nothing_of_the_product() -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
-    assert imported == {"__future__", "collections.abc", "typing", "struct", "crcmod.predefined", "msgpack"}
+    own = {"__future__", "collections.abc", "typing", "struct", "hashlib"}
+    assert imported == own | {"crcmod.predefined", "lz4.block", "msgpack"}
 
 
 def test_it_reads_the_same_entries(written: tuple[list[Frame], list[bytes]]) -> None:
@@ -128,3 +134,46 @@ def _segment_of(frames: list[Frame]) -> bytes:
     return encode_header(SegmentHeader(CLUSTER, TIMELINE, 1, 0, BASE.chain)) + b"".join(
         f.data for f in frames
     )
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, bytes, dict[bytes, bytes], Rows]:
+    """A manifest over three tables that overlap, its bytes, theirs, and the rows that it means."""
+    disk, directory = RealDisk(), str(tmp_path_factory.mktemp("store"))
+    rng, meant, refs = random.Random(3), Rows(), []
+    for revision in (1, 1000, 2000):
+        rows = some_rows(rng, 300, revision)
+        meant |= rows
+        ref = write_table(disk, directory, in_order(rows), 100)
+        assert ref is not None
+        refs.insert(0, ref)
+    manifest = manifest_of(*refs, index=7, block_bytes=100)
+    write_manifest(disk, directory, manifest)
+    files = {ref.digest: read_file(disk, f"{directory}/{ref.name}.table") for ref in refs}
+    return manifest, read_file(disk, f"{directory}/7-1.manifest"), files, meant
+
+
+def test_it_reads_the_rows_of_a_snapshot(
+    snapshot: tuple[Manifest, bytes, dict[bytes, bytes], Rows],
+) -> None:
+    manifest, data, files, meant = snapshot
+    found = stranger.read_manifest(data)
+    assert (found.index, found.term, found.block_bytes) == (7, 1, 100)
+    assert found.layout_digest == layout_digest(manifest)
+    assert [(r.address, r[1:]) for r in stranger.rows_of(found, files)] == live(meant)
+    assert all(len(stranger.Table(data).ends) > 64 for data in files.values()), "more than one filter"
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_it_finds_every_flipped_bit_of_a_snapshot(
+    snapshot: tuple[Manifest, bytes, dict[bytes, bytes], Rows], data: st.DataObject
+) -> None:
+    _, manifest, files, _ = snapshot
+    read, whole = data.draw(
+        st.sampled_from([(stranger.read_manifest, manifest), (stranger.Table, next(iter(files.values())))])
+    )
+    broken = bytearray(whole)
+    broken[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises(stranger.Damaged):
+        read(bytes(broken))
