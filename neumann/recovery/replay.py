@@ -25,7 +25,7 @@ from neumann.format.history import History
 from neumann.format.manifest import Archiving, Manifest, TableRef
 from neumann.format.segment import SEGMENT_HEADER_BYTES
 from neumann.format.special import Marker, check_level
-from neumann.format.table import Version, prints_of
+from neumann.format.table import Version, print_of
 from neumann.machine.apply import apply_data
 from neumann.machine.state import MachineState, apply_special
 from neumann.recovery.lineage import Stretch
@@ -141,7 +141,7 @@ class Replay:
             offset = end
 
     def _lookup(self, row: str) -> Version | None:
-        mark = prints_of((row,))
+        mark = print_of(row)
         for table in self._tables:
             version = table.get(row, mark)
             if version is not None:

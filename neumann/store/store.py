@@ -20,7 +20,7 @@ from neumann.errors import Corrupt
 from neumann.format import names
 from neumann.format.ids import LogPoint
 from neumann.format.manifest import Manifest
-from neumann.format.table import Version, prints_of
+from neumann.format.table import Version, print_of
 from neumann.store.cache import BlockCache, RowCache
 from neumann.store.memtable import Frozen, Memtable
 from neumann.store.table_reader import COLD, Peeked, Table
@@ -81,7 +81,7 @@ class Store:
         found = self._in_memory(row, places)
         if found is not None or not places.tables:
             return found
-        mark = prints_of((row,))
+        mark = print_of(row)
         for table in places.tables:
             peeked = table.peek(row, mark)
             if peeked is COLD:
@@ -97,7 +97,7 @@ class Store:
         found = self._in_memory(row, places)
         if found is not None or not places.tables:
             return found
-        mark = prints_of((row,))
+        mark = print_of(row)
         for table in places.tables:
             found = table.get(row, mark)
             if found is not None:

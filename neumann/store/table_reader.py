@@ -70,7 +70,7 @@ class Table:
         self._starts = array("Q", [HEADER_BYTES, *self._index.ends])
 
     def peek(self, key: str, mark: bytes) -> Peeked:
-        """The row, if it needs no read to tell. `mark` is its print: format.table.prints_of((key,))."""
+        """The row, if it needs no read to tell. `mark` is its print: format.table.print_of(key)."""
         number = bisect_right(self._first_keys, key) - 1
         if number < 0 or key > self._index.last_key:
             return None

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from neumann.format.checksum import DIGEST_BYTES
 from neumann.format.command import split_row_key, table_end
-from neumann.format.table import Columns, Version, content_bytes, prints_of
+from neumann.format.table import Columns, Version, content_bytes, print_of
 from neumann.store.memtable import Frozen, sorted_columns
 from neumann.store.merge import BLOCKS_AT_ONCE, merge
 from neumann.store.table_reader import Table
@@ -41,7 +41,7 @@ class View:
             if version is not None:
                 return version
         if self._tables:
-            mark = prints_of((row,))
+            mark = print_of(row)
             for table in self._tables:
                 version = table.get(row, mark)
                 if version is not None:

@@ -19,6 +19,7 @@ from neumann.format.table import (
     Columns,
     Version,
     encode_filter,
+    print_of,
     prints_of,
 )
 from neumann.store.cache import BlockCache
@@ -37,11 +38,11 @@ def write(directory: Path, rows: Rows, block_bytes: int = 256) -> tuple[TableRef
 
 
 def get(table: Table, row: str) -> Version | None:
-    return table.get(row, prints_of((row,)))
+    return table.get(row, print_of(row))
 
 
 def peek(table: Table, row: str) -> Peeked:
-    return table.peek(row, prints_of((row,)))
+    return table.peek(row, print_of(row))
 
 
 def test_every_row_is_found_and_no_other(tmp_path: Path) -> None:
