@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import signal
 import sys
 from typing import Any
@@ -30,8 +31,11 @@ def main() -> None:
     while len(head := source.read(LENGTH_BYTES)) == LENGTH_BYTES:
         request = source.read(int.from_bytes(head, "little"))
         answer = msgpack.packb(_answer(request), use_bin_type=True)
-        sink.write(len(answer).to_bytes(LENGTH_BYTES, "little") + answer)
-        sink.flush()
+        try:
+            sink.write(len(answer).to_bytes(LENGTH_BYTES, "little") + answer)
+            sink.flush()
+        except BrokenPipeError:
+            os._exit(0)  # its node was killed: nobody is told anything, in no log either
         gc.collect()
         if is_first:  # what the first job imported stays: later collections pass over it
             gc.freeze()
