@@ -154,6 +154,7 @@ def _verify_state(disk: Disk, paths: Paths, report: Report) -> SyncMark | None:
 
     _attempt(report, paths.identity, _MEMBER, lambda: whole(paths.identity, state.decode_identity))
     _attempt(report, paths.restored, _RESTORED, lambda: whole(paths.restored, restored_format.decode))
+    _attempt(report, paths.diverged, _MEMBER, lambda: whole(paths.diverged, state.decode_diverged))
     _attempt(report, paths.journal, _JOURNAL, lambda: whole(paths.journal, journal_format.decode))
     for name in disk.list(paths.raft):
         if names.parse_history(name) is not None:

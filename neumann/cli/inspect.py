@@ -57,7 +57,7 @@ def inspect_file(disk: Disk, path: str, *, entries: bool) -> Inspection:
         raise BadInput(
             f"{path} is no file of neumann: it starts with {magic!r}",
             remedy="what can be read: segments, tables, manifests, histories, votes, sync marks, identities, "
-            "restored and restore.journal",
+            "restored, diverged and restore.journal",
         )
     return reader(disk, path, entries)
 
@@ -264,6 +264,7 @@ _READERS: dict[bytes, Reader] = {
     b"NEUIDT": _record("identity", state.decode_identity),
     b"NEUJRN": _record("journal of a swap", journal_format.decode),
     b"NEURST": _record("restored", restored_format.decode),
+    b"NEUDIV": _record("diverged", state.decode_diverged),
 }
 _NAMES = {
     names.MANIFEST: b"NEUMAN",
@@ -272,4 +273,5 @@ _NAMES = {
     names.IDENTITY: b"NEUIDT",
     names.RESTORE_JOURNAL: b"NEUJRN",
     names.RESTORED: b"NEURST",
+    names.DIVERGED: b"NEUDIV",
 }

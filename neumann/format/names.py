@@ -3,7 +3,7 @@
     <data_dir>/
       lock                          flock of the running server, or of a tool that changes the directory
       raft/                         what is only this node's, and the log
-        identity  vote  sync-mark  restored  <timeline>.history
+        identity  vote  sync-mark  restored  diverged  <timeline>.history
         wal/<timeline>-<first index>.wal
         snapshots/<index>-<term>/   published: manifest and <digest>.table, hard links
         snapshots/latest            relative link to the newest
@@ -33,6 +33,7 @@ IDENTITY = "identity"
 VOTE = "vote"
 SYNC_MARK = "sync-mark"
 RESTORED = "restored"
+DIVERGED = "diverged"
 MANIFEST = "manifest"
 RESTORE_JOURNAL = "restore.journal"
 SCRATCH = "scratch"
@@ -123,6 +124,7 @@ class Paths:
 
     __slots__ = (
         "aside",
+        "diverged",
         "identity",
         "journal",
         "lock",
@@ -152,3 +154,4 @@ class Paths:
         self.vote = f"{self.raft}/{VOTE}"
         self.sync_mark = f"{self.raft}/{SYNC_MARK}"
         self.restored = f"{self.raft}/{RESTORED}"
+        self.diverged = f"{self.raft}/{DIVERGED}"

@@ -1,4 +1,4 @@
-"""What belongs to one node alone: identity, vote and sync mark (design section 4, last part).
+"""What belongs to one node alone: identity, vote, sync mark, divergence (design section 4, last part).
 
 They lie in small files under raft/ and never in raft/snapshots/ or store/, so a backup does not clone
 them. `vote` and `sync-mark` are two-slot files (format/record.py).
@@ -16,6 +16,7 @@ from neumann.format.ids import Timeline
 _VOTE_MAGIC = b"NEUVOT01"
 _MARK_MAGIC = b"NEUMRK01"
 _IDENTITY_MAGIC = b"NEUIDT01"
+_DIVERGED_MAGIC = b"NEUDIV01"
 
 T = TypeVar("T", bound=tuple[object, ...])
 
@@ -60,6 +61,26 @@ class SyncMark(NamedTuple):
     manifest_index: int
     manifest_term: int
     clean: bool = False
+
+
+class Diverged(NamedTuple):
+    """This replica was found different from the others (R5): it neither serves nor votes until a rejoin."""
+
+    text: str
+    found_ns: int
+
+
+def encode_diverged(diverged: Diverged) -> bytes:
+    """The note's bytes."""
+    return record.encode(_DIVERGED_MAGIC, list(diverged))
+
+
+def decode_diverged(data: bytes, where: str) -> Diverged:
+    """The note in those bytes; Corrupt names `where`."""
+    try:
+        return build(Diverged, record.decode(_DIVERGED_MAGIC, data, where))
+    except ValueError as error:
+        raise Corrupt(f"{where}: does not tell of a divergence: {error}") from error
 
 
 def encode_identity(identity: Identity) -> bytes:

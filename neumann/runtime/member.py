@@ -20,7 +20,6 @@ from collections.abc import Callable
 from neumann.config import Config
 from neumann.env import Env
 from neumann.errors import (
-    Corrupt,
     DiskFull,
     NeumannError,
     NotLeader,
@@ -39,7 +38,7 @@ from neumann.format.special import Archived, Marker, Noop, Special
 from neumann.format.state import SyncMark
 from neumann.machine.state import MachineState
 from neumann.raft import Ready
-from neumann.runtime import leader_index
+from neumann.runtime import divergence, leader_index
 from neumann.runtime.applier import BACKLOG_HOLDS_PROPOSALS, Applier
 from neumann.runtime.core import TICK_MS, make_core
 from neumann.runtime.durability import Durability
@@ -450,7 +449,7 @@ class Member:
 
     def _diverged(self, text: str) -> None:
         self.metrics.divergence += 1
-        self.fail(Corrupt(f"this replica has diverged: {text}", remedy="neumann-admin rejoin on this node"))
+        self.fail(divergence.note(self.env, self._io_lane, self.paths, text))
 
     # --- what others ask -------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from neumann.format.ids import Timeline
 from neumann.format.manifest import layout_digest
 from neumann.format.names import Paths
 from neumann.recovery import adopt
+from neumann.runtime import divergence
 from neumann.store.manifests import load_newest
 from neumann.wal import TwoSlotFile
 
@@ -48,7 +49,8 @@ class Data(NamedTuple):
 class Found(NamedTuple):
     """What is on this node's disk. `history` is the member's, or the data's. `members_index`: a later
     configuration than the one at this index is not known here. `unreadable`: why vote or sync mark, though
-    there, can't be read in either slot: then the node has no state, and had some."""
+    there, can't be read in either slot: then the node has no state, and had some. `diverged`: how an
+    earlier run found that it differs from the others."""
 
     journal: bool = False
     foreign: tuple[str, ...] = ()
@@ -58,6 +60,7 @@ class Found(NamedTuple):
     data: Data | None = None
     members_index: int = 0
     unreadable: str = ""
+    diverged: str = ""
 
 
 class Answer(NamedTuple):
@@ -108,6 +111,8 @@ def decide(
             f"the data directory holds what is not ours: {listed}",
             "give the node an empty directory, or move that away",
         )
+    if found.diverged:
+        return Decision(Action.WAIT, f"this replica has diverged: {found.diverged}", _REJOIN)
     if found.vote and not found.unreadable:
         return _as_member(found, node_id, answers)
     if found.unreadable and found.sole_voter:
@@ -251,7 +256,8 @@ def look(disk: Disk, paths: Paths) -> Found:
     if disk.exists(paths.vote):
         history, voters, index = _membership(disk, paths)
         unreadable = _unreadable(disk, paths)
-        return Found(journal, foreign, True, voters == 1, history, None, index, unreadable)
+        diverged = divergence.noted(disk, paths)
+        return Found(journal, foreign, True, voters == 1, history, None, index, unreadable, diverged)
     manifest = adopt.newest_data(disk, paths)
     if manifest is None or not manifest.point.index:  # an empty base: a formation that a crash interrupted
         return Found(journal, foreign)

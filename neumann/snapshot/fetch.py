@@ -78,6 +78,7 @@ def _begin(disk: Disk, path: str, size: int | None) -> int:
             return there
         disk.unlink(path)
     disk.open(path, write=True, create=True).close()
+    disk.sync_dir(path.rpartition("/")[0])
     return 0
 
 

@@ -147,7 +147,7 @@ def _prepare(disk: Disk, scratch: str, segments: set[str]) -> None:
     for part in (names.STORE, names.WAL):
         disk.make_dirs(f"{scratch}/{part}")
     for name in disk.list(f"{scratch}/{names.WAL}"):
-        if name not in segments:
+        if name.removesuffix(names.TEMPORARY) not in segments:
             disk.unlink(f"{scratch}/{names.WAL}/{name}")
 
 

@@ -47,7 +47,7 @@ from neumann.format.message import (
 from neumann.format.restored import Restored
 from neumann.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from neumann.format.special import Archived, Break, Marker, Noop, Pause, Publish, Resume, Special
-from neumann.format.state import Identity, SyncMark, Vote
+from neumann.format.state import Diverged, Identity, SyncMark, Vote
 from neumann.format.table import Columns, Index
 from tests.format.page import PAGE, Example, rewritten
 
@@ -110,6 +110,7 @@ RESTORED = Restored(
     digest(b"rows"),
     NOON_NS + 10**9,
 )
+DIVERGED = Diverged("snapshot 3 differs from the majority's", NOON_NS)
 JOURNAL = Journal(
     "restore", (("raft", "aside/20231114T221320Z/raft"),), (("scratch/restore/raft", "raft"),), ("scratch",)
 )
@@ -296,6 +297,7 @@ def _examples() -> dict[str, Example]:
         "session": _packed((7, 3, ((1, 8, 0), (2, 9, 0), (3, 11, 1)))),
         "journal": _record(JOURNAL, journal.encode, journal.decode),
         "restored": _record(RESTORED, restored.encode, restored.decode),
+        "diverged": _record(DIVERGED, state.encode_diverged, state.decode_diverged),
         "table": Example((ROWS, TABLE_REF), TABLE, _read_table, _write_table, table_parts),
         "content": Example(
             (ROWS.keys[1], ROWS.values[1], ROWS.revisions[1]),

@@ -18,7 +18,7 @@ from neumann.format.message import Append, Envelope, Status
 from neumann.format.restored import Restored
 from neumann.format.segment import SegmentHeader
 from neumann.format.special import Archived, Break, Marker, Noop, Pause, Publish, Resume
-from neumann.format.state import Identity, SyncMark, Vote
+from neumann.format.state import Diverged, Identity, SyncMark, Vote
 
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
@@ -64,6 +64,7 @@ segment_headers = of(
     first_index=st.integers(1, 2**64 - 1),
 )
 restored = of(Restored, timeline=timelines)
+diverged = of(Diverged)
 
 
 @st.composite

@@ -217,7 +217,15 @@ def test_numbers_in_the_prose() -> None:
     assert "It covers 64 blocks" in section("Sorted table") and table.FILTER_BLOCKS == 64
     assert "is 1." in section("RPC") and rpc.PROTOCOL_VERSION == 1
     assert "level 1." in section("Versions") and limits.FEATURE_LEVEL == 1
-    for name in (*names.OURS, names.IDENTITY, names.VOTE, names.SYNC_MARK, names.RESTORED, names.LATEST):
+    for name in (
+        *names.OURS,
+        names.IDENTITY,
+        names.VOTE,
+        names.SYNC_MARK,
+        names.RESTORED,
+        names.DIVERGED,
+        names.LATEST,
+    ):
         assert name in section("Names")
 
 

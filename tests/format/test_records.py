@@ -15,7 +15,7 @@ from neumann.format import history, journal, manifest, restored, segment, state
 from neumann.format.checksum import crc32c
 from neumann.format.record import SLOT_BYTES, SLOT_COUNT
 from tests.format import strategies
-from tests.format.examples import CHILD, EXAMPLES, JOURNAL, MANIFEST, MARK, RESTORED, SEGMENT_HEADER
+from tests.format.examples import CHILD, DIVERGED, EXAMPLES, JOURNAL, MANIFEST, MARK, RESTORED, SEGMENT_HEADER
 
 WHERE = "/some/file"
 
@@ -37,6 +37,7 @@ RECORDS = {
     "manifest": Codec(strategies.manifests, MANIFEST, manifest.encode, manifest.decode),
     "journal": Codec(strategies.journals, JOURNAL, journal.encode, journal.decode),
     "restored": Codec(strategies.restored, RESTORED, restored.encode, restored.decode),
+    "diverged": Codec(strategies.diverged, DIVERGED, state.encode_diverged, state.decode_diverged),
 }
 SLOTS = {
     "vote": Codec(

@@ -220,3 +220,11 @@ def test_a_vote_that_cannot_be_read_forms_and_adopts_nothing() -> None:
 def test_a_sole_voter_whose_vote_cannot_be_read_refuses() -> None:
     decision = choose(UNREADABLE._replace(sole_voter=True), bootstrap=True)
     assert decision.action is Action.REFUSE and "wal-replay" in decision.remedy
+
+
+def test_a_replica_that_has_diverged_stays_out_until_somebody_rejoins_it() -> None:
+    found = Found(vote=True, history=OLD, diverged="snapshot 7 differs from the majority's")
+    for answers in ((), (leader(),)):
+        decision = choose(found, *answers, bootstrap=True)
+        assert decision.action is Action.WAIT and "snapshot 7 differs" in decision.reason
+        assert "rejoin" in decision.remedy

@@ -195,6 +195,54 @@ def test_lost_calls_are_repeated_and_what_arrived_is_not_fetched_again(leader: L
     check_installed(disk, leader.cluster.manifest)
 
 
+def test_a_file_goes_on_where_it_broke_off_also_after_a_power_failure(
+    leader: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file that was under way was fetched from its begin again."""
+    disk = leader.cluster.disk
+    assert isinstance(disk, SimDisk)
+    whole = fetch(leader, disk.fork()).bytes
+    leader.bytes_sent = 0
+    monkeypatch.setattr("neumann.snapshot.fetch.CHUNK_BYTES", 200)
+    monkeypatch.setattr("neumann.snapshot.fetch._RETRY_S", 0.0)
+    rounds, came = 0, 0
+    while rounds < 100:
+        calls = iter([False] * 5)  # the description, four chunks, and then nothing any more
+        leader.fail = lambda calls=calls: next(calls, True)  # type: ignore[misc]
+        try:
+            fetched = fetch(leader, disk)
+        except Unavailable:
+            rounds += 1
+            assert leader.bytes_sent > came, "each round moves something"
+            came = leader.bytes_sent
+            if rounds % 2:
+                leader.cluster.disk = disk = disk.crash(random.Random(rounds))
+        else:
+            break
+    assert 2 < rounds < 100
+    assert whole <= leader.bytes_sent <= whole + rounds * 3 * 200, "but for chunks beside a lost one"
+    install.place(disk, JOINER, fetched, SEGMENT_BYTES)
+    check_installed(disk, leader.cluster.manifest)
+
+
+def test_what_came_and_fails_its_check_is_fetched_anew(leader: Leader) -> None:
+    disk = leader.cluster.disk
+    assert isinstance(disk, SimDisk)
+    calls = iter([False, False, True, True, True])
+    leader.fail = lambda: next(calls, False)
+    with pytest.raises(Unavailable):
+        fetch(leader, disk)
+    scratch = f"{install.scratch_directory(JOINER)}/store"
+    name = names.table_name(leader.cluster.manifest.tables[0].digest)
+    if disk.exists(f"{scratch}/{name}"):
+        disk.unlink(f"{scratch}/{name}")
+    write_new(disk, f"{scratch}/{name}.tmp", b"debris")
+    with pytest.raises(Corrupt):
+        fetch(leader, disk)
+    install.place(disk, JOINER, fetch(leader, disk), SEGMENT_BYTES)
+    check_installed(disk, leader.cluster.manifest)
+
+
 def test_tables_that_are_here_are_reused_unless_they_are_damaged(leader: Leader) -> None:
     disk, manifest = leader.cluster.disk, leader.cluster.manifest
     assert isinstance(disk, SimDisk)
