@@ -142,6 +142,9 @@ async def test_a_disk_that_comes_back_while_its_successor_catches_up_is_the_vote
         again = await start(config)
         await until(lambda: again.node.member is not None, "it has joined")
         await until(lambda: config.node.id in _member(leader).peers.successors, "it is served")
+        await asyncio.sleep(0.3)
+        named = _member(leader).raft.configuration.member(config.node.id)
+        assert named is not None and (named.storage_id, named.role) == (old, "voter"), "it has not caught up"
         await again.stop()
         shutil.rmtree(config.node.data_dir)
         shutil.move(kept, config.node.data_dir)
