@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 SCHEME = "s3://"
 _TRIES = 4
 _GIVE_UP_S = 60
-_TIMEOUT, _DIAL_TIMEOUT = "120s", "10s"
+_TIMEOUT, _DIAL_TIMEOUT = "600s", "10s"
+"""The first is for a whole request: a segment of 64 MiB takes that long at 0.1 MB a second."""
 
 
 class Stored(NamedTuple):

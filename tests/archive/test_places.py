@@ -356,3 +356,10 @@ def test_a_full_host_keeps_nothing_of_the_file(
     finally:
         places.close()
         host.run(f"umount {small}")
+
+
+def test_the_extra_that_is_missing_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(NeumannError) as told:
+        Places(DISK).list("s3://bucket/wal")
+    assert str(told.value) == "obstore is not installed; pip install 'neumann[s3]'"

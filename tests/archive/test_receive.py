@@ -7,17 +7,19 @@ import contextlib
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from neumann.archive.destinations import directory_destination
+from neumann.archive.destinations import destination, directory_destination
 from neumann.archive.receive import Lag, Log, Parts, receive
 from neumann.archive.sources import source
 from neumann.env.disk import RealDisk
 from neumann.env.net import RealNet
+from neumann.env.places import Places
 from neumann.errors import ArchiveGap, NotFound, WrongHistory
 from neumann.format import names
 from neumann.format.frame import decode_run
@@ -25,6 +27,7 @@ from neumann.recovery.catalog import Catalog
 from neumann.recovery.runs import runs
 from neumann.recovery.survey import survey
 from neumann.runtime.node import Node
+from tests import distant
 from tests.archive.archiving import HISTORY
 from tests.runtime.nodes import config_of, one_node, put, start, until, write_rows
 
@@ -158,7 +161,8 @@ async def test_a_part_that_was_sealed_by_a_killed_receiver_gets_its_name(tmp_pat
         assert whole == sorted(receiving.archive.glob("*.wal")) and not part.exists()
 
 
-async def test_only_committed_frames_of_the_own_log_are_read(tmp_path: Path) -> None:
+async def test_consul_6669_only_committed_frames_of_the_own_log_are_read(tmp_path: Path) -> None:
+    """A second cluster joined the first by mistake: who asks for the log says whose."""
     async with one_node(config_of(tmp_path)) as node:
         await write_rows(node, range(10))
         assert node.member is not None
@@ -170,6 +174,9 @@ async def test_only_committed_frames_of_the_own_log_are_read(tmp_path: Path) -> 
         assert reached >= commit and frames[-1].header.last_index <= reached
         with pytest.raises(WrongHistory, match="was asked for"):
             await node.call("log.read", [b"x" * 16, *asked[1:]])
+        with pytest.raises(WrongHistory, match="this node is of cluster"):
+            await node.call("segment.find", [b"x" * 16, asked[1], 1])
+        assert await node.call("segment.find", [*asked[:2], commit + 1000]) == []
         with pytest.raises(WrongHistory, match="does not go on"):
             await node.call("log.read", [*asked[:3], 7, 4096, 0.0])
         last = frames[-1].header
@@ -195,6 +202,37 @@ async def test_a_log_that_was_dropped_behind_the_archive_is_a_gap(tmp_path: Path
         with pytest.raises((ArchiveGap, NotFound)) as refused:
             await asyncio.wait_for(receiving.run(), 10)
         assert isinstance(refused.value, ArchiveGap)
+
+
+@pytest.mark.parametrize("kind", ["host", "store"])
+async def test_to_another_host_and_to_a_store(
+    kind: str,
+    tmp_path: Path,
+    host: distant.SshHost,
+    bucket: distant.Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {**host.environ, **bucket.environ}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "there").mkdir()
+    store = f"s3://{distant.BUCKET}/{uuid.uuid4()}"
+    place = f"backup:{tmp_path}/there" if kind == "host" else store
+    places, net = Places(DISK), RealNet()
+    try:
+        async with node_at(tmp_path) as (node, receiving):
+            for _ in range(2):
+                await write_rows(node, range(20))
+                target = destination(places, place, b"12345678")
+                await receive(net.call, [receiving.address], target, receiving.told, once=True)
+                assert receiving.through >= commit_of(node) - 1
+                seal(node)
+            await receive(net.call, [receiving.address], target, receiving.told, once=True)
+            found = survey(places, source(places, wal_dir=place), bodies=True)
+            assert not found.runs.wrong and found.runs.found[0].last_index == receiving.through
+            assert any(names.parse_segment(name) for name in target.list())
+    finally:
+        places.close()
+        await net.close()
 
 
 async def test_sigkill_at_random_moments_under_load(tmp_path: Path) -> None:
