@@ -77,7 +77,7 @@ def of_member(member: Member) -> dict[str, Any]:
         "writes_paused": int(state.pause is not None),
         "writes_paused_until_timestamp_seconds": state.pause.until_ns / 1e9 if state.pause else 0,
         "disk_free_bytes": member.space.free_bytes,
-        "disk_full": int(isinstance(member.space.refusal, DiskFull)),
+        "disk_full": int(isinstance(member.write_gate(), DiskFull)),
         "archive_enabled": int(state.archiving.on),
         "archive_last_index": state.archiving.through,
         "recoverable_until_timestamp_seconds": member.lag.archived_time_ns / 1e9,

@@ -469,11 +469,11 @@ class Member:
         """Why client writes are refused right now, or None."""
         if not self.serves():
             return Unavailable("the peers are being asked for other timelines", remedy="try again")
-        pause = self.applier.state.pause
-        if pause is not None:
+        if (pause := self.applier.state.pause) is not None:
             text = f"writes are paused by {pause.owner}: {pause.reason or 'no reason given'}"
             return Paused(text, remedy="neumann-admin resume-writes", detail={"until_ns": pause.until_ns})
-        return self.space.refusal or self.archive_gate()
+        full = self.space.refusal or self.peers.without_room(self.config.store.disk_free_bytes_min)
+        return full or self.archive_gate()
 
     def on_request(self, payload: bytes, reply: Callable[[bytes], None]) -> None:
         """A peer's message, from the network."""

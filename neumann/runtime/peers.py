@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from neumann.env import Clock, Lane, Net
-from neumann.errors import NeumannError
+from neumann.errors import DiskFull, NeumannError
 from neumann.format import message as message_format
 from neumann.format.ids import Configuration, Incarnation, Member
 from neumann.format.message import (
@@ -236,6 +236,20 @@ class Peers:
                 clocks.append(state.status.clock_ns + (now - state.heard_ns))
         clocks.sort()
         return clocks[(len(clocks) - 1) // 2]
+
+    def without_room(self, free_bytes_min: int) -> DiskFull | None:
+        """Why no majority of the voters could take a write, by the free bytes that they told; None if one
+        could. The own disk is judged elsewhere, and who was never heard is not counted."""
+        voters = self._raft.configuration.voters
+        told = {v: self.states[v].status.free_bytes for v in voters if v in self.states}
+        full = {voter: free for voter, free in told.items() if free < free_bytes_min}
+        if len(voters) - len(full) >= len(voters) // 2 + 1:
+            return None
+        listed = ", ".join(f"{voter} ({free} bytes free)" for voter, free in sorted(full.items()))
+        return DiskFull(
+            f"no majority of the voters has room: {listed}, and {free_bytes_min} are kept free",
+            remedy="make room there; writes go on by themselves",
+        )
 
     def snapshot_holders(self, index: int, digest: bytes) -> list[str]:
         """Other members that reported exactly this snapshot, or a newer one."""
