@@ -141,7 +141,7 @@ async def test_a_sole_voter_with_damage_below_its_manifest_goes_on(tmp_path: Pat
     flip(first, SEGMENT_HEADER_BYTES + 20)
     async with one_node(config) as node:
         assert len(await keys_of(node)) == 70
-        assert node.gauges()["corruption_total"] == {("log", "passed_over"): 1}
+        assert node.gauges()["corruption_total"]["log", "passed_over"] == 1
         await node.snapshot()
 
 
