@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
-from neumann.errors import NeumannError, OutcomeUnknown, Paused, StorageFailed, Unavailable
+from neumann.errors import Corrupt, NeumannError, OutcomeUnknown, Paused, StorageFailed, Unavailable
 from neumann.format import command, rpc
 from tests.sim.checkers.clients import Clients, Operation
 from tests.sim.checkers.violation import require
@@ -31,6 +31,8 @@ _Row = tuple[int, str, str, tuple[object, ...] | None, bytes | None]
 
 _NOT_DONE = (Unavailable, Paused)
 _UNKNOWN = (OutcomeUnknown, StorageFailed)
+_NOT_READ = (*_UNKNOWN, *_NOT_DONE, Corrupt)
+"""Damage that no peer could mend yet is told, and not served (R8)."""
 
 
 class Client:
@@ -144,7 +146,7 @@ class Client:
         operation = self._checker.begin_read(text, is_stale)
         try:
             found = await self._call("get", [TABLE, key, is_stale])
-        except (*_UNKNOWN, *_NOT_DONE) as error:
+        except _NOT_READ as error:
             self._note(text, type(error).__name__)
             return False
         row = (bytes(found[0]), int(found[1])) if found is not None else None
@@ -160,7 +162,7 @@ class Client:
         operation = self._checker.begin_read(text, is_stale=False)
         try:
             rows, cursor = await self._call("scan", [TABLE, "", "", "", 1000, is_reverse, False])
-        except (*_UNKNOWN, *_NOT_DONE) as error:
+        except _NOT_READ as error:
             self._note(text, type(error).__name__)
             return False
         assert cursor == "", "one page holds them all"

@@ -63,6 +63,7 @@ async def rejoin(world: World, machine: Machine) -> None:
     process = machine.power_on()
     process.run(swap.rejoin, machine.disk, machine.paths.root, machine.clock.wall_ns())
     machine.exit()
+    world.promises.forgot(machine.name)
     world.note("rejoined", machine.name)
     machine.is_stale = machine.is_held = False
 

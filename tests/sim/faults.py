@@ -211,6 +211,16 @@ async def wipe(world: World, random: Random) -> None:
         world.wipe(victim)
 
 
+async def rot(world: World, random: Random) -> None:
+    """Bits of tables rot, of one machine only: a majority keeps each in one piece (R8)."""
+    victim = random.choice(world.machines)
+    while not world.is_calm:
+        await world.rest(random.uniform(0.2, 1.5))
+        path = victim.rot(random)
+        if path:
+            world.fault("rot", victim.name, path)
+
+
 KINDS: dict[str, Fault] = {
     "crash": crash,
     "partition": partition,
@@ -223,15 +233,18 @@ KINDS: dict[str, Fault] = {
     "full-disk": full_disk,
     "clock": clock,
     "wipe": wipe,
+    "rot": rot,
 }
 """By name, as `scripts/sim --kinds` takes them."""
 RARE = ("wipe",)
 """What takes a cluster so long to bear that other kinds must fill the time."""
+ON_REQUEST = ("rot",)
+"""What no seed draws yet; never to be asked for beside wipe, which could take the only good copy."""
 
 
 def draw(random: Random) -> tuple[str, ...]:
     """The kinds of one seed: mostly a few, sometimes one alone or all together."""
-    often = [kind for kind in KINDS if kind not in RARE]
+    often = [kind for kind in KINDS if kind not in RARE + ON_REQUEST]
     count = random.choice((1, 2, 2, 3, 3, 4, 5, len(often)))
     chosen = set(random.sample(often, count))
     chosen.update(kind for kind in RARE if random.random() < _RARE_SHARE)

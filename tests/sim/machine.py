@@ -7,6 +7,7 @@ failure, or only the death of the process, would leave it.
 from __future__ import annotations
 
 import asyncio
+import posixpath
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from neumann.config import Config
 from neumann.env.doors import Env
 from neumann.errors import NeumannError
-from neumann.format import rpc
+from neumann.format import names, rpc
 from neumann.format.command import row_key
 from neumann.format.names import Paths
 from neumann.runtime.node import Node
@@ -79,6 +80,7 @@ class Machine:
         self.is_full = False
         self.is_held = False
         self.is_stale = False
+        self.has_rotted = False
         self._syncs_failed = 0
         self._loop = loop
         self._network = network
@@ -152,6 +154,19 @@ class Machine:
         assert not self.is_up
         self.disk = SimDisk(clock_ns=lambda: EPOCH_NS)
         self.disk.make_dirs(self.paths.root)
+
+    def rot(self, random: Random) -> str:
+        """Flip a bit of one of its tables; which one, or "" where there is none."""
+        if self.disk.is_dead:
+            return ""
+        store = self.paths.store
+        tables = [name for name in self.disk.list(store) if names.parse_table(name) is not None]
+        if not tables:
+            return ""
+        self.has_rotted = True
+        path = posixpath.join(store, random.choice(tables))
+        self.disk.flip(path, random.randrange(self.disk.stat(path).size_bytes), random.randrange(8))
+        return path
 
     def crash_at_operation(self, count: int) -> None:
         """Lose power at the count-th change of the disk from now on."""

@@ -27,6 +27,8 @@ EARLY_SHARE = 0.25
 DISASTER_SHARE = 0.3
 """Of the seeds with an archive, those that end in a restore from it."""
 UNARCHIVED_S = 0.4
+REMEDY_S = 3.0
+"""How long a person looks on while a node says that it can't open what it has."""
 TROUBLE_MIN_S, TROUBLE_MAX_S = 3.0, 30.0
 """The end comes after the maximum even where clients got little done."""
 RECOVERY_LIMIT_S = 20.0
@@ -36,6 +38,7 @@ EVENTS = (
     "leader changes",
     "truncated",
     "installed",
+    "repaired",
     "crash",
     "power losses",
     "stopped by itself",
@@ -190,13 +193,24 @@ async def _recover(world: World, operations: int) -> None:
         )
         for client in _clients(world):
             group.create_task(client.run(served.done))
+    await _follow_remedies(world)
     await world.until(world.is_formed, RECOVERY_LIMIT_S, "three voters and a leader")
+    await world.mend()
     if world.is_archived:
         process, node = world.machines[0].process, world.machines[0].node
         assert process is not None and node is not None
         await process.call(node.archive_flush(RECOVERY_LIMIT_S))
     await world.until(world.is_converged, RECOVERY_LIMIT_S, "all replicas equal")
     world.finish_checks()
+
+
+async def _follow_remedies(world: World) -> None:
+    """A damaged table that no peer has any more can't be mended: such a node says that it is to join anew."""
+    for machine in world.machines:
+        if machine.has_rotted and not world.is_formed():
+            await asyncio.sleep(REMEDY_S)
+            if machine.is_up and world.member(machine) is None:
+                await rejoin(world, machine)
 
 
 async def _enough_trouble(world: World) -> None:

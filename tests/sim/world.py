@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import NamedTuple, Self
 
-from neumann.errors import NeumannError
+from neumann.errors import Corrupt, NeumannError
 from neumann.format import message
 from neumann.format.frame import Frame
 from neumann.format.ids import LogPoint
@@ -43,6 +43,7 @@ from tests.sim.settings import ARCHIVE, make_config
 from tests.sim.trace import Trace
 
 FILES_CHECK_S = 0.5
+MENDED_LIMIT_S = 20.0
 REBOOTED_SHARE = 0.5
 """Of the machines whose process ended, those that are rebooted before it is started again."""
 CRASH_WHILE_STARTING_SHARE = 0.15
@@ -61,6 +62,7 @@ class _TraceHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         process = current_process()
         where = process.name if process is not None else "-"
+        self._world.counts["repaired"] += str(record.msg).startswith("mended ")
         self._world.note("log", where, record.levelname, record.getMessage())
 
 
@@ -271,8 +273,9 @@ class World:
             self._check(machine.name, member, before)
 
     def _stopped_by_itself(self, machine: Machine, error: BaseException) -> None:
-        """A node says that it can't go on: right where its disk failed it (R9), wrong elsewhere."""
-        if not machine.is_excused:
+        """A node says that it can't go on: right where its disk failed it (R9), or has damage that no peer
+        could mend in time; wrong elsewhere."""
+        if not machine.is_excused and not (machine.has_rotted and isinstance(error, Corrupt)):
             raise error
         self.note("stopped by itself", machine.name, type(error).__name__, error)
         machine.exit()
@@ -362,6 +365,22 @@ class World:
         return self.leader() is not None and all(
             m is not None and m.raft.commit_index == last == m.applier.applied_index for m in members
         )
+
+    async def mend(self) -> None:
+        """Every node reads all that it has, and mends what is damaged, as often as that takes."""
+        for machine in self.machines:
+            deadline_s = self.loop.time() + MENDED_LIMIT_S
+            while not await self._is_whole(machine):
+                require(self.loop.time() < deadline_s, f"{machine.name} has damage that nobody mends")
+
+    async def _is_whole(self, machine: Machine) -> bool:
+        node, process = machine.node, machine.process
+        assert node is not None and process is not None
+        said = process.run(lambda: node.scrub(begin=True))
+        while said["running"]:
+            await asyncio.sleep(0.05)
+            said = process.run(node.scrub)
+        return not said["unrepaired"]
 
     def describe(self) -> str:
         """Where everybody is, for a person."""
