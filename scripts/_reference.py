@@ -24,7 +24,7 @@ from neumann.cli.headings import HEADINGS
 from neumann.cli.server import parser
 from neumann.config import Config
 from neumann.errors import NeumannError, all_error_classes
-from neumann.server import kv, query
+from neumann.server import kv, members, query
 from neumann.server.admin import AdminRoutes
 from neumann.server.metrics import METRICS, PREFIX
 from neumann.server.query import QueryRoutes
@@ -158,7 +158,7 @@ def errors() -> Iterator[str]:
 
 def http_routes() -> list[web.RouteDef]:
     """Every route; their tables need no node, so the instances are made without one."""
-    classes: tuple[Any, ...] = (kv.KvRoutes, QueryRoutes, AdminRoutes)
+    classes: tuple[Any, ...] = (kv.KvRoutes, QueryRoutes, AdminRoutes, members.MemberRoutes)
     return [route for cls in classes for route in cls.table(object.__new__(cls))]
 
 
@@ -168,7 +168,7 @@ def routes() -> Iterator[str]:
     yield "`Authorization: Bearer TOKEN`."
     yield ""
     yield from table(("route", "meaning", "query parameters", "body"), map(_route, http_routes()))
-    for module, title in ((kv, "Rows"), (query, "SQL")):
+    for module, title in ((kv, "Rows"), (query, "SQL"), (members, "Members")):
         yield from ("", f"### {title}", "", "```text", inspect.getdoc(module) or "", "```")
 
 

@@ -15,7 +15,7 @@ from neumann.cli.group import group
 from neumann.cli.server import parser
 from neumann.config import Config
 from neumann.errors import all_error_classes
-from neumann.server import admin, kv, query
+from neumann.server import admin, kv, members, query
 from neumann.server.metrics import METRICS
 from scripts import _reference
 
@@ -28,11 +28,9 @@ def test_the_page_is_what_the_code_says() -> None:
 
 def test_it_lists_every_route_that_is_served() -> None:
     """Read from the sources, since a table that nobody asks for would be missing in the page."""
-    sources = [Path(inspect.getfile(module)).read_text() for module in (admin, kv, query)]
-    served = sum(len(SERVED.findall(source)) for source in sources)
-    others = set(Path(inspect.getfile(admin)).parent.glob("*.py")) - {
-        Path(inspect.getfile(module)) for module in (admin, kv, query)
-    }
+    listed = {Path(inspect.getfile(module)) for module in (admin, kv, query, members)}
+    served = sum(len(SERVED.findall(path.read_text())) for path in listed)
+    others = set(Path(inspect.getfile(admin)).parent.glob("*.py")) - listed
     assert served == len(_reference.http_routes()) > 20
     assert not any(SERVED.search(path.read_text()) for path in others)
 

@@ -28,9 +28,9 @@ _SECOND_NS = 1_000_000_000
 )
 @click.option("--once", is_flag=True, help="Only what is committed by now; for a timer.")
 def wal_receive(call: Call, dest: str, status_interval: float, once: bool) -> None:
-    """Write the log to DEST as it commits, until it is interrupted: what is lost with all nodes is less
-    than a second. DEST is a directory, HOST:PATH (ssh) or s3://BUCKET/PREFIX.
+    """Write the log to DEST as it commits, until it is interrupted; all nodes lost cost under a second.
 
+    DEST is a directory, HOST:PATH (ssh) or s3://BUCKET/PREFIX.
     What is not sealed yet is in a .part file, which wal-list and wal-replay know. May be killed at any
     moment and run again, and may run beside archive_command. Exits 4 if the log was dropped behind it.
     """
