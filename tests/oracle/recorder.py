@@ -145,6 +145,8 @@ class Recorder(World):
                     taken["learners"].append(number(name))
                 step.do += [taken, {"do": "members", **words.members(members)}]
                 step.do += self._silence(name)  # to install is to hear nothing
+                if point.term > term:  # of a term that no message has told of yet
+                    step.do = [words.new(core, self._frames(name))]
                 step.allowed.add("snapshot by hand")
         return installed
 
