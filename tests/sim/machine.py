@@ -77,6 +77,7 @@ class Machine:
         self.process: Process | None = None
         self.node: Node | None = None
         self.starts = 0
+        self.disks = 1
         self.is_full = False
         self.is_held = False
         self.is_stale = False
@@ -152,6 +153,7 @@ class Machine:
     def replace_disk(self) -> None:
         """Everything on it is gone, for good; nothing runs."""
         assert not self.is_up
+        self.disks += 1
         self.disk = SimDisk(clock_ns=lambda: EPOCH_NS)
         self.disk.make_dirs(self.paths.root)
 

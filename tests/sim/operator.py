@@ -86,8 +86,9 @@ class Operator:
         match verb:
             case "snapshot":
                 majority = self._majority()
+                disks = {machine.name: machine.disks for machine in self._machines}
                 said = await process.call(node.snapshot(TIMEOUT_S))
-                self._check_snapshot(said, majority)
+                self._check_snapshot(said, majority, disks)
             case "restore_point":
                 self._points += 1
                 said = await process.call(node.restore_point(f"point-{self._points}", TIMEOUT_S))
@@ -124,11 +125,11 @@ class Operator:
         voters = [len(m.raft.configuration.voters) for m in members if m is not None]
         return min(voters, default=1) // 2 + 1
 
-    def _check_snapshot(self, said: dict[str, Any], majority: int) -> None:
+    def _check_snapshot(self, said: dict[str, Any], majority: int, disks: dict[str, int]) -> None:
         snapshot_id, holders = said["id"], said["durable_on"]
         require(len(holders) >= majority, f"snapshot {snapshot_id} is only on {holders}")
         for machine in self._machines:
-            if machine.name in holders and machine.is_up:
+            if machine.name in holders and machine.is_up and machine.disks == disks[machine.name]:
                 published = publish.list_published(machine.disk, machine.paths.snapshots)
                 found = next((p for p in published if p.id == snapshot_id), None)
                 require(

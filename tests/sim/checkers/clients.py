@@ -151,4 +151,5 @@ class Clients:
             why = self._not_done.get(command)
             require(why is None, f"entry {index} was done, and its client was told it was not: {why}")
         for index, operation in self._indexes.items():
-            require(places.get(operation.command) == index, f"{operation.text}: {index} was lost")
+            kept = self._committed.model.commands.get(index)
+            require(kept == operation.command, f"{operation.text}: {index} was lost")
