@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from neumann.errors import BadInput, OutcomeUnknown, RefusedByState, Unavailable
+from neumann.errors import BadInput, NeumannError, NotFound, OutcomeUnknown, RefusedByState, Unavailable
 from neumann.format import limits
+from neumann.format import manifest as manifest_format
+from neumann.format.manifest import layout_digest
 from neumann.format.special import Pause, Resume
 from neumann.format.times import time_text
 from neumann.runtime.member import Member
 
 _LOOK_AGAIN_S = 0.01
+_ASK_TIMEOUT_S = 2.0
 _SECOND_NS = 1_000_000_000
 
 
@@ -28,13 +31,15 @@ async def snapshot(member: Member, timeout_s: float) -> dict[str, Any]:
     snapshot_id = f"{index}-{term}"
     member.pump()
     majority = len(member.raft.configuration.voters) // 2 + 1
+    held: dict[str, bool] = {}
     try:
         async with asyncio.timeout(timeout_s):
             while True:
                 still_leads(member, term, f"snapshot {snapshot_id}")
                 made = member.snapshots.made_at(index)
                 if member.snapshots.newest[0] >= index and made is not None:
-                    holders = member.peers.snapshot_holders(index, made.digest)
+                    await look_for_holders(member, index, snapshot_id, made.digest, held)
+                    holders = [node_id for node_id, holds in held.items() if holds]
                     voters = [h for h in holders if h in member.raft.configuration.voters]
                     if len(voters) + 1 >= majority:
                         break
@@ -53,6 +58,29 @@ async def snapshot(member: Member, timeout_s: float) -> dict[str, Any]:
         "digest": made.digest.hex(),
         "durable_on": sorted([member.identity.node_id, *holders]),
     }
+
+
+async def look_for_holders(
+    member: Member, index: int, snapshot_id: str, digest: bytes, held: dict[str, bool]
+) -> None:
+    """Note in `held` who has this very snapshot: by what it reported, or, where it has a newer one by now,
+    by what it answers: a member that installed a newer one never had this."""
+    exact, newer = member.peers.snapshot_holders(index, digest)
+    held.update(dict.fromkeys(exact, True))
+    for node_id in newer:
+        known = member.raft.configuration.member(node_id)
+        if node_id in held or known is None:
+            continue
+        asked = member.env.net.call(known.address, "snapshot.describe", [snapshot_id], _ASK_TIMEOUT_S)
+        try:
+            match await asked:
+                case {"manifest": bytes() as data}:
+                    found = manifest_format.decode(data, f"the answer of {node_id}")
+                    held[node_id] = layout_digest(found) == digest
+        except NotFound:
+            held[node_id] = False
+        except NeumannError:
+            continue  # asked again until the caller's time ends
 
 
 async def pause_writes(

@@ -251,14 +251,12 @@ class Peers:
             remedy="make room there; writes go on by themselves",
         )
 
-    def snapshot_holders(self, index: int, digest: bytes) -> list[str]:
-        """Other members that reported exactly this snapshot, or a newer one."""
-        return [
-            node_id
-            for node_id, state in self.states.items()
-            if state.status.snapshot_index > index
-            or (state.status.snapshot_index == index and state.status.snapshot_digest == digest)
-        ]
+    def snapshot_holders(self, index: int, digest: bytes) -> tuple[list[str], list[str]]:
+        """Other members that reported exactly this snapshot, and those that reported a newer one: these may
+        have made this one on the way, or installed behind it."""
+        newest = {node_id: state.status for node_id, state in self.states.items()}
+        exact = [n for n, s in newest.items() if (s.snapshot_index, s.snapshot_digest) == (index, digest)]
+        return exact, [n for n, s in newest.items() if s.snapshot_index > index]
 
     def majority_snapshot(self, own: tuple[int, bytes], configuration: Configuration) -> tuple[int, bytes]:
         """(index, digest) of the newest snapshot that a majority of the voters reported, or (0, b"")."""

@@ -11,7 +11,7 @@ from neumann.format import special
 from neumann.format.frame import Kind
 from neumann.format.ids import Configuration
 from neumann.format.message import Envelope, VoteReply, VoteRequest
-from neumann.runtime import views
+from neumann.runtime import operations, views
 from neumann.runtime.member import Member
 from tests.runtime.nodes import (
     Running,
@@ -167,3 +167,31 @@ def _configurations(member: Member, after: int) -> list[Configuration]:
             assert isinstance(entry, Configuration)
             found.append(entry)
     return found
+
+
+async def test_who_joined_behind_a_snapshot_is_not_told_to_have_it(tmp_path: Path) -> None:
+    """Bug: whoever reported a newer snapshot counted as a holder of the one that was asked for, so the
+    answer to POST /admin/snapshot named a node that had come with an empty disk and joined behind it."""
+    async with cluster(tmp_path) as running:
+        leader, lost = _leader(running), _follower(running)
+        await write_rows(leader.node, range(20))
+        made = await leader.node.snapshot()
+        config = lost.node.config
+        running.remove(lost)
+        await lost.stop()
+        shutil.rmtree(config.node.data_dir)
+        await write_rows(leader.node, range(20, 40))
+        newer = await leader.node.snapshot()
+        running.append(await start(config))
+        await until(lambda: _is_named(running[-1], running), "it is a voter again")
+        member, digest = _member(leader), bytes.fromhex(made["digest"])
+
+        def newest(node_id: str) -> int:
+            state = member.peers.states.get(node_id)
+            return state.status.snapshot_index if state is not None else 0
+
+        others = {one.node.config.node.id for one in running} - {leader.node.config.node.id}
+        await until(lambda: min(map(newest, others)) >= newer["index"], "all have told of a newer one")
+        held: dict[str, bool] = {}
+        await operations.look_for_holders(member, made["index"], made["id"], digest, held)
+        assert held == {node_id: node_id != config.node.id for node_id in others}
