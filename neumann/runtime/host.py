@@ -333,7 +333,7 @@ class Host:
         raft = member.raft
         return self.found._replace(
             vote=True,
-            sole_voter=len(raft.configuration.voters) == 1,
+            sole_voter=raft.configuration.voters == (self.config.node.id,),
             history=member.manifest.history,
             members_index=raft.configuration_index,
         )

@@ -254,10 +254,10 @@ def look(disk: Disk, paths: Paths) -> Found:
     foreign = tuple(filter(names.is_foreign, disk.list(paths.root)))
     journal = disk.exists(paths.journal)
     if disk.exists(paths.vote):
-        history, voters, index = _membership(disk, paths)
+        history, is_sole, index = _membership(disk, paths)
         unreadable = _unreadable(disk, paths)
         diverged = divergence.noted(disk, paths)
-        return Found(journal, foreign, True, voters == 1, history, None, index, unreadable, diverged)
+        return Found(journal, foreign, True, is_sole, history, None, index, unreadable, diverged)
     manifest = adopt.newest_data(disk, paths)
     if manifest is None or not manifest.point.index:  # an empty base: a formation that a crash interrupted
         return Found(journal, foreign)
@@ -274,14 +274,24 @@ def _unreadable(disk: Disk, paths: Paths) -> str:
     return ""
 
 
-def _membership(disk: Disk, paths: Paths) -> tuple[History, int, int]:
-    """(history, voters, index) of the newest manifest; from the identity alone where there is none."""
+def _node_id(disk: Disk, paths: Paths) -> str:
+    """Whose directory it is; "" where its identity can't be read, which the opening refuses."""
+    try:
+        return state.decode_identity(read_file(disk, paths.identity), paths.identity).node_id
+    except (FileNotFoundError, NeumannError):
+        return ""
+
+
+def _membership(disk: Disk, paths: Paths) -> tuple[History, bool, int]:
+    """(history, whether this node is the only voter, index) of the newest manifest; from the identity alone
+    where there is none."""
     try:
         manifest = load_newest(disk, paths.store)
     except NeumannError:
         manifest = None
     if manifest is not None:
-        return manifest.history, len(manifest.configuration.voters), manifest.point.index
+        is_sole = manifest.configuration.voters == (_node_id(disk, paths),)
+        return manifest.history, is_sole, manifest.point.index
     identity = state.decode_identity(read_file(disk, paths.identity), paths.identity)
     first = history_format.HistoryRecord(identity.timeline, None, 0, 0, 0, 0, 0, "unknown")
-    return History(identity.cluster_id, (first,)), 0, 0
+    return History(identity.cluster_id, (first,)), False, 0

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from neumann.format.history import History, HistoryRecord
 from neumann.format.ids import Timeline
-from neumann.runtime.startup import Action, Answer, Data, Decision, Found, decide
+from neumann.format.names import Paths
+from neumann.recovery import formation
+from neumann.runtime.rejoin import refusal
+from neumann.runtime.startup import Action, Answer, Data, Decision, Found, decide, look
+from tests.sim.disk import SimDisk
 
 CLUSTER, OTHER = b"c" * 16, b"o" * 16
 ROOT = HistoryRecord(Timeline(1, 11), None, 0, 0, 0, 0, 1, "bootstrap")
@@ -228,3 +232,16 @@ def test_a_replica_that_has_diverged_stays_out_until_somebody_rejoins_it() -> No
         decision = choose(found, *answers, bootstrap=True)
         assert decision.action is Action.WAIT and "snapshot 7 differs" in decision.reason
         assert "rejoin" in decision.remedy
+
+
+def test_a_manifest_from_before_it_was_a_voter_does_not_make_a_node_the_only_one() -> None:
+    """Bug: one voter in the newest manifest was taken for this node, also where it was the leader that the
+    node had joined; so a stopped member could not rejoin, as a restore of another one wants it."""
+    disk = SimDisk()
+    paths = Paths("/data")
+    disk.make_dirs(paths.root)
+    manifest = formation.empty_base("n1", "n1:7878", b"s" * 16, 1, b"c" * 16, 7, 4096)
+    formation.write_member(disk, paths, manifest, "n2", b"t" * 16, 64 * 1024, 0)
+    found = look(disk, paths)
+    assert found.vote and not found.sole_voter
+    assert refusal(found, "n2", {}, is_stopped=True) is None
