@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
@@ -17,10 +18,11 @@ from neumann.format import history as history_format
 from neumann.format import names, state
 from neumann.format.history import History
 from neumann.format.ids import Timeline
-from neumann.format.manifest import layout_digest
+from neumann.format.manifest import Manifest, layout_digest
 from neumann.format.names import Paths
 from neumann.recovery import adopt
 from neumann.runtime import divergence
+from neumann.snapshot.segment_file import configurations_of
 from neumann.store.manifests import load_newest
 from neumann.wal import TwoSlotFile
 
@@ -274,6 +276,20 @@ def _unreadable(disk: Disk, paths: Paths) -> str:
     return ""
 
 
+def _newest_voters(disk: Disk, paths: Paths, manifest: Manifest) -> tuple[str, ...]:
+    """By the manifest, or, where it names one voter alone, by what the log has behind it: a cluster of
+    three begins with one voter, and its first manifest may be its only one for long."""
+    voters = manifest.configuration.voters
+    for name in disk.list(paths.wal) if len(voters) == 1 else ():
+        parsed = names.parse_segment(name)
+        if parsed is not None and parsed[0] == manifest.history.timeline:
+            path = f"{paths.wal}/{name}"
+            with contextlib.suppress(Corrupt):  # the opening, which judges the log, says what is wrong
+                for configuration in configurations_of(read_file(disk, path), path):
+                    voters = configuration.voters
+    return voters
+
+
 def _node_id(disk: Disk, paths: Paths) -> str:
     """Whose directory it is; "" where its identity can't be read, which the opening refuses."""
     try:
@@ -290,7 +306,7 @@ def _membership(disk: Disk, paths: Paths) -> tuple[History, bool, int]:
     except NeumannError:
         manifest = None
     if manifest is not None:
-        is_sole = manifest.configuration.voters == (_node_id(disk, paths),)
+        is_sole = _newest_voters(disk, paths, manifest) == (_node_id(disk, paths),)
         return manifest.history, is_sole, manifest.point.index
     identity = state.decode_identity(read_file(disk, paths.identity), paths.identity)
     first = history_format.HistoryRecord(identity.timeline, None, 0, 0, 0, 0, 0, "unknown")

@@ -14,7 +14,7 @@ from neumann.errors import Corrupt
 from neumann.format import segment as segment_format
 from neumann.format import special as special_format
 from neumann.format.frame import Frame, FrameHeader, Kind
-from neumann.format.ids import LogPoint
+from neumann.format.ids import Configuration, LogPoint
 from neumann.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from neumann.format.special import Marker
 from neumann.wal.scan import scan as scan_frames
@@ -111,6 +111,19 @@ def headers_of(data: bytes, where: str) -> list[FrameHeader]:
     """The headers of a segment file's good frames; bodies are not checked."""
     header = segment_format.decode_header(data, where)
     return scan_frames(data, Segment(where, header.previous), 0, _NO_BODIES).headers
+
+
+def configurations_of(data: bytes, where: str) -> list[Configuration]:
+    """The configurations in a segment file's good frames, in order; Corrupt if it has no header."""
+    found = []
+    offset = SEGMENT_HEADER_BYTES
+    for header in headers_of(data, where):
+        if header.kind is Kind.CONFIGURATION:
+            entry = special_format.decode(Frame(header, data[offset : offset + header.frame_bytes]))
+            if isinstance(entry, Configuration):
+                found.append(entry)
+        offset += header.frame_bytes
+    return found
 
 
 def _restore_points(data: bytes, frames: list[FrameHeader]) -> list[RestorePoint]:

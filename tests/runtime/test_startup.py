@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from neumann.env.disk import RealDisk
 from neumann.format.history import History, HistoryRecord
-from neumann.format.ids import Timeline
+from neumann.format.ids import Configuration, Timeline
 from neumann.format.names import Paths
 from neumann.recovery import formation
 from neumann.runtime.rejoin import refusal
 from neumann.runtime.startup import Action, Answer, Data, Decision, Found, decide, look
+from tests.recovery.world import Cluster
 from tests.sim.disk import SimDisk
 
 CLUSTER, OTHER = b"c" * 16, b"o" * 16
@@ -245,3 +249,15 @@ def test_a_manifest_from_before_it_was_a_voter_does_not_make_a_node_the_only_one
     found = look(disk, paths)
     assert found.vote and not found.sole_voter
     assert refusal(found, "n2", {}, is_stopped=True) is None
+
+
+def test_the_log_tells_of_voters_that_the_manifest_does_not_know_yet(tmp_path: Path) -> None:
+    """Bug: the node that a cluster was formed with was taken for its only voter until its next snapshot."""
+    cluster = Cluster.fresh(RealDisk(), str(tmp_path))
+    assert look(cluster.disk, cluster.paths).sole_voter
+    (own,) = cluster.manifest.configuration.members
+    cluster.say(Configuration((own, own._replace(node_id="n2"))))
+    cluster.put("a", 1)
+    found = look(cluster.disk, cluster.paths)
+    assert not found.sole_voter
+    assert refusal(found, "n1", {}, is_stopped=True) is None
