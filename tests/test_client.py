@@ -267,3 +267,17 @@ async def test_a_server_that_went_silent_is_left() -> None:
             await db.put("t", "k", 1)
         assert await db.put("t", "k", 1) == 7
         assert db._link is not silent
+
+
+async def test_connecting_waits_while_a_cluster_looks_for_a_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: during a failover a new client failed at once, since all pointed to the leader that was dead."""
+    monkeypatch.setitem(HELLO, "leader", "n2")
+    async with server(writes((7, 0))) as address:
+        asyncio.get_running_loop().call_later(0.2, HELLO.__setitem__, "leader", "n1")
+        async with neumann.connect(address) as db:
+            assert await db.put("t", "k", 1) == 7
+    monkeypatch.setitem(HELLO, "leader", "")
+    async with server(writes()) as address:
+        with pytest.raises(Unavailable, match="knows no leader"):
+            async with neumann.connect(address, timeout_s=0.3):
+                pass

@@ -59,8 +59,17 @@ class Client:
         self.timeline: str | None = None
 
     async def __aenter__(self) -> Self:
-        await self._leader()
-        return self
+        """Waits for a leader to be found where somebody of the cluster answers; else fails at once."""
+        deadline = self._deadline()
+        while True:
+            try:
+                await self._leader()
+                return self
+            except Unavailable:
+                is_alive = self.cluster_id is not None
+                if not is_alive or asyncio.get_running_loop().time() + _AGAIN_S >= deadline:
+                    raise
+            await asyncio.sleep(_AGAIN_S)
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
