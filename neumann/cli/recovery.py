@@ -132,8 +132,10 @@ async def _may_rejoin(place: Place) -> None:
     formation = Formation(env, config, paths, 0)
     try:
         found = startup.look(env.disk, paths)
-        refused = refusal(found, place.node_id, await formation.ask(), is_stopped=True)
-        if found.vote and refused is not None:
+        if not found.vote:
+            return
+        refused = refusal(found, place.node_id, await formation.ask_who_is_up(), is_stopped=True)
+        if refused is not None:
             raise refused
     finally:
         formation.close()

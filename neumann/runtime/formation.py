@@ -27,6 +27,7 @@ from neumann.snapshot import install
 log = logging.getLogger(__name__)
 
 _ASK_TIMEOUT_S = 1.0
+_LAST_HEARD_S = 1.25  # a leader counts who was heard within a second as up (membership.py)
 _ANNOUNCE_TIMEOUT_S = 10.0
 
 
@@ -58,6 +59,11 @@ class Formation:
         peers = self.peers
         answers = await asyncio.gather(*(self._ask_one(n, a) for n, a in sorted(peers.items())))
         return {node_id: answer for node_id, answer in zip(sorted(peers), answers, strict=True) if answer}
+
+    async def ask_who_is_up(self) -> dict[str, Answer]:
+        """As `ask`, but no leader counts a member in its `spares` that was silent before this call."""
+        await asyncio.sleep(_LAST_HEARD_S)
+        return await self.ask()
 
     async def _ask_one(self, node_id: str, address: str) -> Answer | None:
         try:

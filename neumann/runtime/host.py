@@ -137,7 +137,7 @@ class Host:
     async def rejoin(self) -> str:
         """Set this node's state aside and join as new; the aside id. RefusedByState where the cluster may
         need it (runtime/rejoin.py), NotFound where there is none."""
-        answers = await self.formation.ask()
+        answers = await self.formation.ask_who_is_up()
         async with self._acting:
             found = self._found_of(self.member) if self.member is not None else self.found
             if not found.vote and found.data is None:
