@@ -149,6 +149,8 @@ async def test_a_part_that_was_sealed_by_a_killed_receiver_gets_its_name(tmp_pat
         await write_rows(node, range(20))
         seal(node)
         async with receiving.running():
+            # The seal is only proposed: all that is committed may be received before it is.
+            await until(lambda: any(receiving.archive.glob("*.wal")), "the sealed segment is received")
             await until(lambda: receiving.through == commit_of(node), "received")
         whole = sorted(receiving.archive.glob("*.wal"))
         part = Path(f"{whole[-1]}{names.PART}")
