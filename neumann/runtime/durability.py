@@ -1,9 +1,10 @@
 """Makes things durable in the order of the core: vote, truncation, frames, then the answers.
 
 One lane writes: the vote in both slots, then the log, one fdatasync for all that queued while it wrote
-the batch before (group commit). Only when that is done are the answers that promise it sent, and
-`on_durable` tells. Before a truncation the sync mark is lowered (R16). A failed write is final (R9); a
-disk without room for the next segment is waited for, and meanwhile nothing is acknowledged.
+the batch before (group commit). Only when that is done are the answers that promise it sent, in the order
+in which they were staged, and then `on_durable` tells. Before a truncation the sync mark is lowered
+(R16). A failed write is final (R9); a disk without room for the next segment is waited for, and
+meanwhile nothing is acknowledged.
 """
 
 from __future__ import annotations
@@ -136,8 +137,9 @@ class Durability:
                 self._metrics.fsync_seconds.observe_ns(self._clock.monotonic_ns() - self._began_ns)
                 if synced is not None:
                     self._marks.synced(synced.segment_first, synced.offset, *synced.point)
-                self._on_durable(synced, vote)
+                # Before the core hears: it may answer again at once, and answers keep their order.
                 self._release(after)
+                self._on_durable(synced, vote)
                 self.write()
 
         self._lane.submit(work, done)

@@ -5,7 +5,7 @@ The order of durability (design sections 2 and 4), which `pump` and runtime/dura
     1. what the core says is staged in order: vote, truncation, frames
     2. messages go out beside the write; the leader's disk works while followers' disks do
     3. one lane makes it durable: vote in both slots, then the log, one fdatasync for all that queued
-    4. only then the core hears of it, and the answers that promise durability go out
+    4. only then the answers that promise durability go out, in order, and the core hears of it
     5. committed frames are applied, and clients are answered
 
 A failed write is final (R9): `fail` ends the member, and nothing is acknowledged any more.

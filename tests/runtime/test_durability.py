@@ -13,7 +13,8 @@ from neumann.errors import StorageFailed
 from neumann.format import frame as frame_format
 from neumann.format import names, state
 from neumann.format.frame import Frame, Kind
-from neumann.format.ids import LogPoint, Timeline
+from neumann.format.ids import Candidate, LogPoint, Timeline
+from neumann.format.message import Message, VoteReply
 from neumann.format.state import SyncMark, Vote
 from neumann.runtime.durability import Durability
 from neumann.runtime.marks import MARK_INTERVAL_S, MarkKeeper
@@ -85,6 +86,49 @@ async def test_a_member_whose_mark_can_not_be_lowered_fails_and_stops(tmp_path: 
         assert isinstance(failures[0], StorageFailed)
         async with asyncio.timeout(5):
             await durability.stop()
+    finally:
+        mark_lane.close()
+        lane.close()
+        log.close()
+
+
+async def test_answers_go_out_in_the_order_in_which_they_were_staged(tmp_path: Path) -> None:
+    """An answer that came while the disk wrote overtook those that waited for it: the core was told first,
+    and its pump sent what had queued behind them. A refused vote arrived before the granted one."""
+    env, disk = real_env(), RealDisk()
+    log = Log.create(disk, f"{tmp_path}/wal", b"c" * 16, Timeline(1, 1), BASE, 1 << 20)
+    mark_file = TwoSlotFile(disk, f"{tmp_path}/mark", state.encode_mark_slot, state.decode_mark)
+    vote_file = TwoSlotFile(disk, f"{tmp_path}/vote", state.encode_vote_slot, state.decode_vote)
+    vote_file.create(Vote())
+    vote_file.read()
+    failures: list[BaseException] = []
+    sent: list[Message] = []
+    lane, mark_lane = env.lane("wal"), env.lane("mark")
+    durability = Durability(
+        lane,
+        log,
+        Vote(),
+        vote_file,
+        MarkKeeper(mark_file, SyncMark(1, 0, 0, 0, 1, 0, 0), mark_lane, failures.append),
+        env.clock,
+        Metrics(),
+        floor=lambda: (0, 0),
+        send=lambda _, message: sent.append(message),
+        on_durable=lambda *_: durability.write(),
+        on_full=failures.append,
+        on_failure=failures.append,
+    )
+    replies = [VoteReply(1, number == 0, False, bytes([number]) * 16) for number in range(3)]
+    try:
+        durability.stage((1, Candidate("n2", replies[0].candidate)), [("n2", replies[0])])
+        durability.write()
+        for reply in replies[1:]:
+            durability.stage(None, [("n2", reply)])
+            durability.write()
+        assert sent == [], "nothing is promised before it is durable"
+        await until(lambda: len(sent) == 3 or bool(failures), "three answers")
+        assert sent == replies and not failures
+        await durability.stop()
     finally:
         mark_lane.close()
         lane.close()
