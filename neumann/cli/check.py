@@ -1,68 +1,18 @@
-"""Verbs that look at files: verify-checksums and inspect. They change nothing and need no server."""
+"""inspect: any file of ours for a person. It changes nothing and needs no server."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
 import click
 
-from neumann.cli import output
-from neumann.cli.checksums import Report, verify_directory
 from neumann.cli.inspect import inspect_file
-from neumann.cli.progress import bar
 from neumann.cli.verb import Call, verb
 from neumann.env.disk import RealDisk
 from neumann.errors import Corrupt, NotFound
-from neumann.format.times import time_text
-from neumann.snapshot.verify import verify_snapshot
-
-
-@verb("verify-checksums")
-@click.option("--data-dir", metavar="DIR", help="A node's data directory; default the configured one.")
-@click.option("--snapshot", "snapshot_dir", metavar="DIR", help="One published snapshot, wherever it lies.")
-def verify_checksums(call: Call, data_dir: str | None, snapshot_dir: str | None) -> None:
-    """Read every byte, beside a running server or without. Exits 5 if one is not as it was written."""
-    if snapshot_dir is not None:
-        _verify_snapshot(call, os.path.abspath(snapshot_dir))
-        return
-    with bar("reading", quiet=call.quiet, shown=output.size) as advance:
-        report = verify_directory(RealDisk(), call.data_dir(data_dir), advance)
-    body = {
-        "data_dir": report.data_dir,
-        "scope": {kind: asdict(scope) for kind, scope in report.scopes.items()},
-        "damage": [damage._asdict() for damage in report.damage],
-    }
-    call.show(body, lambda: _report_text(report))
-    if report.damage:
-        click.get_current_context().exit(Corrupt.exit_code)
-
-
-def _verify_snapshot(call: Call, directory: str) -> None:
-    found = verify_snapshot(RealDisk(), directory)
-    body = {
-        "id": found.id,
-        "time": time_text(found.time_ns),
-        "tables": found.tables,
-        "bytes": found.bytes,
-        "digest": found.layout_digest.hex(),
-        "damage": [],
-    }
-    call.show(
-        body, lambda: f"snapshot {found.id}: {found.tables} tables, {output.size(found.bytes)}, no damage"
-    )
-
-
-def _report_text(report: Report) -> str:
-    kinds = [[kind, s.files, s.entries, output.size(s.bytes)] for kind, s in report.scopes.items()]
-    lines = [report.data_dir, output.table(("read", "files", "entries", "bytes"), kinds)]
-    for damage in report.damage:
-        lines += [f"DAMAGE {damage.message}", f"       remedy: {damage.remedy}"]
-    lines.append(f"{len(report.damage)} damaged" if report.damage else "no damage")
-    return "\n".join(lines)
 
 
 @verb("inspect")

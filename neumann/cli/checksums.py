@@ -3,7 +3,7 @@
 It works beside a running server. The log is judged by the sync mark, as a start would judge it: what
 lies above it may be a batch in the making and is not read, unless an orderly stop left the mark at the
 end. A file that goes away meanwhile was dropped, and what looks damaged is looked at a second time, since
-a truncation lowers the mark before it cuts.
+a truncation lowers the mark before it cuts. What was not read, `Report.not_read` says.
 """
 
 from __future__ import annotations
@@ -72,11 +72,12 @@ class Scope:
 
 @dataclass(slots=True)
 class Report:
-    """What was read, by kind, and what is wrong."""
+    """What was read, by kind, what is wrong, and what lies there and was not read."""
 
     data_dir: str
     scopes: dict[str, Scope] = field(default_factory=dict)
     damage: list[Damage] = field(default_factory=list)
+    not_read: list[str] = field(default_factory=list)
     advance: Advance | None = None
     expected_bytes: int = 0
 
@@ -108,6 +109,7 @@ def _read_all(disk: Disk, paths: Paths, advance: Advance | None) -> Report:
     _verify_log(disk, paths, mark, report)
     _verify_store(disk, paths, report)
     _verify_published(disk, paths, report)
+    _note_unread(disk, paths, report)
     return report
 
 
@@ -172,10 +174,11 @@ def _verify_log(disk: Disk, paths: Paths, mark: SyncMark | None, report: Report)
     def segment(path: str, timeline: Timeline, first_index: int) -> None:
         if mark is not None and first_index >= mark.segment_first:
             if first_index > mark.segment_first and not mark.clean:
+                report.not_read.append(f"{path}: behind entry {mark.index}, which the sync mark names")
                 return
             if first_index > mark.segment_first:
                 raise Corrupt(f"{path}: {_BEHIND}", detail={"first_index": first_index})
-            previous, end, size = _read_open(disk, path, mark)
+            previous, end, size = _read_open(disk, path, mark, report)
         else:
             summary = verify_segment(disk, path)
             previous, end, size = summary.header.previous, summary.end, summary.bytes
@@ -203,7 +206,7 @@ def _verify_log(disk: Disk, paths: Paths, mark: SyncMark | None, report: Report)
         report.damage.append(Damage(paths.wal, what, _MEMBER, None, mark.index))
 
 
-def _read_open(disk: Disk, path: str, mark: SyncMark) -> tuple[LogPoint, LogPoint, int]:
+def _read_open(disk: Disk, path: str, mark: SyncMark, report: Report) -> tuple[LogPoint, LogPoint, int]:
     """The open segment up to the sync mark: (what it continues, where the mark is, bytes)."""
     data = read_file(disk, path)
     header = segment_format.decode_header(data, path)
@@ -218,8 +221,12 @@ def _read_open(disk: Disk, path: str, mark: SyncMark) -> tuple[LogPoint, LogPoin
     place: dict[str, object] = {"offset": mark.offset, "first_index": mark.index + 1}
     if end != LogPoint(mark.index, mark.term, mark.chain):
         raise Corrupt(f"{path}: has another frame than the sync mark names, entry {mark.index}", detail=place)
-    if mark.clean and used_bytes(data) > mark.offset:
+    behind = used_bytes(data) - mark.offset
+    if behind > 0 and mark.clean:
         raise Corrupt(f"{path}, offset {mark.offset}: something lies {_BEHIND}", detail=place)
+    if behind > 0:
+        what = f"{behind} bytes behind entry {mark.index}, which the sync mark names"
+        report.not_read.append(f"{path}: {what}")
     return header.previous, end, mark.offset
 
 
@@ -269,6 +276,20 @@ def _verify_published(disk: Disk, paths: Paths, report: Report) -> None:
             if names.parse_table(name) and (inode := _inode(disk, path)) not in read:
                 read.add(inode)
                 _attempt(report, path, _COPY, lambda path=path: _verify_table(disk, path, tables))  # type: ignore[misc]
+
+
+def _note_unread(disk: Disk, paths: Paths, report: Report) -> None:
+    """What a person set aside, and files of no kind that is known here."""
+    if set_aside := disk.list(paths.aside):
+        report.not_read.append(f"{paths.aside}: {len(set_aside)} states that were set aside")
+    known: dict[str, tuple[Callable[[str], object], ...]] = {
+        paths.wal: (names.parse_segment,),
+        paths.store: (names.parse_manifest, names.parse_table),
+    }
+    for directory, kinds in known.items():
+        for name in disk.list(directory):
+            if not any(parse(name) for parse in kinds):
+                report.not_read.append(f"{directory}/{name}: no file of that directory")
 
 
 def _inodes(disk: Disk, directory: str) -> set[int]:

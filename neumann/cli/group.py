@@ -26,6 +26,7 @@ from neumann.cli import (
     recovery,
     replay,
     snapshots,
+    verify,
 )
 from neumann.cli.headings import Headed
 from neumann.errors import BadInput, NeumannError, StorageFailed
@@ -64,7 +65,7 @@ _VERBS: tuple[list[click.Command], ...] = (
     aside.aside_list,
     aside.aside_return,
     aside.aside_delete,
-    check.verify_checksums,
+    verify.verify_checksums,
     check.inspect,
     completion.completion,
 )

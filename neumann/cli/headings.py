@@ -54,7 +54,7 @@ HEADINGS: dict[str, dict[str, str]] = {
         "aside-delete": "neumann-admin aside-delete 2024-01-15T103000Z --yes",
     },
     "Check": {
-        "verify-checksums": "neumann-admin verify-checksums --snapshot /mnt/backup/snapshots/latest",
+        "verify-checksums": "neumann-admin verify-checksums --data-dir /var/lib/neumann --content",
         "inspect": "neumann-admin inspect FILE.wal --entries --limit 20",
     },
     "This program": {

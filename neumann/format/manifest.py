@@ -19,7 +19,7 @@ from neumann.format.history import History
 from neumann.format.ids import Configuration, LogPoint, configuration_from_plain
 from neumann.format.special import Pause, check_level
 
-_MAGIC = b"NEUMAN01"
+MAGIC = b"NEUMAN01"
 
 
 class TableRef(NamedTuple):
@@ -100,12 +100,12 @@ def layout_digest(manifest: Manifest) -> bytes:
 
 def encode(manifest: Manifest) -> bytes:
     """The manifest file's bytes."""
-    return record.encode(_MAGIC, _body(manifest))
+    return record.encode(MAGIC, _body(manifest))
 
 
 def decode(data: bytes, where: str) -> Manifest:
     """Read and check a manifest; Corrupt or FormatTooNew names `where`."""
-    payload = record.decode(_MAGIC, data, where)
+    payload = record.decode(MAGIC, data, where)
     try:
         found = _build(payload)
     except ValueError as error:

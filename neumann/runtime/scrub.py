@@ -10,6 +10,7 @@ somebody asks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from neumann.format.names import Paths
 from neumann.format.times import time_text
 from neumann.raft import Raft
 from neumann.runtime.metrics import Metrics
-from neumann.runtime.repair import Repair
+from neumann.runtime.repair import REMEDY, Repair
 from neumann.runtime.snapshots import Snapshots
 from neumann.store.store import Store
 from neumann.store.table_reader import Table
@@ -45,11 +46,14 @@ _LISTED_MAX = 20
 
 @dataclass(slots=True)
 class Progress:
-    """The pass under way, or the last one. `damage` lists what was found, mended or not."""
+    """The pass under way, or the last one. `scope`: kind -> [files, bytes] that were read; `not_read`:
+    segments that are written to still; `damage`: the first things that were found, mended or not."""
 
     running: bool = False
-    files: int = 0
-    bytes: int = 0
+    begun_ns: int = 0
+    expected_bytes: int = 0
+    scope: dict[str, list[int]] = field(default_factory=dict)
+    not_read: list[str] = field(default_factory=list)
     found: int = 0
     unrepaired: int = 0
     damage: list[dict[str, object]] = field(default_factory=list)
@@ -102,16 +106,24 @@ class Scrub:
     def ask(self) -> None:
         """Begin a pass now, unless one is under way."""
         if not self.progress.running:
-            self.progress = Progress(running=True)
+            self._begin()
             self._asked.set()
+
+    def _begin(self) -> None:
+        self.progress = Progress(running=True, begun_ns=self._member.env.clock.wall_ns())
 
     def describe(self) -> dict[str, Any]:
         """For GET /admin/verify."""
         now, last_ns = self.progress, self._metrics.scrub_last_success_ns
+        scope = {kind: {"files": files, "bytes": size} for kind, (files, size) in now.scope.items()}
         return {
             "running": now.running,
-            "files": now.files,
-            "bytes": now.bytes,
+            "begun": time_text(now.begun_ns, 9) if now.begun_ns else None,
+            "files": sum(read["files"] for read in scope.values()),
+            "bytes": sum(read["bytes"] for read in scope.values()),
+            "expected_bytes": now.expected_bytes,
+            "scope": scope,
+            "not_read": list(now.not_read),
             "damaged": now.found,
             "unrepaired": now.unrepaired,
             "damage": list(now.damage),
@@ -145,18 +157,24 @@ class Scrub:
         return True
 
     async def _pass(self) -> None:
-        self.progress = Progress(running=True)
+        if not self.progress.running:
+            self._begin()
+        self.progress.expected_bytes = await self._lane.run(self._expected_bytes)
         for name in await self._list(self._paths.wal):
+            path = f"{self._paths.wal}/{name}"
             if await self._lane.run(partial(self._is_settled, name)):
-                path = f"{self._paths.wal}/{name}"
-                await self._check(path, partial(self._read_segment, path))
+                await self._check("log", path, partial(self._read_segment, path))
+            else:
+                self.progress.not_read.append(f"{path}: not sealed and committed yet")
         await self._take_front()
         for name in await self._list(self._paths.store):
             path = f"{self._paths.store}/{name}"
             if names.parse_table(name):
-                await self._check(path, partial(self._read_table, path))
+                await self._check("tables", path, partial(self._read_table, path))
             elif names.parse_manifest(name):
-                await self._check(path, partial(self._read_manifest, path), self._rewrite_manifest)
+                await self._check(
+                    "manifests", path, partial(self._read_manifest, path), self._rewrite_manifest
+                )
         for snapshot in filter(names.parse_snapshot, await self._list(self._paths.snapshots)):
             await self._check_snapshot(f"{self._paths.snapshots}/{snapshot}")
 
@@ -169,9 +187,20 @@ class Scrub:
         for name in await self._list(directory):
             path = f"{directory}/{name}"
             if name == names.MANIFEST:
-                await self._check(path, partial(self._read_manifest, path), self._rewrite_manifest)
+                await self._check(
+                    "manifests", path, partial(self._read_manifest, path), self._rewrite_manifest
+                )
             elif names.parse_table(name) and await self._lane.run(partial(self._inode, path)) not in inodes:
-                await self._check(path, partial(self._read_table, path))
+                await self._check("tables", path, partial(self._read_table, path))
+
+    def _expected_bytes(self) -> int:
+        """About what a pass reads: the log and the store; what lies in snapshots/ is mostly linked there."""
+        size = 0
+        for directory in (self._paths.wal, self._paths.store):
+            for name in self._disk.list(directory):
+                with contextlib.suppress(FileNotFoundError):
+                    size += self._disk.stat(f"{directory}/{name}").size_bytes
+        return size
 
     def _inode(self, path: str) -> int:
         """0 for a file that has gone away."""
@@ -185,13 +214,15 @@ class Scrub:
 
     async def _check(
         self,
+        kind: str,
         path: str,
         read: Callable[[], Iterator[int]],
         rewrite: Callable[[str], bool] | None = None,
     ) -> None:
         """Read one file at the bounded rate; mend it where it is damaged. One that is gone was dropped."""
+        scope = self.progress.scope.setdefault(kind, [0, 0])
         try:
-            await self._read(read)
+            await self._read(read, scope)
         except FileNotFoundError:
             return
         except FormatTooNew as error:
@@ -199,7 +230,7 @@ class Scrub:
         except Corrupt as error:
             damage = error
         else:
-            self.progress.files += 1
+            scope[0] += 1
             return
         self.progress.found += 1
         damage.detail = damage.detail | {"path": path}
@@ -212,14 +243,21 @@ class Scrub:
         self.progress.unrepaired += not is_mended
         if len(self.progress.damage) < _LISTED_MAX:
             self.progress.damage.append(
-                {"path": path, "error": damage.message, "outcome": "repaired" if is_mended else "unrepaired"}
+                {
+                    "path": path,
+                    "error": damage.message,
+                    "offset": damage.detail.get("offset"),
+                    "first_index": damage.detail.get("first_index"),
+                    "outcome": "repaired" if is_mended else "unrepaired",
+                    "remedy": "nothing is left to do" if is_mended else damage.remedy or REMEDY,
+                }
             )
 
-    async def _read(self, read: Callable[[], Iterator[int]]) -> None:
+    async def _read(self, read: Callable[[], Iterator[int]], scope: list[int]) -> None:
         steps = await self._lane.run(read)
         while True:
             size, is_done = await self._lane.run(partial(_step, steps))
-            self.progress.bytes += size
+            scope[1] += size
             rate = self._bytes_per_s()
             if rate and size:
                 await asyncio.sleep(size / rate)

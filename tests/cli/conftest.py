@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import sys
 import time
 import urllib.request
@@ -79,6 +80,12 @@ class Server:
         assert self._process is not None
         return self._process.stop()
 
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
     def _serves(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.url}/health", timeout=5) as response:
@@ -126,3 +133,51 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def ask(server: Server, monkeypatch: pytest.MonkeyPatch) -> Admin:
     """`ask("get", "t", "k")` at the running server."""
     return lambda *words: run_admin(words, {"NEUMANN_ADMIN": server.url}, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A server that took ten rows, two snapshots and a restore point, archived them and stopped."""
+    root = tmp_path_factory.mktemp("stopped")
+    server = Server(root)
+    server.start("--bootstrap")
+    with pytest.MonkeyPatch.context() as patch:
+        environ = {"NEUMANN_ADMIN": server.url}
+        for number in range(10):
+            assert run_admin(("put", "t", f"k{number}", number), environ, patch).code == 0
+            if number == 4:
+                assert run_admin(("restore-point", "half"), environ, patch).code == 0
+            if number in (2, 6):
+                assert run_admin(("snapshot",), environ, patch).code == 0
+        assert run_admin(("archive-flush",), environ, patch).code == 0
+    assert server.stop() == 0
+    return server
+
+
+@pytest.fixture
+def data(stopped: Server, tmp_path: Path) -> Path:
+    """A copy of its data directory, hard links kept apart."""
+    return Path(shutil.copytree(stopped.data_dir, tmp_path / "data", symlinks=True))
+
+
+@pytest.fixture
+def archive(stopped: Server, tmp_path: Path) -> Path:
+    """A copy of its archive."""
+    return Path(shutil.copytree(stopped.archive, tmp_path / "archive"))
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """Every file below a directory."""
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*.*")}
+
+
+def flip(path: Path, offset: int) -> None:
+    """Damage one bit."""
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 1
+    path.write_bytes(content)
+
+
+def find(data: Path, pattern: str) -> Path:
+    """The first file of that pattern, by name."""
+    return sorted(data.glob(pattern))[0]
