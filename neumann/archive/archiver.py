@@ -74,8 +74,8 @@ class ArchivedLog(Protocol):
         """Sealed segments, committed to their last entry, with last_index > after_index; oldest first."""
         ...
 
-    def oldest_client_time_ns(self, after_index: int) -> int:
-        """Time of the oldest client entry behind after_index, committed or not; 0 if there is none."""
+    def client_age_ns(self, after_index: int) -> int:
+        """Age of the oldest client entry behind after_index, committed or not; 0 if there is none."""
         ...
 
     def client_entries(self, after_index: int) -> int:
@@ -148,8 +148,7 @@ class Archiver:
         """What the archive lacks now; on any node, as far as its own log tells."""
         archiving = self._log.archiving()
         waiting = self._log.sealed_segments(archiving.through)
-        oldest_ns = self._log.oldest_client_time_ns(archiving.through)
-        seconds = max(0, self._env.clock.wall_ns() - oldest_ns) / 1e9 if oldest_ns else 0.0
+        seconds = self._log.client_age_ns(archiving.through) / 1e9
         entries = self._log.client_entries(archiving.through)
         return Lag(len(waiting), sum(segment.bytes for segment in waiting), entries, seconds)
 

@@ -160,7 +160,7 @@ class Applier:
             if isinstance(entry, Pause):
                 self.pause_index = header.first_index
             apply_special(self.state, header, entry)
-            self._lag.note(header)
+            self._lag.note(header, self._clock.monotonic_ns())
             self._answer_special(header)
             self._on_special(header, entry)
             return True
@@ -201,7 +201,7 @@ class Applier:
     ) -> None:
         header = frame.header
         self._forget(frame)
-        self._lag.note(header)
+        self._lag.note(header, self._clock.monotonic_ns())
         memtable = self._store.active
         result = apply_data(self.state, header, commands, memtable.rows, rows.get)
         memtable.note(header, result.skipped)

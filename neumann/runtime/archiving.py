@@ -38,8 +38,9 @@ class MemberLog:
     def sealed_segments(self, after_index: int) -> Sequence[SegmentInfo]:
         return missing.sealed(self._member, after_index)
 
-    def oldest_client_time_ns(self, after_index: int) -> int:
-        return self._member.lag.oldest_behind(after_index)
+    def client_age_ns(self, after_index: int) -> int:
+        clock = self._member.env.clock
+        return self._member.lag.age_behind_ns(after_index, clock.wall_ns(), clock.monotonic_ns())
 
     def client_entries(self, after_index: int) -> int:
         return self._member.lag.entries_behind(after_index)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from neumann.format.frame import FrameHeader, Kind
 from neumann.wal import SegmentInfo
@@ -15,24 +16,41 @@ _SAMPLE_NS = 200_000_000
 _SAMPLES_MAX = 100_000
 
 
+@dataclass(slots=True)
+class _Sample:
+    """Client entries of 0.2 s: the time of their first frame, when it was applied here (monotonic; 0 is
+    before this start), and the last of them."""
+
+    time_ns: int
+    seen_ns: int
+    through: int
+
+
 class LagSamples:
     """When client entries were written, one sample each 0.2 s: enough to tell a lag in seconds. Their
-    number is kept at special entries, of which one ends each segment: exact where an archive can end."""
+    number is kept at special entries, of which one ends each segment: exact where an archive can end.
+
+    Log time runs ahead of a wall clock that was set back, so an age by it alone would be 0 for as long:
+    an entry is at least as old as this node has had it.
+    """
 
     def __init__(self) -> None:
         self.break_index = 0
         self.archived_time_ns = 0
-        self._samples: deque[tuple[int, int]] = deque(maxlen=_SAMPLES_MAX)
+        self._samples: deque[_Sample] = deque(maxlen=_SAMPLES_MAX)
         self._entries = 0
         self._entries_at: deque[tuple[int, int]] = deque(maxlen=_SAMPLES_MAX)
 
-    def note(self, header: FrameHeader) -> None:
-        """A frame was applied, or found at start."""
+    def note(self, header: FrameHeader, seen_ns: int = 0) -> None:
+        """A frame was applied, by a monotonic clock at `seen_ns`, or found at start."""
         if header.kind is Kind.DATA:
             samples = self._samples
             self._entries += header.last_index - header.first_index + 1
-            if not samples or header.time_ns >= samples[-1][1] + _SAMPLE_NS or header.first_index == 1:
-                samples.append((header.last_index, header.time_ns))
+            newest = samples[-1] if samples else None
+            if newest is None or max(header.time_ns - newest.time_ns, seen_ns - newest.seen_ns) >= _SAMPLE_NS:
+                samples.append(_Sample(header.time_ns, seen_ns, header.last_index))
+            else:
+                newest.through = header.last_index
             return
         if header.kind is Kind.BREAK:
             self.break_index = header.first_index
@@ -45,12 +63,16 @@ class LagSamples:
             if segment.last_index == through:
                 self.archived_time_ns = segment.last_time_ns
 
-    def oldest_behind(self, index: int) -> int:
-        """Time of the oldest sample behind `index`; 0 if there is none. Forgets those before."""
+    def age_behind_ns(self, index: int, wall_ns: int, monotonic_ns: int) -> int:
+        """Age of the oldest client entry behind `index`; 0 if there is none. Forgets those before."""
         samples = self._samples
-        while samples and samples[0][0] <= index:
+        while samples and samples[0].through <= index:
             samples.popleft()
-        return samples[0][1] if samples else 0
+        if not samples:
+            return 0
+        oldest = samples[0]
+        oldest.seen_ns = oldest.seen_ns or monotonic_ns
+        return max(wall_ns - oldest.time_ns, monotonic_ns - oldest.seen_ns)
 
     def entries_behind(self, index: int) -> int:
         """How many client entries lie behind `index`, an end of a segment. Forgets what is before."""

@@ -207,7 +207,7 @@ def archive(member: Member, archiver: Archiver) -> dict[str, Any]:
         "failures": dict(status.failures),
         "failures_in_a_row": status.failures_in_a_row,
         "recoverable_until": time_text(reached_ns) if reached_ns else None,
-        "recoverable_age_s": round((member.env.clock.wall_ns() - reached_ns) / 1e9, 3)
+        "recoverable_age_s": round(max((member.env.clock.wall_ns() - reached_ns) / 1e9, lag.seconds), 3)
         if reached_ns
         else None,
         "last_file": status.last_file,

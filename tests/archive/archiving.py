@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -61,8 +62,9 @@ class Log:
     def sealed_segments(self, after_index: int) -> list[SegmentInfo]:
         return [s for s in self.segments if s.last_index > after_index]
 
-    def oldest_client_time_ns(self, after_index: int) -> int:
-        return min((s.first_time_ns for s in self.sealed_segments(after_index)), default=0)
+    def client_age_ns(self, after_index: int) -> int:
+        times = [s.first_time_ns for s in self.sealed_segments(after_index)]
+        return time.time_ns() - min(times) if times else 0
 
     def client_entries(self, after_index: int) -> int:
         return sum(s.last_index - s.first_index + 1 for s in self.sealed_segments(after_index))

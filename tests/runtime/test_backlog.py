@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from neumann import config
+from neumann.env import real_env
+from neumann.env.clock import RealClock
 from neumann.env.disk import RealDisk
 from neumann.errors import ArchiveGap, BackPressure, ConfigError
+from neumann.format.frame import FrameHeader, Kind
 from neumann.recovery.catalog import Catalog
 from neumann.recovery.runs import runs
+from neumann.runtime.lag import LagSamples
 from neumann.runtime.member import Member
 from neumann.runtime.node import Node
 from tests.runtime.nodes import (
@@ -26,6 +31,8 @@ from tests.runtime.nodes import (
     until,
     write_rows,
 )
+
+SECOND = 1_000_000_000
 
 
 def member_of(node: Node) -> Member:
@@ -96,6 +103,54 @@ async def test_writes_are_refused_above_the_lag_in_seconds(tmp_path: Path) -> No
         (tmp_path / "fail").unlink()
         await until(lambda: member_of(node).write_gate() is None, "writes go on")
         await node.write(put("third"))
+
+
+class SetBack(RealClock):
+    """A wall clock that somebody sets."""
+
+    ahead_ns = 3600 * 10**9
+
+    def wall_ns(self) -> int:
+        return super().wall_ns() + self.ahead_ns
+
+
+async def test_the_bound_holds_after_the_clock_was_set_back(tmp_path: Path) -> None:
+    """Log time ran an hour ahead of the clock then, so nothing in it was old: for that hour the lag was 0,
+    the status healthy, and writes went on, whatever the archive did."""
+    (tmp_path / "fail").touch()
+    bound = settings(tmp_path, archive_lag_max_s=0.4, archive_timeout=0.1)
+    clock = SetBack()
+    async with one_node(config_of(tmp_path, **bound), replace(real_env(), clock=clock)) as node:
+        await node.write(put("an hour ahead"))
+        clock.ahead_ns = 0
+        await until(lambda: member_of(node).write_gate() is not None, "writes are refused")
+        status = (await node.status())["archive"]
+        assert status["lag_seconds"] > 0.4
+        (tmp_path / "fail").unlink()
+        await until(lambda: member_of(node).write_gate() is None, "writes go on")
+        await node.write(put("behind it in the log"))
+        await node.archive_flush(20.0)
+        assert (await node.status())["archive"]["lag_seconds"] == 0
+
+
+def test_the_lag_is_that_of_the_oldest_entry_that_is_not_archived() -> None:
+    """Entries within 0.2 s of an archived one had no sample of their own, and counted as archived."""
+    samples = LagSamples()
+    for index, time_ns in ((1, SECOND), (2, SECOND + 1), (3, SECOND + 2), (4, 5 * SECOND)):
+        samples.note(FrameHeader(index, index, 1, Kind.DATA, time_ns, 0, 0, 0, 0), 100 * SECOND + time_ns)
+    now = (7 * SECOND, 107 * SECOND)
+    assert samples.age_behind_ns(0, *now) == 6 * SECOND
+    assert samples.age_behind_ns(2, *now) == 6 * SECOND
+    assert samples.age_behind_ns(3, *now) == 2 * SECOND
+    assert samples.age_behind_ns(3, 0, now[1]) == 2 * SECOND, "the wall clock was set back"
+    assert samples.age_behind_ns(4, *now) == 0
+
+
+def test_the_lag_of_entries_from_before_this_start_begins_with_it() -> None:
+    samples = LagSamples()
+    samples.note(FrameHeader(1, 1, 1, Kind.DATA, 5 * SECOND, 0, 0, 0, 0))
+    assert samples.age_behind_ns(0, 7 * SECOND, 50 * SECOND) == 2 * SECOND
+    assert samples.age_behind_ns(0, 0, 53 * SECOND) == 3 * SECOND
 
 
 async def test_a_backlog_above_the_bound_is_broken_off_where_that_is_configured(tmp_path: Path) -> None:
