@@ -101,6 +101,7 @@ def test_a_damaged_body_is_seen_by_wal_verify_and_shortens_the_window(admin: Adm
 
 
 def test_wal_verify_since_reads_bodies_of_newer_files_only(admin: Admin, cluster: Cluster) -> None:
+    """pgbackrest#2668, #1032: each verification read everything anew."""
     files = segment_files(cluster.archive)
     for path in (files[0], files[3]):
         data = bytearray(path.read_bytes())

@@ -49,6 +49,7 @@ def test_every_procedure_brings_everything_back(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(180)
 def test_an_archive_command_that_drops_files_is_found_out(tmp_path: Path) -> None:
+    """consul#4738: every backup reported success, and none could be restored. A drill restores."""
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "cp").write_text(LOSING_CP)

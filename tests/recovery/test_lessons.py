@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from neumann.archive.sources import Source
 from neumann.env.disk import RealDisk, RealFile
 from neumann.errors import ArchiveGap, BeyondArchive, Corrupt, WrongHistory
 from neumann.format.names import Paths
 from neumann.recovery.restore import Planned, Report, Request, plan_restore, restore
+from neumann.recovery.survey import survey
 from neumann.recovery.targets import Kind, Target, parse_target
 from neumann.snapshot.publish import list_published
 from neumann.store.manifests import load_newest
@@ -248,3 +252,50 @@ def test_pgmoneta_911_a_failed_restore_leaves_nothing_half_written(cluster: Clus
         asyncio.run(restore(env, planned))
     assert rows_in(DISK, cluster.root) == rows
     assert not Path(cluster.root, "aside").exists()
+
+
+def test_foundationdb_1740_what_another_tool_aged_out_is_not_promised(tmp_path: Path) -> None:
+    """Files were aged out with another tool, and nobody knew that what was left could not be restored.
+
+    However many of the oldest files are gone: what is shown is reached exactly, and what is not, is refused.
+    """
+    cluster = Cluster.fresh(DISK, str(tmp_path), 3)
+    backup = backup_of(cluster)
+    DISK.make_dirs(backup)
+    cluster.work(30, backup)
+    cluster.snapshot(backup)
+    cluster.data()
+    cluster.seal()
+    by_age = sorted(
+        [*segment_files(cluster.archive), *Path(backup).iterdir()], key=lambda path: path.stat().st_mtime_ns
+    )
+    for number, path in enumerate(by_age[:-1]):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (found,) = survey(DISK, Source(cluster.archive, backup)).recoverable.values()
+        for place, window in enumerate(found):
+            for index in {window.first_index, window.last_index}:
+                to = str(tmp_path / f"to-{number}-{place}-{index}")
+                carry_out(request(cluster, parse_target(until_index=index), to))
+                assert rows_in(DISK, to) == cluster.rows_at(index)
+        before = found[0].first_index - 1 if found else cluster.archived_end.last
+        if before >= 0:
+            with pytest.raises((BeyondArchive, ArchiveGap)):
+                plan(cluster, parse_target(until_index=before))
+
+
+def test_rqlite_1551_a_restore_holds_a_segment_and_not_the_archive(tmp_path: Path) -> None:
+    """A backup of medium size was held in memory as a whole, and the program died of it."""
+    cluster = Cluster.fresh(DISK, str(tmp_path), 1)
+    DISK.make_dirs(backup_of(cluster))
+    for number in range(40):
+        cluster.put("often", number.to_bytes(2, "big") * 100_000)
+        cluster.seal()
+    sizes = [path.stat().st_size for path in segment_files(cluster.archive)]
+    wanted = request(cluster, LATEST, str(tmp_path / "to"))
+    tracemalloc.start()
+    try:
+        carry_out(wanted)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(sizes) == 40 and peak_bytes < sum(sizes) / 4

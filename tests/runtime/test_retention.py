@@ -18,7 +18,7 @@ async def test_nothing_is_dropped_while_archiving_is_being_switched_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first `archived` entry names where the leader's log begins; what was dropped before it was
-    applied was then missing in the archive, and archiving never went on."""
+    applied was then missing in the archive, and archiving never went on (as in litestream#1084)."""
     is_open = asyncio.Event()
     propose = archiving.MemberLog.propose
 

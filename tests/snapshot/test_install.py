@@ -198,7 +198,7 @@ def test_lost_calls_are_repeated_and_what_arrived_is_not_fetched_again(leader: L
 def test_a_file_goes_on_where_it_broke_off_also_after_a_power_failure(
     leader: Leader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each file that was under way was fetched from its begin again."""
+    """Each file that was under way was fetched from its begin again (rke2#4771: a big one never arrived)."""
     disk = leader.cluster.disk
     assert isinstance(disk, SimDisk)
     whole = fetch(leader, disk.fork()).bytes

@@ -55,6 +55,7 @@ def test_an_incomplete_one_never_takes_the_place_of_a_complete_one() -> None:
 
 
 def test_random_policies_always_leave_the_newest_complete_one() -> None:
+    """wal-g#230, #1152: keeping the last N deleted everything, or failed where there were fewer."""
     rng = random.Random(1)
     for _ in range(300):
         snapshots = [
