@@ -51,13 +51,14 @@ from neumann.runtime.peers import SILENT_TIMEOUTS, Peers
 from neumann.runtime.proposer import Proposer
 from neumann.runtime.reader import Reader
 from neumann.runtime.repair import repair_of
+from neumann.runtime.retaining import Retaining
 from neumann.runtime.scrub import Scrub
 from neumann.runtime.snapshots import Snapshots
 from neumann.runtime.space import SpaceWatch
 from neumann.runtime.stalls import Stalls
+from neumann.runtime.superseded import Superseded
 from neumann.store.checkpoint import Checkpointer
 from neumann.wal import Synced
-from neumann.wal.retention import retain
 
 log = logging.getLogger(__name__)
 
@@ -221,6 +222,16 @@ class Member:
             on_done=self._snapshot_done,
             on_diverged=self._diverged,
             on_failure=self.fail,
+        )
+        self.retaining = Retaining(self, self._lane)
+        self.superseded = Superseded(
+            env,
+            self.paths,
+            self._io_lane,
+            self.checkpointer,
+            self.snapshots,
+            self.retaining,
+            is_paused=lambda: self.applier.state.pause is not None,
         )
         self.scrub = Scrub(self, is_urgent=bool(opened.unlisted) or not self.wal.oldest().is_whole)
         if opened.published is not None:
@@ -424,28 +435,10 @@ class Member:
         self.marks.manifest(manifest.point.index, manifest.point.term)
         if self.snapshots.published_index == manifest.point.index:
             self.raft.snapshot_published(manifest.point)
-        self._drop_log()
+        self.retaining.drop()
         self.applier.wake()
         self.proposer.wake()
         self._on_change()
-
-    def _drop_log(self) -> None:
-        """Drop what no snapshot, archive or follower needs (R7). Not while a pause holds: it is copied."""
-        if self.applier.state.pause is not None:
-            return
-        archiving = self.applier.state.archiving
-        if not archiving.on and self.leads and self.config.wal.archive_command:
-            return  # the entry that switches it on is on its way, and names where this log begins
-        keep_behind = retain(
-            self.wal.segments(),
-            snapshot_index=min(self.manifest.point.index, self.snapshots.published_index),
-            archived_through=archiving.through if archiving.on else None,
-            retain_entries=self.config.wal.retain_entries,
-        )
-        dropped = self.wal.drop_before(keep_behind)
-        if dropped is not None:
-            self.raft.compact_to(self.wal.base)
-            self._lane.submit(dropped.run, lambda _, error: self.fail(error) if error else None)
 
     def _diverged(self, text: str) -> None:
         self.metrics.divergence += 1

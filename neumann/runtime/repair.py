@@ -3,7 +3,8 @@
 What came is verified to its last bit before it takes the damaged file's place, durably, by a rename; then
 published snapshots are linked to it, and open tables read from it. Who met the damage (a read, a merge,
 the scrub) asks `mend` and goes on if it says True. One repair of a file at a time; one log line each.
-Without a peer that has the file nothing is changed, nothing of it is served, and it is asked for again.
+Without a peer that has the file nothing is changed, nothing of it is served, and it is asked for again;
+what becomes of one that no member has and that this node does not need says runtime/superseded.py.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import asyncio
 import logging
 import posixpath
 from collections.abc import Awaitable, Callable
+from enum import Enum
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from neumann.env import Disk, Env, Lane
 from neumann.env.doors import DoneCallback
 from neumann.env.files import read_file
-from neumann.errors import Corrupt, NeumannError, StorageFailed
+from neumann.errors import Corrupt, NeumannError, NotFound, StorageFailed
 from neumann.format import names, state
 from neumann.format.names import Paths
 from neumann.raft import Raft
@@ -36,6 +38,15 @@ REMEDY = (
     "neumann-admin rejoin fetches all of this node's state anew"
 )
 T = TypeVar("T")
+
+
+class Mending(Enum):
+    """How it ended. LATER: some member did not give it now. NOBODY: each other member says that it has no
+    such file."""
+
+    REPAIRED = 0
+    LATER = 1
+    NOBODY = 2
 
 
 class _Asked(NamedTuple):
@@ -78,18 +89,22 @@ class Repair:
         self._metrics = metrics
         self._peers = peers
         self._reopen = reopen
-        self._running: dict[str, asyncio.Task[bool]] = {}
+        self._running: dict[str, asyncio.Task[Mending]] = {}
         self._told: set[str] = set()
         self._waiting: set[asyncio.Task[None]] = set()
         self._stopped = False
 
     async def mend(self, error: Corrupt) -> bool:
         """True once the file that the error's detail names has been replaced by a good one."""
+        return await self.attempt(error) is Mending.REPAIRED
+
+    async def attempt(self, error: Corrupt) -> Mending:
+        """The same, and why not."""
         path = error.detail.get("path")
         name = posixpath.basename(path) if isinstance(path, str) else ""
         asked = _asked(self._paths, str(path), name)
         if asked is None or self._stopped:
-            return False
+            return Mending.LATER
         task = self._running.get(asked.path)
         if task is None:
             mending = self._mend(asked, error.message)
@@ -135,23 +150,25 @@ class Repair:
             await asyncio.wait(tasks)
         self._lane.close()
 
-    async def _mend(self, asked: _Asked, what: str) -> bool:
-        why = "there is no peer"
+    async def _mend(self, asked: _Asked, what: str) -> Mending:
+        outcome, why = Mending.NOBODY, []
         for address in self._peers():
             try:
                 await self._fetch(asked, address)
             except (NeumannError, OSError) as error:
-                why = f"{address}: {error}"
+                why.append(f"{address}: {error}")
+                if not isinstance(error, NotFound):
+                    outcome = Mending.LATER
                 continue
             self._metrics.damaged(asked.kind, "repaired")
             self._told.discard(asked.path)
             log.error("mended %s with the copy of %s: %s", asked.path, address, what)
-            return True
+            return Mending.REPAIRED
         self._metrics.damaged(asked.kind, "unrepaired")
         if asked.path not in self._told:
             self._told.add(asked.path)
-            log.error("%s; it can't be mended now (%s)", what, why)
-        return False
+            log.error("%s; it can't be mended now (%s)", what, "; ".join(why) or "there is no peer")
+        return outcome
 
     async def _fetch(self, asked: _Asked, address: str) -> None:
         disk, directory = self._env.disk, f"{self._paths.scratch}/repair"

@@ -2,7 +2,8 @@
 
 A pass reads tables, manifests, sealed segments and published snapshots, each byte of them, in a lane of its
 own and no faster than [store] scrub_bytes_per_s (0: only when asked). What is damaged is mended from a peer
-(runtime/repair.py), the newest manifests from memory. A pass begins a while after the start, at once where
+(runtime/repair.py), the newest manifests from memory; what nobody has and this node does not need is let go
+(runtime/superseded.py). A pass begins a while after the start, at once where
 the start had to pass over damage, then every hour, sooner after one that left damage behind, and when
 somebody asks.
 """
@@ -27,8 +28,9 @@ from neumann.format.names import Paths
 from neumann.format.times import time_text
 from neumann.raft import Raft
 from neumann.runtime.metrics import Metrics
-from neumann.runtime.repair import REMEDY, Repair
+from neumann.runtime.repair import REMEDY, Mending, Repair
 from neumann.runtime.snapshots import Snapshots
+from neumann.runtime.superseded import Superseded
 from neumann.store.store import Store
 from neumann.store.table_reader import Table
 from neumann.wal import Log
@@ -47,7 +49,8 @@ _LISTED_MAX = 20
 @dataclass(slots=True)
 class Progress:
     """The pass under way, or the last one. `scope`: kind -> [files, bytes] that were read; `not_read`:
-    segments that are written to still; `damage`: the first things that were found, mended or not."""
+    segments that are written to still; `damage`: the first things that were found, and what became of
+    each; `unrepaired` counts what still lies there damaged."""
 
     running: bool = False
     begun_ns: int = 0
@@ -70,6 +73,7 @@ class Scrubbed(Protocol):
     raft: Raft
     snapshots: Snapshots
     repair: Repair
+    superseded: Superseded
     metrics: Metrics
 
 
@@ -234,13 +238,8 @@ class Scrub:
             return
         self.progress.found += 1
         damage.detail = damage.detail | {"path": path}
-        if rewrite is None:
-            is_mended = await self._repair.mend(damage)
-        else:
-            is_mended = bool(await self._lane.run(partial(rewrite, path)))
-            self._metrics.damaged("manifest", "repaired" if is_mended else "unrepaired")
-            log.error("%s; %s", damage.message, "written anew" if is_mended else "it can't be mended here")
-        self.progress.unrepaired += not is_mended
+        outcome = await self._outcome(damage, path, rewrite)
+        self.progress.unrepaired += outcome == "unrepaired"
         if len(self.progress.damage) < _LISTED_MAX:
             self.progress.damage.append(
                 {
@@ -248,10 +247,29 @@ class Scrub:
                     "error": damage.message,
                     "offset": damage.detail.get("offset"),
                     "first_index": damage.detail.get("first_index"),
-                    "outcome": "repaired" if is_mended else "unrepaired",
-                    "remedy": "nothing is left to do" if is_mended else damage.remedy or REMEDY,
+                    "outcome": outcome,
+                    "remedy": damage.remedy or REMEDY if outcome == "unrepaired" else "nothing is left to do",
                 }
             )
+
+    async def _outcome(self, damage: Corrupt, path: str, rewrite: Callable[[str], bool] | None) -> str:
+        """Mended ("repaired"), let go ("dropped", "set_aside"), or "unrepaired"."""
+        if rewrite is None:
+            kind = "segment" if path.startswith(self._paths.wal) else "table"
+            mending = await self._repair.attempt(damage)
+            if mending is not Mending.NOBODY:
+                return "repaired" if mending is Mending.REPAIRED else "unrepaired"
+        else:
+            kind = "manifest"
+            if await self._lane.run(partial(rewrite, path)):
+                self._metrics.damaged(kind, "repaired")
+                log.error("%s; written anew", damage.message)
+                return "repaired"
+            self._metrics.damaged(kind, "unrepaired")
+        if outcome := await self._member.superseded.let_go(path):
+            self._metrics.damaged(kind, outcome)
+            log.error("%s; nobody has it, and nobody needs it: %s", damage.message, outcome.replace("_", " "))
+        return outcome or "unrepaired"
 
     async def _read(self, read: Callable[[], Iterator[int]], scope: list[int]) -> None:
         steps = await self._lane.run(read)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import posixpath
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,12 +25,13 @@ from typing import Any, NamedTuple
 from neumann.env import Disk, Jobs, Lane
 from neumann.env.files import remove_temporaries
 from neumann.errors import Corrupt, DiskFull, StorageFailed
+from neumann.format import names
 from neumann.format.manifest import Compaction, Manifest, TableRef, layout_digest
 from neumann.format.special import Marker
 from neumann.machine.state import MachineState
 from neumann.store import jobs as store_jobs
 from neumann.store.compaction import drops_tombstones, installs, next_manifest
-from neumann.store.manifests import kept_manifests, remove_old, write_manifest
+from neumann.store.manifests import drop_naming, kept_manifests, remove_old, write_manifest
 from neumann.store.memtable import Frozen
 from neumann.store.store import Store
 from neumann.store.table_reader import Table
@@ -111,6 +113,25 @@ class Checkpointer:
         self._waiting.append(_Work(marker, frozen, state, pieces))
         if self._pipeline is None or self._pipeline.done():
             self._pipeline = asyncio.create_task(self._work_off())
+
+    async def let_go(self, digest: bytes) -> bool:
+        """Unlink a table that only older manifests name, if any does, and these; False where it is needed, or
+        a job may have written it for the next one."""
+        merge, disk, directory = self._merge, self._disk, self._store.directory
+        if self.is_busy:
+            return False
+        output = merge.task.result() if merge else None
+        needed = {ref.digest for ref in (*self._store.manifest.tables, *([output] if output else []))}
+        if digest in needed or digest in self._pinned():
+            return False
+
+        def unlink() -> bool:
+            if not drop_naming(disk, directory, digest):
+                return False
+            disk.unlink(posixpath.join(directory, names.table_name(digest)))
+            return True
+
+        return bool(await self._lane.run(unlink))
 
     async def drain(self) -> None:
         """Wait until every snapshot that was submitted is made, or the pipeline has failed."""

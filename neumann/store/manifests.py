@@ -66,6 +66,18 @@ def kept_manifests(disk: Disk, directory: str) -> list[Manifest]:
     return kept
 
 
+def drop_naming(disk: Disk, directory: str, digest: bytes) -> bool:
+    """Unlink the older manifests that name a table; False, and nothing is done, where the newest does."""
+    paths = [posixpath.join(directory, name) for name in _newest_first(disk, directory)]
+    naming = [path for path in paths if _names_table(disk, path, digest)]
+    if paths[0] in naming:
+        return False
+    for path in naming:
+        disk.unlink(path)
+    disk.sync_dir(directory)
+    return True
+
+
 def remove_old(disk: Disk, directory: str) -> None:
     """Unlink all manifests but the newest two."""
     for name in _newest_first(disk, directory)[KEPT:]:
@@ -75,6 +87,13 @@ def remove_old(disk: Disk, directory: str) -> None:
 def _newest_first(disk: Disk, directory: str) -> list[str]:
     parsed = [(point, name) for name in disk.list(directory) if (point := names.parse_manifest(name))]
     return [name for _, name in sorted(parsed, reverse=True)]
+
+
+def _names_table(disk: Disk, path: str, digest: bytes) -> bool:
+    try:
+        return any(ref.digest == digest for ref in read_manifest(disk, path).tables)
+    except Corrupt:
+        return False
 
 
 def _check_tables(disk: Disk, directory: str, manifest: Manifest, path: str) -> None:

@@ -7,6 +7,12 @@ from collections.abc import Sequence
 from neumann.wal.segment import SegmentInfo
 
 
+def unneeded_through(snapshot_index: int, archived_through: int | None) -> int:
+    """The index up to which nobody needs this node's log: it is in the newest published snapshot, and, where
+    archiving is on (None: off), archived."""
+    return snapshot_index if archived_through is None else min(snapshot_index, archived_through)
+
+
 def retain(
     segments: Sequence[SegmentInfo],
     snapshot_index: int,
@@ -21,9 +27,8 @@ def retain(
     `retain_entries` entries stay. The open segment stays.
     """
     assert segments and retain_entries >= 0
-    limit = min(snapshot_index, segments[-1].last_index - retain_entries)
-    if archived_through is not None:
-        limit = min(limit, archived_through)
+    needed_by_nobody = unneeded_through(snapshot_index, archived_through)
+    limit = min(needed_by_nobody, segments[-1].last_index - retain_entries)
     if pinned_index is not None:
         limit = min(limit, pinned_index)
     dropped = segments[0].first_index - 1

@@ -1,0 +1,144 @@
+"""Damage in what only one node still keeps: what it does not need goes, or goes aside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from neumann.env.disk import RealDisk
+from neumann.format import names
+from neumann.runtime.node import Node
+from neumann.store import manifests
+from tests.runtime.nodes import cluster, config_of, keys_of, leads, one_node, start, until, write_rows
+from tests.runtime.test_repair import flip
+
+SNAPSHOTS = 10
+ROWS_EACH = 20
+
+
+@asynccontextmanager
+async def _with_a_merge(root: Path) -> AsyncIterator[Node]:
+    """A node alone whose newest manifest has a merged table, and whose older one has what was merged."""
+    async with one_node(config_of(root)) as node:
+        member = node.member
+        assert member is not None
+        for number in range(2 * SNAPSHOTS):
+            await write_rows(node, range(number * ROWS_EACH, (number + 1) * ROWS_EACH), "x" * 50)
+            await node.snapshot()
+            if len(member.store.manifest.tables) < number:
+                break
+            await until(lambda: not member.checkpointer.is_busy, "no merge is under way")
+        assert number < 2 * SNAPSHOTS - 1
+        yield node
+
+
+async def _scrubbed(node: Node) -> dict[str, Any]:
+    node.scrub(begin=True)
+    await until(lambda: not node.scrub()["running"], "the scrub has ended")
+    return node.scrub()
+
+
+async def test_a_damaged_table_that_only_an_older_manifest_names_is_dropped(tmp_path: Path) -> None:
+    """A member that an install had carried far ahead kept tables of its older manifest that nobody else had
+    any more: damage in one was reported for ever, with `rejoin` as the remedy."""
+    async with _with_a_merge(tmp_path) as node:
+        store = tmp_path / "n1/store"
+        newest, older = manifests.kept_manifests(RealDisk(), str(store))
+        known = {ref.digest for ref in newest.tables}
+        superseded = [names.table_name(r.digest) for r in older.tables if r.digest not in known]
+        flip(store / superseded[0], 100)
+        flip(store / superseded[1], 100)
+        said = await _scrubbed(node)
+        outcomes = {entry["path"]: entry["outcome"] for entry in said["damage"]}
+        assert outcomes[str(store / superseded[0])] == outcomes[str(store / superseded[1])] == "dropped"
+        assert not any((store / name).exists() for name in superseded[:2])
+        assert node.gauges()["corruption_total"]["table", "dropped"] == 2
+        assert (await _scrubbed(node))["damaged"] == 0
+        assert len(await keys_of(node)) % ROWS_EACH == 0
+        await node.snapshot()
+
+
+async def test_a_damaged_snapshot_that_nobody_can_mend_is_set_aside(tmp_path: Path) -> None:
+    """It stayed in the list as complete, and was what a restore to that time would have begun with."""
+    async with _with_a_merge(tmp_path) as node:
+        published = tmp_path / "n1/raft/snapshots"
+        manifest = next(path for path in sorted(published.glob("*-*/manifest")) if path.parent.name != "0-0")
+        flip(manifest, 90)
+        said = await _scrubbed(node)
+        assert [(e["path"], e["outcome"]) for e in said["damage"]] == [(str(manifest), "set_aside")]
+        assert not manifest.parent.exists()
+        [kept] = (tmp_path / "n1/aside").glob(f"*/{manifest.parent.name}")
+        assert (kept / "manifest").exists() and (await _scrubbed(node))["damaged"] == 0
+    async with one_node(config_of(tmp_path)) as node:
+        assert node.member is not None
+
+
+async def test_what_the_newest_manifest_needs_stays(tmp_path: Path) -> None:
+    async with _with_a_merge(tmp_path) as node:
+        assert node.member is not None
+        name = names.table_name(node.member.store.manifest.tables[0].digest)
+        flip(tmp_path / "n1/store" / name, 100)
+        said = await _scrubbed(node)
+        assert said["unrepaired"] >= 1 and (tmp_path / "n1/store" / name).exists()
+
+
+async def test_nothing_goes_while_somebody_copies(tmp_path: Path) -> None:
+    async with _with_a_merge(tmp_path) as node:
+        manifest = min((tmp_path / "n1/raft/snapshots").glob("[1-9]*-*/manifest"))
+        flip(manifest, 90)
+        await node.pause_writes(60.0)
+        assert (await _scrubbed(node))["unrepaired"] == 1 and manifest.exists()
+        await node.resume_writes()
+        assert (await _scrubbed(node))["unrepaired"] == 0 and not manifest.exists()
+
+
+async def test_a_damaged_segment_that_nobody_has_and_nobody_needs_is_dropped(tmp_path: Path) -> None:
+    """The log was kept for followers only, its peers had dropped theirs: the damage was reported for ever."""
+    async with one_node(config_of(tmp_path)) as node:
+        await write_rows(node, range(50), "x" * 50)
+        await node.snapshot()
+        await write_rows(node, range(50, 100), "x" * 50)
+        made = await node.snapshot()
+        first, second, *_ = sorted((tmp_path / "n1/raft/wal").iterdir())
+        flip(second, 70)
+        said = await _scrubbed(node)
+        assert [(e["path"], e["outcome"]) for e in said["damage"]] == [(str(second), "dropped")]
+        await until(lambda: not first.exists() and not second.exists(), "they are gone")
+        assert node.member is not None and node.member.wal.base.index == made["index"]
+        await write_rows(node, range(100, 150), "x" * 50)
+    async with one_node(config_of(tmp_path)) as node:
+        assert len(await keys_of(node)) == 150
+
+
+async def test_a_member_that_may_have_it_is_waited_for(tmp_path: Path) -> None:
+    """One that can't be reached may have a copy: nothing is let go before it has said that it has none."""
+    async with cluster(tmp_path) as running:
+        leading = next(one.node for one in running if leads(one.node))
+        await write_rows(leading, range(100), "x" * 50)
+        made = await leading.snapshot()
+        await write_rows(leading, range(100, 200), "x" * 50)
+        newer = await leading.snapshot()
+        follower, away = (one for one in running if one.node is not leading)
+        for one in running:
+            await until(
+                lambda one=one: (
+                    one.node.member is not None and one.node.member.snapshots.newest[0] >= newer["index"]
+                ),
+                "the snapshots are everywhere",
+            )
+        segments = [sorted(Path(one.node.paths.wal).iterdir()) for one in running]
+        assert len({path.name for listed in segments for path in listed[:1]}) == 1
+        damaged = Path(follower.node.paths.wal, segments[0][0].name)
+        for one in (leading, away.node):
+            Path(one.paths.wal, damaged.name).unlink()
+        running.remove(away)
+        await away.stop()
+        flip(damaged, 70)
+        assert (await _scrubbed(follower.node))["unrepaired"] == 1 and damaged.exists()
+        back = await start(away.node.config)
+        running.append(back)
+        await until(lambda: back.node.serving()[0], "it is there again")
+        assert (await _scrubbed(follower.node))["unrepaired"] == 0 and not damaged.exists()
+        assert follower.node.member is not None and follower.node.member.wal.base.index <= made["index"]
