@@ -24,6 +24,7 @@ from random import Random
 from neumann.env.doors import FileStat
 from neumann.errors import InUse
 from tests.sim.inode import DirectoryNode, FileNode, LinkNode, NameChange, Node, Resize, Write
+from tests.sim.record import Change, ContentChange, ContentSync, NamesChange, NamesSync
 
 UNLIMITED_BYTES = 1 << 50
 """The capacity of a disk that never gets full."""
@@ -74,14 +75,14 @@ class SimFile:
 
     def sync(self) -> None:
         self._check()
-        self._disk.step("sync", self._path)
+        self._disk.step("sync", self._path, ContentSync(self._node.number))
         self._disk.sync_file(self._node, self._path)
 
     def close(self) -> None:
         self._is_open = False
 
     def _change(self, change: Write | Resize) -> None:
-        self._disk.step("write", self._path)
+        self._disk.step("write", self._path, ContentChange(self._node.number, change))
         self._node.change(change)
         self._node.modified_ns = self._disk.clock_ns()
 
@@ -102,7 +103,7 @@ class SimDisk:
     """See doors.Disk and the module. `operations` counts the changes so far.
 
     `is_dead`: it is of a machine that crashed. A write is torn at multiples of `sector_bytes`; a small
-    one asks whether code trusts a sector.
+    one asks whether code trusts a sector. `record`, if it is a list, gets every change (record.py).
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class SimDisk:
         self._failing_syncs: list[str] = []
         self._locked: set[int] = set()
         self.is_dead = False
+        self.record: list[Change] | None = None
 
     # --- the world's side ------------------------------------------------------------------------
 
@@ -148,7 +150,7 @@ class SimDisk:
         self.is_dead = True
         successor = self._successor()
         successor._pending = self._pending
-        successor.is_read_only = self.is_read_only
+        successor.is_read_only, successor.record = self.is_read_only, self.record
         return successor
 
     def fork(self) -> SimDisk:
@@ -189,7 +191,7 @@ class SimDisk:
         if self.is_dead:
             raise SimCrash
 
-    def step(self, what: str, path: str) -> None:
+    def step(self, what: str, path: str, does: ContentChange | ContentSync | NamesChange | NamesSync) -> None:
         """Count a change that is about to happen; crash instead if its turn has come."""
         self.check_alive()
         if self.is_read_only:
@@ -198,6 +200,8 @@ class SimDisk:
             self.is_dead = True
             raise SimCrash(f"{what} {path}")
         self.operations += 1
+        if self.record is not None:
+            self.record.append(Change(what, path, does))
 
     def sync_file(self, node: FileNode, path: str) -> None:
         if self._sync_fails(path):
@@ -307,7 +311,7 @@ class SimDisk:
         node = self._node(path)
         if not isinstance(node, DirectoryNode):
             raise _error(errno.ENOTDIR, path)
-        self.step("sync_dir", path)
+        self.step("sync_dir", path, NamesSync(node.number))
         touching = [change for change in self._pending if change.touches(node)]
         self._pending = [change for change in self._pending if not change.touches(node)]
         if self._sync_fails(path):
@@ -379,7 +383,7 @@ class SimDisk:
         self._rename(what, path, (parent, name, node))
 
     def _rename(self, what: str, path: str, *steps: tuple[DirectoryNode, str, Node | None]) -> None:
-        self.step(what, path)
+        self.step(what, path, NamesChange.of(steps))
         change = NameChange(steps)
         change.apply()
         self._pending.append(change)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import NamedTuple, Self
 
+from neumann.config import Config
 from neumann.errors import Corrupt, NeumannError
 from neumann.format import message
 from neumann.format.frame import Frame
@@ -80,7 +81,13 @@ class _Seen(NamedTuple):
 class World:
     """Machines n1..nN. Use it as a context manager inside of which `loop.run` is called."""
 
-    def __init__(self, seed: str, node_count: int = 3, keep_trace: bool = False) -> None:
+    def __init__(
+        self,
+        seed: str,
+        node_count: int = 3,
+        keep_trace: bool = False,
+        configure: Callable[[str, dict[str, str], Random, bool], Config] = make_config,
+    ) -> None:
         self.seed = seed
         self.loop = SimLoop()
         self.trace = Trace(keep_trace)
@@ -91,7 +98,7 @@ class World:
         peers = {f"n{i}": f"n{i}:7878" for i in range(1, node_count + 1)}
         self.machines = []
         for name in peers:
-            config = make_config(name, peers, self.random(f"{name}/config"), self.is_archived)
+            config = configure(name, peers, self.random(f"{name}/config"), self.is_archived)
             machine = Machine(self.loop, self.network, self.random(name), config, self.shared)
             machine.clock.skew_ns = self.random(f"{name}/clock").randrange(-SKEW_NS, SKEW_NS)
             self.machines.append(machine)

@@ -1,0 +1,46 @@
+"""Every beginning of the runs: a node is restarted behind each change of its disk.  scripts/crashes
+
+`--every N` tries each N-th beginning only, `--seed` draws other samples and other runs. Prints the counts;
+exit 1 if a restart lacked what was promised, with the place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from tests.crash.enumerate import Bounds, Tally, go_through
+from tests.crash.runs import RUNS, witness
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="scripts/crashes", description=__doc__)
+    parser.add_argument("--run", choices=[*RUNS], action="append", help="only this one (all)")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="each N-th beginning (1)")
+    parser.add_argument(
+        "--subsets", type=int, default=16, metavar="N", help="at most, of each beginning (16)"
+    )
+    parser.add_argument("--torn", type=int, default=2, metavar="N", help="with torn writes, of each (2)")
+    parser.add_argument(
+        "--again", type=int, default=20, metavar="N", help="each N-th start is crashed too (20)"
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="which run, which samples (1)")
+    given = parser.parse_args()
+    bounds = Bounds(every=given.every, subsets=given.subsets, torn=given.torn, again=given.again)
+    for name in given.run or RUNS:
+        seen, tally, began_s = witness(name, given.seed), Tally(), time.process_time()
+        try:
+            go_through(seen, bounds, tally, given.seed)
+        except Exception as error:
+            print(f"{name}: FAILED {'; '.join(error.__notes__)}: {error!r}")
+            return 1
+        kinds = ", ".join(f"{count} {what}" for what, count in seen.kinds().items())
+        print(f"{name}: {len(seen.changes)} changes of the disk ({kinds})")
+        print(f"{name}: {tally}: nothing missing; {time.process_time() - began_s:.0f} s of CPU")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
