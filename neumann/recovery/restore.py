@@ -32,7 +32,6 @@ from neumann.recovery.replay import Piece, Progress, Replay
 from neumann.recovery.survey import snapshots_in
 from neumann.recovery.targets import Target
 from neumann.recovery.walk import Start
-from neumann.snapshot.verify import verify_tables
 from neumann.store.manifests import load_newest
 
 _ASK_TIMEOUT_S = 2.0
@@ -140,7 +139,7 @@ def plan_restore(env: Env, request: Request) -> Planned:
         )
         try:
             if plan.start.directory:
-                verify_tables(files, plan.start.directory, plan.start.manifest)
+                tables.check(files, plan.start.directory, plan.start.manifest)
             break
         except (Corrupt, FileNotFoundError) as error:
             notes.append(f"snapshot {plan.start.manifest.snapshot_id} is damaged and not used: {error}")

@@ -1,5 +1,7 @@
 """Bringing a snapshot's tables to where a new state is made: linked within one data directory, copied
-from anywhere else and then read whole, so that a backup shares no byte with what becomes of it."""
+from anywhere else, so that a backup shares no byte with what becomes of it. They are read thrice: at their
+source by a plan (`check`), by the copy, and where the new state is, every byte and row, before it is swapped
+in (`content_of`)."""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from neumann.format import names
 from neumann.format import table as table_format
 from neumann.format.checksum import DIGEST_BYTES
 from neumann.format.manifest import Manifest, TableRef
-from neumann.snapshot.verify import open_view
+from neumann.store.merge import merge
 from neumann.store.table_reader import Table
 
 _COPY_BYTES = 1024 * 1024
@@ -25,6 +27,13 @@ class Content(NamedTuple):
 
     rows: int
     digest: bytes
+
+
+def check(files: Files, directory: str, manifest: Manifest) -> None:
+    """Read every table of a snapshot; Corrupt if one is not what the manifest names, FileNotFoundError
+    where it is missing."""
+    for ref in manifest.tables:
+        Table(files, f"{directory}/{names.table_name(ref.digest)}", ref).check()
 
 
 def bring(
@@ -40,7 +49,7 @@ def bring(
     `files`: where `source` is read, if it may lie elsewhere than on this disk. `reuse`: directories below
     `root` whose whole tables of the same digest are linked instead of copied.
 
-    Corrupt names a table that is missing or not what its manifest says.
+    Corrupt names a table that is missing. What was copied is not read here: `content_of` does it.
     """
     files = files or disk
     disk.make_dirs(target)
@@ -54,34 +63,38 @@ def bring(
         if source.startswith(f"{root}/"):
             disk.link(f"{source}/{name}", f"{target}/{name}")
         elif not _link_whole(disk, reuse, target, ref):
-            copied += _copy(files, disk, f"{source}/{name}", f"{target}/{name}", ref)
+            copied += _copy(files, disk, f"{source}/{name}", f"{target}/{name}")
     disk.sync_dir(target)
     return copied
 
 
 def _link_whole(disk: Disk, directories: Sequence[str], target: str, ref: TableRef) -> bool:
-    """Link the table from the first directory that has it whole, every byte read; False for none."""
+    """Link the table from the first directory that has it whole; False for none."""
     name = names.table_name(ref.digest)
     for directory in directories:
         if disk.exists(f"{directory}/{name}"):
             with contextlib.suppress(Corrupt):
-                Table(disk, f"{directory}/{name}", ref).verify()
+                Table(disk, f"{directory}/{name}", ref).check()
                 disk.link(f"{directory}/{name}", f"{target}/{name}")
                 return True
     return False
 
 
 def content_of(disk: Files, directory: str, manifest: Manifest) -> Content:
-    """Read every row of a state at rest."""
+    """Read every row of a state at rest, and verify every byte of its tables."""
+    sources = [
+        Table(disk, f"{directory}/{names.table_name(ref.digest)}", ref).verified_runs()
+        for ref in manifest.tables
+    ]
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     rows = 0
-    for run in open_view(disk, directory, manifest).runs():
+    for run in merge(sources, drop_tombstones=True):
         rows += len(run.keys)
         digest.update(table_format.content_bytes(run))
     return Content(rows, digest.digest())
 
 
-def _copy(files: Files, disk: Disk, source: str, target: str, ref: TableRef) -> int:
+def _copy(files: Files, disk: Disk, source: str, target: str) -> int:
     building = target + names.TEMPORARY
     if disk.exists(building):
         disk.unlink(building)
@@ -95,6 +108,5 @@ def _copy(files: Files, disk: Disk, source: str, target: str, ref: TableRef) -> 
     finally:
         reading.close()
         writing.close()
-    Table(disk, building, ref).verify()
     disk.rename(building, target)
     return size

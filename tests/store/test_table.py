@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -99,14 +100,15 @@ def test_the_format_is_frozen(tmp_path: Path) -> None:
     assert (ref.rows, ref.tombstones, ref.raw_bytes) == (50, 8, 2666)
 
 
-def test_every_damaged_byte_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("read", [Table.verify, Table.check])
+def test_every_damaged_byte_is_found(tmp_path: Path, read: Callable[[Table], None]) -> None:
     ref, path = write(tmp_path, some_rows(random.Random(4), 12), 100)
     data = bytearray(path.read_bytes())
     for place in range(len(data)):
         data[place] ^= 1 << place % 8
         path.write_bytes(data)
         with pytest.raises((Corrupt, FormatTooNew), match=path.name):
-            Table(DISK, str(path), ref).verify()
+            read(Table(DISK, str(path), ref))
         data[place] ^= 1 << place % 8
 
 
