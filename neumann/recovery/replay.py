@@ -29,8 +29,8 @@ from neumann.format.table import Version, print_of
 from neumann.machine.apply import apply_data
 from neumann.machine.state import MachineState, apply_special
 from neumann.recovery.lineage import Stretch
-from neumann.store.memtable import sorted_columns
-from neumann.store.merge import BLOCKS_AT_ONCE, merge
+from neumann.store.memtable import sorted_runs
+from neumann.store.merge import BLOCKS_AT_ONCE, merge, without_tombstones
 from neumann.store.table_reader import Table
 from neumann.store.table_writer import write_runs
 
@@ -150,14 +150,9 @@ class Replay:
 
     def _flush(self) -> None:
         """Make a table of the rows; where it is the oldest one, nothing is left of what was deleted."""
-        rows = self._rows if self._refs else {k: v for k, v in self._rows.items() if v[0] is not None}
-        self._rows = {}
-        self._unflushed_bytes = 0
-        if not rows:
-            return
-        self._add(
-            write_runs(self._disk, self._directory, [sorted_columns(rows)], self._block_bytes, "replay")
-        )
+        rows, self._rows, self._unflushed_bytes = self._rows, {}, 0
+        runs = sorted_runs(rows) if self._refs else map(without_tombstones, sorted_runs(rows))
+        self._add(write_runs(self._disk, self._directory, runs, self._block_bytes, "replay"))
         self._flushed += 1
         if self._flushed >= FLUSHED_TABLES_MAX:
             self._merge(self._flushed)

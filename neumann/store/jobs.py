@@ -20,7 +20,7 @@ from neumann.format.command import decode_body
 from neumann.format.frame import Frame, FrameDamaged, Kind
 from neumann.format.manifest import TableRef
 from neumann.machine.apply import Rows, derive_rows
-from neumann.store.memtable import sorted_columns
+from neumann.store.memtable import sorted_runs
 from neumann.store.merge import BLOCKS_AT_ONCE
 from neumann.store.merge import merge as merge_runs
 from neumann.store.table_reader import Table
@@ -52,8 +52,7 @@ def flush(disk: Disk, params: Mapping[str, Any]) -> dict[str, Any]:
         raise Corrupt(f"the log's pieces end at {behind}, {params['last']} was asked for")
 
     def write() -> TableRef | None:
-        runs = iter([sorted_columns(rows)])
-        return write_runs(disk, params["directory"], runs, params["block_bytes"], "flush")
+        return write_runs(disk, params["directory"], sorted_runs(rows), params["block_bytes"], "flush")
 
     return _tell(write)
 

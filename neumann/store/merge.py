@@ -39,8 +39,8 @@ def merge(
                 complete.append(taken)
             waiting[number] = rest if rest.keys else next(sources[number], NO_ROWS)
         merged = complete[0] if len(complete) == 1 else _newest(complete)
-        if drop_tombstones and None in merged.values:
-            merged = _without_tombstones(merged)
+        if drop_tombstones:
+            merged = without_tombstones(merged)
         if merged.keys:
             yield merged
 
@@ -69,7 +69,10 @@ def _newest(runs: list[Columns]) -> Columns:
     return Columns(keys, gather(joined.values), gather(joined.revisions), gather(joined.times))
 
 
-def _without_tombstones(rows: Columns) -> Columns:
+def without_tombstones(rows: Columns) -> Columns:
+    """The live rows among these."""
+    if None not in rows.values:
+        return rows
     is_live = [value is not None for value in rows.values]
     keys, values, revisions, times = rows
     return Columns(

@@ -10,7 +10,8 @@ import hashlib
 import posixpath
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from itertools import accumulate, islice
+from itertools import accumulate, islice, repeat
+from operator import add
 
 from neumann.env import Disk
 from neumann.format import names
@@ -58,15 +59,12 @@ class TableWriter:
         if self._waiting.keys:
             assert self._waiting.keys[-1] < rows.keys[0], "rows out of order"
             rows = table_format.concatenate((self._waiting, rows))
-        tombstones = rows.values.count(None)
-        value_sizes = (
-            map(len, rows.values)  # type: ignore[arg-type]
-            if not tombstones
-            else (0 if value is None else len(value) for value in rows.values)
-        )
-        weights = list(
-            accumulate(map(lambda k, v: k + v + ROW_WEIGHT, map(len, rows.keys), value_sizes), initial=0)
-        )
+        try:
+            value_bytes = list(map(len, rows.values))  # type: ignore[arg-type]
+        except TypeError:  # a tombstone is among them
+            value_bytes = [len(value or b"") for value in rows.values]
+        row_bytes = map(add, map(len, rows.keys), value_bytes)
+        weights = list(accumulate(map(add, row_bytes, repeat(ROW_WEIGHT)), initial=0))
         start = 0
         while weights[-1] - weights[start] >= self._block_bytes:
             stop = bisect_left(weights, weights[start] + self._block_bytes, start + 1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import posixpath
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from neumann.env.disk import RealDisk
 from neumann.errors import ArchiveGap, BadInput, BeyondArchive, Corrupt, NeumannError, NotFound, WrongHistory
 from neumann.format import history as history_format
 from neumann.format import names
+from neumann.format.command import row_key
+from neumann.format.table import print_of
 from neumann.recovery.catalog import Catalog
 from neumann.recovery.restore import Planned, Request, plan_restore, restore
 from neumann.recovery.runs import runs
@@ -226,3 +230,41 @@ def test_a_refused_restore_changes_nothing(cluster: Cluster) -> None:
         asyncio.run(restore(env, planned))
     assert rows_in(DISK, cluster.root) == rows
     assert sorted(str(p) for p in Path(cluster.root, "raft").rglob("*")) == before
+
+
+class CopiesRot(RealDisk):
+    """Flips one bit of each table that is copied, after it was written."""
+
+    def __init__(self, find: Callable[[bytes], int]) -> None:
+        self._find = find
+
+    def rename(self, source: str, target: str) -> None:
+        if names.parse_table(posixpath.basename(target)):
+            data = bytearray(Path(source).read_bytes())
+            data[self._find(bytes(data))] ^= 1
+            Path(source).write_bytes(data)
+        super().rename(source, target)
+
+
+@pytest.mark.parametrize(
+    "find",
+    [
+        lambda _: 3,
+        lambda data: data.index(b"rotten"),
+        lambda data: data.rindex(print_of(row_key("t", "rotten"))),
+        lambda data: len(data) - 20,
+    ],
+    ids=["magic", "row", "filter", "footer"],
+)
+def test_a_copy_that_differs_from_what_was_read_is_never_swapped_in(
+    cluster: Cluster, tmp_path: Path, find: Callable[[bytes], int]
+) -> None:
+    """The plan has read the tables where they lie, and the copy is what counts."""
+    cluster.put("rotten", 1)
+    snapshots = f"{cluster.archive}-snapshots"
+    cluster.snapshot(snapshots)
+    planned = plan(cluster, snapshot_dir=snapshots, to=f"{tmp_path}/r")
+    assert planned.plan.start.directory.startswith(snapshots)
+    with pytest.raises(Corrupt, match="table"):
+        asyncio.run(restore(make_env(CopiesRot(find)), planned))
+    assert not {"raft", "store"} & set(DISK.list(f"{tmp_path}/r"))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import posixpath
 import random
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,10 +24,8 @@ from neumann.errors import (
     WrongHistory,
 )
 from neumann.format import names
-from neumann.format.command import row_key
 from neumann.format.names import Paths
 from neumann.format.special import Marker
-from neumann.format.table import print_of
 from neumann.recovery import describe, replay
 from neumann.recovery.restore import Report, Request, plan_restore, restore
 from neumann.recovery.survey import survey
@@ -360,46 +356,6 @@ def test_a_damaged_snapshot_is_passed_over_and_said(tmp_path: Path) -> None:
     planned = plan_restore(make_env(DISK), request(parse_target(until="latest"), cluster, f"{tmp_path}/r"))
     assert any("damaged and not used" in note for note in planned.notes)
     assert planned.plan.start.kind == "the empty beginning"
-
-
-class CopiesRot(RealDisk):
-    """Flips one bit of each table that is copied, after it was written."""
-
-    def __init__(self, find: Callable[[bytes], int]) -> None:
-        self._find = find
-
-    def rename(self, source: str, target: str) -> None:
-        if names.parse_table(posixpath.basename(target)):
-            data = bytearray(Path(source).read_bytes())
-            data[self._find(bytes(data))] ^= 1
-            Path(source).write_bytes(data)
-        super().rename(source, target)
-
-
-@pytest.mark.parametrize(
-    "find",
-    [
-        lambda _: 3,
-        lambda data: data.index(b"rotten"),
-        lambda data: data.rindex(print_of(row_key("t", "rotten"))),
-        lambda data: len(data) - 20,
-    ],
-    ids=["magic", "row", "filter", "footer"],
-)
-def test_a_copy_that_differs_from_what_was_read_is_never_swapped_in(
-    tmp_path: Path, find: Callable[[bytes], int]
-) -> None:
-    """The plan has read the tables where they lie, and the copy is what counts."""
-    cluster = Cluster.fresh(DISK, str(tmp_path), 18)
-    cluster.put("rotten", 1)
-    cluster.snapshot(f"{cluster.archive}-snapshots")
-    cluster.seal()
-    root = f"{tmp_path}/r"
-    with pytest.raises(Corrupt, match="table"):
-        env = make_env(CopiesRot(find))
-        wanted = request(parse_target(until="latest"), cluster, root)
-        asyncio.run(restore(env, plan_restore(env, wanted)))
-    assert not Path(Paths(root).store).exists() and not Path(Paths(root).raft).exists()
 
 
 def test_every_refusal_is_an_error_of_the_product(tmp_path: Path) -> None:
