@@ -21,6 +21,11 @@ def host_of(path: str) -> str:
     return found[1] if found else ""
 
 
+def is_elsewhere(path: str) -> bool:
+    """Whether it names another host's file or a store's, and not this machine's."""
+    return path.startswith(SCHEME) or bool(host_of(path))
+
+
 _AHEAD_BYTES = 4 * 1024 * 1024
 
 
@@ -87,6 +92,14 @@ class Places:
         if self._objects is None:
             self._objects = ObjectFiles()
         return self._objects
+
+    def another(self) -> Places:
+        """The same places for another thread, by connections of its own to hosts. What was listed is known
+        there too; a store's client is for all threads."""
+        made = Places(self.disk)
+        made._hosts = {host: files.another() for host, files in self._hosts.items()}
+        made._objects = self._objects
+        return made
 
     def close(self) -> None:
         """End the connections; they come back when they are needed."""

@@ -123,6 +123,12 @@ class SshFiles:
         self._shell: _Shell | None = None
         self._listed: dict[str, FileStat] = {}
 
+    def another(self) -> SshFiles:
+        """The same host by a connection of its own, for another thread. What was listed is known there."""
+        made = SshFiles(self._host, self._command)
+        made._listed = dict(self._listed)
+        return made
+
     def close(self) -> None:
         """End the connection, if there is one."""
         shell, self._shell = self._shell, None

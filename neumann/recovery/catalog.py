@@ -7,9 +7,10 @@ never taken for "failed", nor the other way round. Nothing here decides what a t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from neumann.env.ahead import Ahead
 from neumann.env.doors import Files
 from neumann.env.files import read_file
 from neumann.errors import Corrupt, FormatTooNew, NeumannError, WrongHistory
@@ -50,13 +51,13 @@ class Catalog:
 
     `tail` is the log directory of a stopped node, "" for none: its segments count where the archive lacks
     them, its newest also though it is open. What is in them may never have been committed. What is in the
-    part of a segment that wal-receive left was.
+    part of a segment that wal-receive left was. `ahead` fetches what is read next, and need not.
 
     `heads` are ordered by timeline counter and index; `histories` has each timeline that a history file,
     or a manifest given to `learn`, tells of.
     """
 
-    def __init__(self, disk: Files, directory: str, tail: str = "") -> None:
+    def __init__(self, disk: Files, directory: str, tail: str = "", ahead: Ahead | None = None) -> None:
         self.directory = directory
         self.tail = tail
         self.heads: list[Head] = []
@@ -64,15 +65,17 @@ class Catalog:
         self.problems: list[Problem] = []
         self.unknown: list[str] = []
         self._disk = disk
+        self._ahead = ahead or Ahead(disk)
         self._scans: dict[tuple[str, bool], Scan] = {}
-        for name in disk.list(directory) if directory else ():
+        names_here = disk.list(directory) if directory else []
+        for name in names_here:
             self._look_at(name)
+        self._look_at_segments(directory, map(names.parse_segment, names_here))
         archived = {(head.timeline, head.first_index) for head in self.heads}
-        for name in disk.list(tail) if tail else ():
-            if (parsed := names.parse_segment(name)) is not None and parsed not in archived:
-                self._look_at_segment(f"{tail}/{name}", *parsed)
+        in_tail = map(names.parse_segment, disk.list(tail) if tail else ())
+        self._look_at_segments(tail, (parsed for parsed in in_tail if parsed not in archived))
         known = {(head.timeline, head.first_index) for head in self.heads}
-        for name in disk.list(directory) if directory else ():
+        for name in names_here:
             if (parsed := names.parse_part(name)) is not None and parsed not in known:
                 self._look_at_part(name, *parsed)
         self.heads.sort(key=lambda head: (head.timeline, head.first_index))
@@ -107,15 +110,30 @@ class Catalog:
 
     def scan(self, head: Head, *, bodies: bool) -> Scan:
         """Read a segment whole, at most once; `bodies`: check every byte, not headers alone."""
-        known = self._scans.get((head.path, True)) or self._scans.get((head.path, bodies))
+        known = self._known(head, bodies)
         if known is None:
             known = scan(self.read(head), head.path, bodies=bodies)
             self._scans[head.path, bodies] = known
         return known
 
+    def _known(self, head: Head, bodies: bool) -> Scan | None:
+        return self._scans.get((head.path, True)) or self._scans.get((head.path, bodies))
+
+    def expect(self, heads: Iterable[Head]) -> None:
+        """Which segments are read next, as far as that is known: they may be fetched ahead."""
+        self._ahead.announce((head.path, head.bytes) for head in heads)
+
+    def expect_scans(self, heads: Iterable[Head], *, bodies: bool) -> None:
+        """The same of segments that are scanned next: those that were are not read again."""
+        self.expect(head for head in heads if self._known(head, bodies) is None)
+
+    def rest(self) -> None:
+        """Nothing is read for now: threads and connections of what was fetched ahead end."""
+        self._ahead.close()
+
     def read(self, head: Head) -> bytes:
         """The segment's bytes."""
-        return read_file(self._disk, head.path)
+        return self._ahead.read(head.path)
 
     def headers(self, head: Head) -> list[FrameHeader]:
         """The headers of a segment's good frames."""
@@ -129,22 +147,24 @@ class Catalog:
         path = f"{self.directory}/{name}"
         if (timeline := names.parse_history(name)) is not None:
             self._look_at_history(path, timeline)
-        elif (parsed := names.parse_segment(name)) is not None:
-            self._look_at_segment(path, *parsed)
-        elif names.parse_part(name) is None:
+        elif names.parse_segment(name) is None and names.parse_part(name) is None:
             self.unknown.append(name)
 
     def _look_at_part(self, name: str, timeline: Timeline, first_index: int) -> None:
         try:
-            self.heads.append(_read_head(self._disk, f"{self.directory}/{name}", timeline, first_index))
+            path = f"{self.directory}/{name}"
+            self.heads.append(_decode_head(*_read_begin(self._disk, path), path, timeline, first_index))
         except (Corrupt, FormatTooNew):  # its receiver was killed before the header was there
             self.unknown.append(name)
 
-    def _look_at_segment(self, path: str, timeline: Timeline, first_index: int) -> None:
-        try:
-            self.heads.append(_read_head(self._disk, path, timeline, first_index))
-        except (Corrupt, FormatTooNew) as error:
-            self.problems.append(Problem(path, timeline, first_index, error))
+    def _look_at_segments(self, directory: str, parsed: Iterable[tuple[Timeline, int] | None]) -> None:
+        wanted = {f"{directory}/{names.segment_name(*one)}": one for one in parsed if one is not None}
+        begins = self._ahead.each(_read_begin, wanted)
+        for path, (timeline, first_index), begin in zip(wanted, wanted.values(), begins, strict=True):
+            try:
+                self.heads.append(_decode_head(*begin, path, timeline, first_index))
+            except (Corrupt, FormatTooNew) as error:
+                self.problems.append(Problem(path, timeline, first_index, error))
 
     def _look_at_history(self, path: str, timeline: Timeline) -> None:
         try:
@@ -157,13 +177,16 @@ class Catalog:
         self.learn(found)
 
 
-def _read_head(disk: Files, path: str, timeline: Timeline, first_index: int) -> Head:
+def _read_begin(disk: Files, path: str) -> tuple[bytes, int]:
+    """(first bytes, size) of a segment's file."""
     file = disk.open(path)
     try:
-        size = file.size()
-        data = file.pread(SEGMENT_HEADER_BYTES + HEADER_BYTES, 0)
+        return file.pread(SEGMENT_HEADER_BYTES + HEADER_BYTES, 0), file.size()
     finally:
         file.close()
+
+
+def _decode_head(data: bytes, size: int, path: str, timeline: Timeline, first_index: int) -> Head:
     if not size:
         raise Corrupt(f"{path}: the file is empty")
     header = segment_format.decode_header(data, path)

@@ -15,6 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from neumann.archive import sources
+from neumann.env.ahead import Ahead
 from neumann.env.doors import Disk, Env, Net
 from neumann.env.files import read_file
 from neumann.errors import Corrupt, DiskFull, InUse, NeumannError, RefusedByState, Unavailable, WrongHistory
@@ -43,6 +44,7 @@ class Request:
     `s3://`; "" for none.
 
     `to`: restore there instead of into `data_dir`, which is then only a place to look for snapshots.
+    `jobs`: so many files of the log are fetched at once.
     """
 
     target: Target
@@ -63,6 +65,7 @@ class Request:
     start_paused: bool = False
     delta: bool = False
     again: bool = False
+    jobs: int = 1
 
 
 class Planned(NamedTuple):
@@ -115,14 +118,24 @@ class Report(NamedTuple):
 def plan_restore(env: Env, request: Request) -> Planned:
     """Find out what a restore would do, reading every byte that it would use; changes nothing.
 
-    Raises what make_plan raises, and NotFound for a missing place.
+    Raises what make_plan raises, and NotFound for a missing place. Where the plan is not carried out,
+    `catalog.rest()` ends the threads that fetched.
     """
+    ahead = Ahead(env.places, request.jobs)
+    try:
+        return _plan(env, request, ahead)
+    except BaseException:
+        ahead.close()
+        raise
+
+
+def _plan(env: Env, request: Request, ahead: Ahead) -> Planned:
     disk = env.disk
     files = env.places
     source = sources.source(
         files, repo=request.repo, wal_dir=request.wal_dir, snapshot_dir=request.snapshot_dir
     )
-    catalog = Catalog(files, source.wal_directory, sources.tail(files, request.include_tail))
+    catalog = Catalog(files, source.wal_directory, sources.tail(files, request.include_tail), ahead)
     notes: list[str] = [f"{problem.error}" for problem in catalog.problems]
     starts, unused = snapshots_in(files, source.snapshot_directory)
     notes += unused
@@ -254,7 +267,11 @@ def _restore_into(
         )
         for use in plan.uses
     ]
-    reached = replay.run(pieces, plan.cut.history, progress)
+    planned.catalog.expect(use.head for use in plan.uses)
+    try:
+        reached = replay.run(pieces, plan.cut.history, progress)
+    finally:
+        planned.catalog.rest()
     if reached.point.index != plan.cut.index:
         raise Corrupt(f"the replay ended at {reached.point.index} where {plan.cut.index} was planned")
     adopted = install_base(

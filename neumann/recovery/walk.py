@@ -6,8 +6,9 @@ that is the target, and if not, why it ended. So the same walk makes plans and t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import NamedTuple
 
 from neumann.errors import ArchiveGap, Corrupt, NeumannError, WrongHistory
@@ -67,6 +68,7 @@ def walk(catalog: Catalog, line: Sequence[Stretch], start: Start, stop: Stop, *,
     """Walk from `start`, which is not behind `stop`. `bodies`: check every byte, not headers alone."""
     manifest = start.manifest
     way = Way(start.position[0], manifest.point, manifest.time_ns)
+    catalog.expect_scans(_likely(catalog, line, start, stop), bodies=bodies)
     while way.error is None and not way.reached:
         if stop.position is not None and (way.number, way.cursor.index) >= stop.position:
             way.reached = True
@@ -81,6 +83,22 @@ def walk(catalog: Catalog, line: Sequence[Stretch], start: Start, stop: Stop, *,
         elif not _take(catalog, line, head, stop, bodies, way):
             break
     return way
+
+
+def _likely(catalog: Catalog, line: Sequence[Stretch], start: Start, stop: Stop) -> Iterator[Head]:
+    """The segments on the way, by their names and first times."""
+    index = start.manifest.point.index
+    last_number, last_index = stop.position or (len(line) - 1, line[-1].fork_index)
+    for number in range(start.position[0], last_number + 1):
+        stretch = line[number]
+        heads = catalog.segments(stretch.timeline)
+        last = min(stretch.fork_index, last_index) if number == last_number else stretch.fork_index
+        for head, following in zip_longest(heads, heads[1:]):
+            is_behind = following is not None and following.first_index <= index + 1
+            is_late = stop.time_ns is not None and head.first_time_ns > stop.time_ns
+            if not is_behind and head.first_index <= last and not is_late:
+                yield head
+        index = 0
 
 
 def _take(catalog: Catalog, line: Sequence[Stretch], head: Head, stop: Stop, bodies: bool, way: Way) -> bool:

@@ -26,6 +26,7 @@ _CALL = "import sys; from neumann.cli.admin import main; sys.argv[0] = 'neumann-
 
 def command(cluster: Cluster, data: Path, index: int) -> list[str]:
     words = ["wal-replay", "--wal-dir", cluster.archive, "--until-index", str(index), "--yes", "--quiet"]
+    words += ["--jobs", "3"]
     return [sys.executable, "-c", _CALL, *words, "--data-dir", str(data), "--node-id", "n1"]
 
 
