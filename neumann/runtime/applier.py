@@ -296,7 +296,7 @@ class Applier:
                 self._keep(frame)
             self._run()
 
-        self._read_lane.submit(read, done)
+        self._repair.submit(self._read_lane, read, done)
 
 
 def _answer_singly(

@@ -114,6 +114,7 @@ class Member:
         """Core, log, peers: how entries come to be committed."""
         env, config = self.env, self.config
         self.raft = make_core(env, config, opened)
+        self.repair = repair_of(env, self.paths, self.metrics, self.raft, self.store, self.wal)
         self.proposer = Proposer(
             self.raft,
             env.clock,
@@ -132,6 +133,7 @@ class Member:
             self.wal,
             env.net,
             self._read_lane,
+            self.repair,
             env.clock,
             self.metrics,
             own_status=self._status,
@@ -158,7 +160,6 @@ class Member:
     def _join_state(self, opened: Opened) -> None:
         """Machine and store: what committed entries do, and what reads see."""
         env, config = self.env, self.config
-        self.repair = repair_of(env, self.paths, self.metrics, self.raft, self.store)
         self.lag = opened.lag
         self.lag.archived(self.wal.segments(), opened.manifest.archiving.through)
         self.applier = Applier(

@@ -28,6 +28,7 @@ from neumann.format.message import (
 from neumann.format.state import Identity
 from neumann.raft import Raft
 from neumann.runtime.metrics import Metrics
+from neumann.runtime.repair import Repair
 from neumann.wal import Log
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Peers:
         wal: Log,
         net: Net,
         read_lane: Lane,
+        repair: Repair,
         clock: Clock,
         metrics: Metrics,
         *,
@@ -74,6 +76,7 @@ class Peers:
         self._wal = wal
         self._net = net
         self._read_lane = read_lane
+        self._repair = repair
         self._clock = clock
         self._metrics = metrics
         self._own_status = own_status
@@ -114,7 +117,11 @@ class Peers:
             self._send_cold(address, message)
 
     def _send_cold(self, address: str, message: Append) -> None:
-        """A follower far behind: its frames are on the disk only."""
+        """A follower far behind: its frames are on the disk only. What rotted there is mended first."""
+
+        def read() -> bytes:
+            frames = self._wal.read_frames(message.prev_index, message.last_index)
+            return b"".join(frame.data for frame in frames)
 
         def done(frames: bytes | None, error: BaseException | None) -> None:
             if error is not None or frames is None:
@@ -122,7 +129,7 @@ class Peers:
                 return
             self._net.send(address, message_format.encode(self._envelope(message), frames))
 
-        self._read_lane.submit(lambda: self._wal.read(message.prev_index, message.last_index), done)
+        self._repair.submit(self._read_lane, read, done)
 
     def _envelope(self, message: Message, status: Status | None = None) -> Envelope:
         own = self._identity

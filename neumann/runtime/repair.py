@@ -30,6 +30,7 @@ from neumann.snapshot.fetch import Part, fetch_part
 from neumann.snapshot.segment_file import End, scan
 from neumann.store.store import Store
 from neumann.store.table_reader import Table
+from neumann.wal import Log
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ def _asked(paths: Paths, path: str, name: str) -> _Asked | None:
 
 
 class Repair:
-    """One node's. `peers()` are the addresses to ask, `reopen(digest)` is told of a replaced table."""
+    """One node's. `peers()` are the addresses to ask, `reopen(digest)` is told of a replaced table;
+    `is_settled(name)` says of a segment that a peer's of that name has the same bytes."""
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class Repair:
         metrics: Metrics,
         peers: Callable[[], list[str]],
         reopen: Callable[[bytes], None],
+        is_settled: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._env = env
         self._lane = lane
@@ -89,6 +92,7 @@ class Repair:
         self._metrics = metrics
         self._peers = peers
         self._reopen = reopen
+        self._is_settled = is_settled
         self._running: dict[str, asyncio.Task[Mending]] = {}
         self._told: set[str] = set()
         self._waiting: set[asyncio.Task[None]] = set()
@@ -103,7 +107,7 @@ class Repair:
         path = error.detail.get("path")
         name = posixpath.basename(path) if isinstance(path, str) else ""
         asked = _asked(self._paths, str(path), name)
-        if asked is None or self._stopped:
+        if asked is None or self._stopped or (asked.kind == "segment" and not self._is_settled(name)):
             return Mending.LATER
         task = self._running.get(asked.path)
         if task is None:
@@ -199,13 +203,23 @@ class Repair:
             raise Corrupt(f"{path}: is another segment than {name}")
 
 
-def repair_of(env: Env, paths: Paths, metrics: Metrics, raft: Raft, store: Store) -> Repair:
+def is_settled(wal: Log, raft: Raft, name: str) -> bool:
+    """Whether it is a segment of this log that is sealed and committed to its last entry (R4)."""
+    parsed = names.parse_segment(name)
+    if parsed is None or parsed[0] != wal.timeline:
+        return False
+    following = next((s.first_index for s in wal.segments() if s.first_index > parsed[1]), None)
+    return following is not None and following - 1 <= min(raft.commit_index, raft.durable_index)
+
+
+def repair_of(env: Env, paths: Paths, metrics: Metrics, raft: Raft, store: Store, wal: Log) -> Repair:
     """A member's: it asks all other members."""
 
     def peers() -> list[str]:
         return [m.address for m in raft.configuration.members if m.node_id != raft.node_id]
 
-    return Repair(env, env.lane("repair"), paths, metrics, peers, store.reopen)
+    settled = partial(is_settled, wal, raft)
+    return Repair(env, env.lane("repair"), paths, metrics, peers, store.reopen, settled)
 
 
 def _check_table(disk: Disk, name: str, path: str) -> None:

@@ -28,7 +28,7 @@ from neumann.format.names import Paths
 from neumann.format.times import time_text
 from neumann.raft import Raft
 from neumann.runtime.metrics import Metrics
-from neumann.runtime.repair import REMEDY, Mending, Repair
+from neumann.runtime.repair import REMEDY, Mending, Repair, is_settled
 from neumann.runtime.snapshots import Snapshots
 from neumann.runtime.superseded import Superseded
 from neumann.store.store import Store
@@ -166,7 +166,7 @@ class Scrub:
         self.progress.expected_bytes = await self._lane.run(self._expected_bytes)
         for name in await self._list(self._paths.wal):
             path = f"{self._paths.wal}/{name}"
-            if await self._lane.run(partial(self._is_settled, name)):
+            if await self._lane.run(partial(is_settled, self._wal, self._member.raft, name)):
                 await self._check("log", path, partial(self._read_segment, path))
             else:
                 self.progress.not_read.append(f"{path}: not sealed and committed yet")
@@ -298,15 +298,6 @@ class Scrub:
         if not summary.sealed:
             raise Corrupt(f"{path}: it ends at entry {summary.end.index} without its seal")
         return iter((summary.bytes,))
-
-    def _is_settled(self, name: str) -> bool:
-        """Whether it is a segment of this log that is sealed and committed to its last entry."""
-        segments, raft = self._wal.segments(), self._member.raft
-        parsed = names.parse_segment(name)
-        if parsed is None or parsed[0] != self._wal.timeline:
-            return False
-        following = next((s.first_index for s in segments if s.first_index > parsed[1]), None)
-        return following is not None and following - 1 <= min(raft.commit_index, raft.durable_index)
 
     def _rewrite_manifest(self, path: str) -> bool:
         """The newest manifest, and that of the newest published snapshot, are known here."""

@@ -102,6 +102,6 @@ def _frames(disk: Disk, pieces: list[tuple[str, int, int]]) -> Iterator[tuple[Fr
             try:
                 frame = frame_format.decode(data, place)
             except FrameDamaged as error:
-                raise Corrupt(f"{where}: {error.message}") from error
+                raise Corrupt(f"{where}: {error.message}", detail={"path": path}) from error
             yield frame, where
             place += len(frame.data)

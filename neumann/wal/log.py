@@ -325,12 +325,22 @@ class Log:
         try:
             frames = frame_format.decode_run(data)
         except FrameDamaged as error:
-            path = self.locate(after_index, last_index)[0][0]
+            path = self._damaged_path(after_index, last_index)
             raise Corrupt(
-                f"entries {after_index + 1}..{last_index} from {path} on are damaged: {error.message}"
+                f"{path}: entries {after_index + 1}..{last_index} are damaged: {error.message}",
+                detail={"path": path},
             ) from error
         assert frames[0].header.first_index == after_index + 1
         return frames
+
+    def _damaged_path(self, after_index: int, last_index: int) -> str:
+        pieces = self.locate(after_index, last_index)
+        for piece in pieces:
+            try:
+                frame_format.decode_run(self._read_piece(*piece))
+            except Corrupt:
+                return piece[0]
+        return pieces[0][0]
 
     def locate(self, after_index: int, last_index: int) -> list[tuple[str, int, int]]:
         """(path, offset, length) of the same frames, a piece for each segment.

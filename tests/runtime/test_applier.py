@@ -71,7 +71,7 @@ class Alone:
             self.store,
             self.log,
             self._lane,
-            repair_of(env, Paths(config.node.data_dir), metrics, core, self.store),
+            repair_of(env, Paths(config.node.data_dir), metrics, core, self.store, self.log),
             proposer,
             env.clock,
             metrics,

@@ -25,7 +25,7 @@ from neumann.format.names import Paths
 from neumann.runtime import leader_index, reader
 from neumann.runtime.metrics import Metrics
 from neumann.runtime.reader import Reader
-from neumann.runtime.repair import repair_of
+from neumann.runtime.repair import Repair
 from neumann.runtime.sinks import FutureSink
 from neumann.store.store import Store
 from tests.raft.build import core_with, frames, make_durable, vote_reply
@@ -51,7 +51,7 @@ class Desk:
             self.core,
             store,
             self.lane,
-            repair_of(env, Paths(str(directory)), Metrics(), self.core, store),
+            Repair(env, env.lane("repair"), Paths(str(directory)), Metrics(), list, store.reopen),
             env.clock,
             Metrics(),
             waiting_bytes_max=10_000,

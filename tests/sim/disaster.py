@@ -11,7 +11,6 @@ import asyncio
 from random import Random
 
 from neumann.env.doors import Env
-from neumann.recovery import swap
 from neumann.recovery.restore import Report, Request, plan_restore, restore
 from neumann.recovery.targets import Target, parse_target
 from neumann.store.manifests import load_newest
@@ -60,12 +59,8 @@ async def rejoin(world: World, machine: Machine) -> None:
     machine.is_held = True
     if machine.is_up:
         world.crash(machine, loses_power=False)
-    process = machine.power_on()
-    process.run(swap.rejoin, machine.disk, machine.paths.root, machine.clock.wall_ns())
-    machine.exit()
-    world.promises.forgot(machine.name)
-    world.note("rejoined", machine.name)
-    machine.is_stale = machine.is_held = False
+    world.set_aside(machine)
+    machine.is_held = False
 
 
 async def _restore(world: World, random: Random, machine: Machine) -> Report:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.sim.machine import Machine
 from tests.sim.net import Weather
+from tests.sim.rot import rot as flip_a_bit
 from tests.sim.world import World
 
 Fault = Callable[[World, Random], Coroutine[Any, Any, None]]
@@ -212,11 +213,13 @@ async def wipe(world: World, random: Random) -> None:
 
 
 async def rot(world: World, random: Random) -> None:
-    """Bits of tables rot, of one machine only: a majority keeps each in one piece (R8)."""
+    """Bits rot, of one machine only, from when all the others have what is committed (R8)."""
     victim = random.choice(world.machines)
     while not world.is_calm:
         await world.rest(random.uniform(0.2, 1.5))
-        path = victim.rot(random)
+        if not (victim.has_rotted or world.has_spare()):
+            continue
+        path = flip_a_bit(victim, random)
         if path:
             world.fault("rot", victim.name, path)
 
@@ -238,13 +241,11 @@ KINDS: dict[str, Fault] = {
 """By name, as `scripts/sim --kinds` takes them."""
 RARE = ("wipe",)
 """What takes a cluster so long to bear that other kinds must fill the time."""
-ON_REQUEST = ("rot",)
-"""What no seed draws yet; never to be asked for beside wipe, which could take the only good copy."""
 
 
 def draw(random: Random) -> tuple[str, ...]:
     """The kinds of one seed: mostly a few, sometimes one alone or all together."""
-    often = [kind for kind in KINDS if kind not in RARE + ON_REQUEST]
+    often = [kind for kind in KINDS if kind not in RARE]
     count = random.choice((1, 2, 2, 3, 3, 4, 5, len(often)))
     chosen = set(random.sample(often, count))
     chosen.update(kind for kind in RARE if random.random() < _RARE_SHARE)

@@ -7,7 +7,6 @@ failure, or only the death of the process, would leave it.
 from __future__ import annotations
 
 import asyncio
-import posixpath
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from neumann.config import Config
 from neumann.env.doors import Env
 from neumann.errors import NeumannError
-from neumann.format import names, rpc
+from neumann.format import rpc
 from neumann.format.command import row_key
 from neumann.format.names import Paths
 from neumann.runtime.node import Node
@@ -62,7 +61,8 @@ class Burst:
 class Machine:
     """`node` is what runs on it now, if anything does. `is_full`: its disk has no room, on purpose.
     `is_held`: somebody works on it, and starts it himself. `is_stale`: what it has is of a timeline that
-    the cluster has left."""
+    the cluster has left. `has_rotted`: bits of its disk did, and not all is known to be mended yet; then
+    `was_refused` says that its last start was."""
 
     def __init__(
         self, loop: SimLoop, network: Network, random: Random, config: Config, shared: SimDisk
@@ -82,6 +82,7 @@ class Machine:
         self.is_held = False
         self.is_stale = False
         self.has_rotted = False
+        self.was_refused = False
         self._syncs_failed = 0
         self._loop = loop
         self._network = network
@@ -156,19 +157,6 @@ class Machine:
         self.disks += 1
         self.disk = SimDisk(clock_ns=lambda: EPOCH_NS)
         self.disk.make_dirs(self.paths.root)
-
-    def rot(self, random: Random) -> str:
-        """Flip a bit of one of its tables; which one, or "" where there is none."""
-        if self.disk.is_dead:
-            return ""
-        store = self.paths.store
-        tables = [name for name in self.disk.list(store) if names.parse_table(name) is not None]
-        if not tables:
-            return ""
-        self.has_rotted = True
-        path = posixpath.join(store, random.choice(tables))
-        self.disk.flip(path, random.randrange(self.disk.stat(path).size_bytes), random.randrange(8))
-        return path
 
     def crash_at_operation(self, count: int) -> None:
         """Lose power at the count-th change of the disk from now on."""

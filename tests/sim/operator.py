@@ -63,7 +63,7 @@ class Operator:
                 await self._run("add", machine)
 
     async def _act(self, machine: Machine) -> None:
-        verbs = ["snapshot", "snapshot", "pause", "restore_point", "transfer"]
+        verbs = ["snapshot", "snapshot", "pause", "restore_point", "transfer", "scrub"]
         if self.removed:
             verbs.append("add")
         elif self._has_spare():
@@ -96,6 +96,8 @@ class Operator:
                 said = await process.call(node.pause_writes(PAUSE_MAX_S, "sim", timeout_s=TIMEOUT_S))
                 await asyncio.sleep(self._random.uniform(0.0, 2 * PAUSE_MAX_S))
                 said = await process.call(node.resume_writes(TIMEOUT_S))
+            case "scrub":
+                said = process.run(lambda: node.scrub(begin=True))
             case "transfer":
                 to = self._random.choice(self._machines).name
                 said = await process.call(node.leader_transfer(to, TIMEOUT_S))
@@ -129,7 +131,8 @@ class Operator:
         snapshot_id, holders = said["id"], said["durable_on"]
         require(len(holders) >= majority, f"snapshot {snapshot_id} is only on {holders}")
         for machine in self._machines:
-            if machine.name in holders and machine.is_up and machine.disks == disks[machine.name]:
+            is_whole = machine.is_up and not machine.has_rotted
+            if machine.name in holders and is_whole and machine.disks == disks[machine.name]:
                 published = publish.list_published(machine.disk, machine.paths.snapshots)
                 found = next((p for p in published if p.id == snapshot_id), None)
                 require(

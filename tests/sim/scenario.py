@@ -39,6 +39,8 @@ EVENTS = (
     "truncated",
     "installed",
     "repaired",
+    "let go",
+    "floors",
     "crash",
     "power losses",
     "stopped by itself",

@@ -16,10 +16,11 @@ from random import Random
 from typing import NamedTuple, Self
 
 from neumann.config import Config
-from neumann.errors import Corrupt, NeumannError
+from neumann.errors import Corrupt, NeumannError, RefusedByState
 from neumann.format import message
 from neumann.format.frame import Frame
 from neumann.format.ids import LogPoint
+from neumann.recovery import swap
 from neumann.runtime.member import Member
 from tests.sim.checkers.archive import Archive
 from tests.sim.checkers.clients import Clients
@@ -51,6 +52,13 @@ CRASH_WHILE_STARTING_SHARE = 0.15
 OPERATIONS_AHEAD_MAX = 60
 SKEW_NS = 400_000_000
 ARCHIVED_SHARE = 0.5
+_REPAIRS = {
+    "mended %s": "repaired",
+    "written anew": "repaired",
+    "nobody needs it": "let go",
+    "does not campaign until": "floors",
+}
+"""What a log line with these words counts as."""
 
 
 class _TraceHandler(logging.Handler):
@@ -63,7 +71,8 @@ class _TraceHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         process = current_process()
         where = process.name if process is not None else "-"
-        self._world.counts["repaired"] += str(record.msg).startswith("mended ")
+        for text, event in _REPAIRS.items():
+            self._world.counts[event] += text in str(record.msg)
         self._world.note("log", where, record.levelname, record.getMessage())
 
 
@@ -187,12 +196,15 @@ class World:
             machine.crash_at_operation(crash_at)
         self._seen.pop(machine.name, None)
         process.observer = lambda: self._observe(machine)
+        if machine.has_rotted:
+            self.promises.damaged(machine.name)
         try:
             await machine.start()
         except ProcessDied:
             return False
         except (NeumannError, OSError) as error:
-            if not machine.is_excused and not machine.is_stale:
+            machine.was_refused = machine.has_rotted and isinstance(error, Corrupt | RefusedByState)
+            if not (machine.is_excused or machine.is_stale or machine.was_refused):
                 raise
             self.note("refused to start", machine.name, type(error).__name__, error)
             machine.exit()
@@ -214,6 +226,8 @@ class World:
                 await asyncio.sleep(random.choice((0.0, 0.02, random.uniform(0.0, 2.0))))
             if not machine.is_down():
                 continue
+            if self.is_calm and machine.was_refused:
+                self.set_aside(machine)
             must_reboot = machine.disk.is_read_only
             if not machine.disk.is_dead and (must_reboot or random.random() < REBOOTED_SHARE):
                 machine.disk = machine.disk.crash(random)
@@ -240,10 +254,21 @@ class World:
         machine.replace_disk()
         self.promises.forgot(machine.name)
 
+    def set_aside(self, machine: Machine) -> None:
+        """`neumann-admin rejoin` on a node that is stopped: it joins without state at its next start."""
+        assert not machine.is_up
+        process = machine.power_on()
+        process.run(swap.rejoin, machine.disk, machine.paths.root, machine.clock.wall_ns())
+        machine.exit()
+        self.promises.forgot(machine.name)
+        self.note("rejoined", machine.name)
+        machine.is_stale = machine.has_rotted = machine.was_refused = False
+
     def has_spare(self) -> bool:
-        """Whether one disk may be lost: all are voters with what they have, and that is committed."""
+        """Whether one disk may be lost: all are voters with what they have, whole, and that is committed."""
         leader = self.leader()
         settled = not any(operator.removed for operator in self._operators)
+        settled &= not any(machine.has_rotted for machine in self.machines)
         settled &= leader is not None and leader.raft.configuration_index <= leader.raft.commit_index
         return settled and self.is_formed()
 
@@ -319,7 +344,7 @@ class World:
             archive.look(self.shared, ARCHIVE)
         for machine in self.machines:
             member = self.member(machine)
-            if member is not None and not machine.is_stale:
+            if member is not None and not machine.is_stale and not machine.has_rotted:
                 # What is committed may stand on other disks only, and here what it replaces.
                 index = min(member.raft.commit_index, member.raft.durable_index)
                 self.segments.look(machine.name, machine.disk, machine.paths.wal, index, full)
@@ -379,6 +404,7 @@ class World:
             deadline_s = self.loop.time() + MENDED_LIMIT_S
             while not await self._is_whole(machine):
                 require(self.loop.time() < deadline_s, f"{machine.name} has damage that nobody mends")
+            machine.has_rotted = machine.was_refused = False
 
     async def _is_whole(self, machine: Machine) -> bool:
         node, process = machine.node, machine.process

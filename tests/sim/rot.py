@@ -1,0 +1,103 @@
+"""Bits that rot on the disk of one machine, where what follows is defined (docs/runbook.md, on damage).
+
+Only of one machine at a time, so that a majority keeps everything in one piece, and never in the log above
+the sync mark, where damage can't be told from a torn batch. Of a file with two slots one stays good.
+Called by faults.py; `World.mend` says when all is whole again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from neumann.env.files import read_file
+from neumann.errors import Corrupt
+from neumann.format import names, state
+from neumann.format.record import SLOT_BYTES
+from tests.sim.machine import Machine
+
+_SHARES = {"table": 40, "segment": 40, "snapshot": 6, "manifest": 4, "slot": 10}
+Spot = tuple[str, int, int]
+"""(path, first offset, end) of what may rot."""
+
+
+def rot(machine: Machine, random: Random) -> str:
+    """Flip a bit; of which file, or "" where nothing of the drawn kind is there."""
+    if machine.disk.is_dead:
+        return ""
+    kind = random.choices(list(_SHARES), list(_SHARES.values()))[0]
+    spots = [spot for spot in _FINDERS[kind](machine) if spot[1] < spot[2]]
+    if not spots:
+        return ""
+    path, first, end = random.choice(spots)
+    machine.has_rotted = True
+    machine.disk.flip(path, random.randrange(first, end), random.randrange(8))
+    return path
+
+
+def _whole(machine: Machine, path: str) -> Spot:
+    return path, 0, machine.disk.stat(path).size_bytes
+
+
+def _tables(machine: Machine) -> list[Spot]:
+    store = machine.paths.store
+    return [_whole(machine, f"{store}/{n}") for n in machine.disk.list(store) if names.parse_table(n)]
+
+
+def _manifests(machine: Machine) -> list[Spot]:
+    store = machine.paths.store
+    return [_whole(machine, f"{store}/{n}") for n in machine.disk.list(store) if names.parse_manifest(n)]
+
+
+def _snapshots(machine: Machine) -> list[Spot]:
+    """Manifests of published snapshots; their tables are those of the store, or were."""
+    directory = machine.paths.snapshots
+    ids = filter(names.parse_snapshot, machine.disk.list(directory))
+    paths = [f"{directory}/{snapshot}/{name}" for snapshot in ids for name in _files(machine, snapshot)]
+    return [_whole(machine, path) for path in paths]
+
+
+def _files(machine: Machine, snapshot: str) -> list[str]:
+    found = machine.disk.list(f"{machine.paths.snapshots}/{snapshot}")
+    return [name for name in found if name == names.MANIFEST or names.parse_table(name)]
+
+
+def _segments(machine: Machine) -> list[Spot]:
+    """The log up to the sync mark as it lies on the disk."""
+    disk, wal = machine.disk, machine.paths.wal
+    try:
+        data = read_file(disk, machine.paths.sync_mark)
+        _, mark = state.decode_mark(data, machine.paths.sync_mark)
+    except (FileNotFoundError, Corrupt):
+        return []
+    spots = []
+    for name in disk.list(wal):
+        parsed, path = names.parse_segment(name), f"{wal}/{name}"
+        if parsed is not None and parsed[1] < mark.segment_first:
+            spots.append(_whole(machine, path))
+        elif parsed is not None and parsed[1] == mark.segment_first:
+            spots.append((path, 0, min(mark.offset, disk.stat(path).size_bytes)))
+    return spots
+
+
+def _slots(machine: Machine) -> list[Spot]:
+    """A slot of the vote or of the sync mark, where the other one says the same."""
+    paths, spots = machine.paths, list[Spot]()
+    for path, decode in ((paths.vote, state.decode_vote), (paths.sync_mark, state.decode_mark)):
+        try:
+            data = read_file(machine.disk, path)
+            told = [decode(data[at : at + SLOT_BYTES], path) for at in range(0, len(data), SLOT_BYTES)]
+        except (FileNotFoundError, Corrupt):
+            continue
+        if len(set(told)) == 1:
+            spots += [(path, at * SLOT_BYTES, (at + 1) * SLOT_BYTES) for at in range(len(told))]
+    return spots
+
+
+_FINDERS: dict[str, Callable[[Machine], list[Spot]]] = {
+    "table": _tables,
+    "segment": _segments,
+    "snapshot": _snapshots,
+    "manifest": _manifests,
+    "slot": _slots,
+}
