@@ -51,6 +51,7 @@ class Log:
         self._cluster_id = cluster_id
         self._timeline = timeline
         self._segments = segments
+        self._dropped_through = 0
         self._writer = writer
         self._operations: list[Operation] = []
         self._chunks: list[bytes] = []
@@ -179,8 +180,10 @@ class Log:
         while self._is_sealed(segments[count]) and segments[count].last_index <= index:
             count += 1
         if not count:
+            self._dropped_through = max(self._dropped_through, min(index, segments[0].first_index - 1))
             return None
         self._segments = segments[count:]
+        self._dropped_through = segments[count - 1].last_index
         self._forget_cached_through(segments[count - 1].last_index)
         return Drop(self._disk, tuple(segment.path for segment in segments[:count]))
 
@@ -194,8 +197,9 @@ class Log:
         return self._segments[0]
 
     def take_front(self, front: list[Segment]) -> None:
-        """Hold what wal/front.py read again; nothing where the log has been dropped from there since."""
+        """Hold what wal/front.py read again, but for what was dropped and is not unlinked yet."""
         first = self._segments[0]
+        front = [segment for segment in front if segment.last_index > self._dropped_through]
         if not front or front[-1].first_index > first.first_index:
             return
         rest = self._segments[1:] if front[-1].first_index == first.first_index else self._segments

@@ -163,3 +163,24 @@ async def test_a_segment_that_the_start_passed_over_is_mended_and_held_again(tmp
         assert first.read_bytes() == good
         frames = member.wal.read_frames(0, member.wal.last.index)
         assert frames[-1].header.last_index == member.wal.last.index
+
+
+async def test_a_follower_that_needs_a_damaged_segment_waits_for_a_whole_one(tmp_path: Path) -> None:
+    """The leader sent what had rotted as it was, the follower refused it as malformed, and again, for ever:
+    nobody told the leader before the next scrub."""
+    async with cluster(tmp_path) as running:
+        leading = next(one.node for one in running if leads(one.node))
+        follower = next(one for one in running if one.node is not leading)
+        running.remove(follower)
+        await follower.stop()
+        assert leading.member is not None
+        leading.member.wal._cache_bytes_max = 1000
+        await write_rows(leading, range(200), "x" * 5000)
+        path = sealed(tmp_path, leading.config.node.id)[1]
+        good = path.read_bytes()
+        flip(path, 10_000)
+        back = await start(follower.node.config)
+        running.append(back)
+        await until(lambda: back.node.applied_index >= leading.applied_index, "it has caught up")
+        assert path.read_bytes() == good
+        assert leading.gauges()["corruption_total"] == {("segment", "repaired"): 1}

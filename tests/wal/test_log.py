@@ -15,6 +15,7 @@ from neumann.format.frame import decode_run
 from neumann.format.ids import LogPoint
 from neumann.format.segment import SEGMENT_HEADER_BYTES
 from neumann.format.segment import decode_header as decode_segment_header
+from neumann.wal.front import read_front
 from neumann.wal.segment import SegmentInfo
 from tests.sim.disk import SimDisk
 from tests.wal.bench import BASE, CLUSTER, ROOT, TIMELINE, Bench, data_frame
@@ -225,6 +226,20 @@ def test_dropping_whole_sealed_segments(bench: Bench) -> None:
     bench.append(".S.")
 
 
+def test_what_was_dropped_is_not_taken_in_again_before_it_is_unlinked(bench: Bench) -> None:
+    """A scrub that ran between the two read the dropped segments as the log's lost beginning: the log held
+    them again, they were unlinked, and the next drop ended the node for a file that was not there."""
+    log = bench.log
+    bench.append("..S..S.")
+    dropped = log.drop_before(log.segments()[0].last_index)
+    assert dropped is not None
+    base, front = log.base, read_front(bench.disk, bench.wal, TIMELINE, log.oldest())
+    assert front
+    log.take_front(front)
+    assert log.base == base
+    dropped.run()
+
+
 def test_a_read_of_a_dropped_segment_is_refused(bench: Bench) -> None:
     bench.append("..S..")
     bench.mark()
@@ -246,7 +261,7 @@ def test_a_damaged_frame_is_never_served(bench: Bench) -> None:
     byte = file.pread(1, offset + 60)
     file.pwrite(bytes([byte[0] ^ 4]), offset + 60)
     file.close()
-    with pytest.raises(Corrupt, match=r"entries 1\.\.3 from .*\.wal"):
+    with pytest.raises(Corrupt, match=r"\.wal: entries 1\.\.3 are damaged"):
         bench.log.read_frames(0, 3)
     assert len(bench.log.read_frames(2, 3)) == 1
 
