@@ -175,7 +175,8 @@ async def test_a_follower_that_needs_a_damaged_segment_waits_for_a_whole_one(tmp
         await follower.stop()
         assert leading.member is not None
         leading.member.wal._cache_bytes_max = 1000
-        await write_rows(leading, range(200), "x" * 5000)
+        for number in range(8):
+            await write_rows(leading, range(number * 50, (number + 1) * 50), "x" * 5000)
         path = sealed(tmp_path, leading.config.node.id)[1]
         good = path.read_bytes()
         flip(path, 10_000)
