@@ -126,6 +126,22 @@ def with_session(raw: bytes, session: int, serial: int) -> bytes:
     return encode((*command[:4], session, serial, command[6]))
 
 
+def session_of(data: bytes) -> tuple[int, int]:
+    """(session, serial) of a command, and nothing else of it decoded; (0, 0) where it has none or is none."""
+    unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(data)))
+    unpacker.feed(data)
+    try:
+        if unpacker.read_array_header() != 7:
+            return 0, 0
+        for _ in range(4):
+            unpacker.skip()
+        session, serial = unpacker.unpack(), unpacker.unpack()
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError):
+        return 0, 0
+    is_one = type(session) is int and type(serial) is int and session > 0 < serial
+    return (session, serial) if is_one else (0, 0)
+
+
 def encode(command: Command) -> bytes:
     """The bytes of a command. A name with half of a surrogate pair, as JSON can spell it, is no UTF-8."""
     try:

@@ -72,6 +72,13 @@ class Sessions:
             return index, Outcome.SERIAL_FORGOTTEN
         return None
 
+    def answer(self, session_id: int, serial: int) -> tuple[int, int] | None:
+        """What the first copy of this serial was told, (index, Outcome); None where that is not known here.
+        Changes nothing: it may be asked between entries."""
+        session = self._table.get(session_id)
+        answer = session.answers.get(serial) if session is not None else None
+        return answer[1:] if answer is not None else None
+
     def apply(self, session_id: int, serial: int, index: int) -> tuple[int, int] | None:
         """`recall`, and `note` of APPLIED in one, for a command that can't fail. None: it is applied."""
         session = self._table.get(session_id)

@@ -125,6 +125,9 @@ class Member:
             hold=lambda: self.store.backlog >= BACKLOG_HOLDS_PROPOSALS,
             voters_clock_ns=lambda: self.peers.voters_clock_ns(config.raft.election_timeout_ms * 1_000_000),
             pump=self.pump,
+            recall=lambda session, serial: (
+                self.applier.state.sessions.answer(session, serial) if self.serves() else None
+            ),
         )
         self.proposer.log_time_at_least(opened.last_time_ns)
         self.peers = Peers(

@@ -3,7 +3,8 @@
 A frame takes whatever queued while the last ones were on their way; there is no timer (design
 section 4, group commit). Rules: a command is fully checked before it is framed (R3); a frame is created
 once, in one (index, term), and never taken back (R15); whoever was refused was not framed, whoever was
-framed hears the outcome or "unknown".
+framed hears the outcome or "unknown". A command of a session that meets a refusal (a pause, a full disk,
+back-pressure) and whose first copy is applied already hears what that one was told.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def _cost(commands: Sequence[bytes]) -> int:
 
 
 class Proposer:
-    """The leader's queue. `gate()` returns an error while client writes are refused, else None.
+    """The leader's queue. `gate()` returns an error while client writes are refused, else None; `recall`
+    gives the (index, Outcome) that (session, serial) has in what is applied, None where there is none.
 
     What is queued, framed or committed and not answered yet is bounded by `unanswered_bytes_max`; what is
     above it is refused at once, unless nothing else is there.
@@ -77,6 +79,7 @@ class Proposer:
         hold: Callable[[], bool],
         voters_clock_ns: Callable[[], int | None],
         pump: Callable[[], None],
+        recall: Callable[[int, int], tuple[int, int] | None] = lambda _session, _serial: None,
     ) -> None:
         self._raft = raft
         self._clock = clock
@@ -87,6 +90,7 @@ class Proposer:
         self._hold = hold
         self._voters_clock_ns = voters_clock_ns
         self._pump = pump
+        self._recall = recall
         self._queue: deque[tuple[Sink, Sequence[int], Sequence[bytes]]] = deque()
         self._unanswered_bytes = 0
         self._specials: deque[tuple[Special, asyncio.Future[int] | None]] = deque()
@@ -105,10 +109,10 @@ class Proposer:
         """Queue client commands; each id is answered through its sink exactly once."""
         cost, unanswered = _cost(commands), self._unanswered_bytes
         if unanswered and unanswered + cost > self._unanswered_bytes_max:
-            self._metrics.proposals["refused"] += len(ids)
             text = f"{unanswered} bytes of writes wait already; the limit is {self._unanswered_bytes_max}"
-            sink.failed(ids, BackPressure(text, remedy="wait for answers before sending more"))
-            sink.flush()
+            self._refuse(
+                sink, ids, commands, BackPressure(text, remedy="wait for answers before sending more")
+            )
             return
         self._unanswered_bytes += cost
         self._queue.append((sink, ids, commands))
@@ -212,13 +216,27 @@ class Proposer:
         queue, self._queue = self._queue, deque()
         for sink, ids, raws in queue:
             self._unanswered_bytes -= _cost(raws)
-            self._metrics.proposals["refused"] += len(ids)
-            sink.failed(ids, error)
-            sink.flush()
+            self._refuse(sink, ids, raws, error)
         specials, self._specials = self._specials, deque()
         for _, future in specials:
             if future is not None and not future.done():
                 future.set_exception(error)
+
+    def _refuse(self, sink: Sink, ids: Sequence[int], raws: Sequence[bytes], error: NeumannError) -> None:
+        """The error for each; but what a session remembers is answered as it was then."""
+        refused = []
+        for call_id, raw in zip(ids, raws, strict=True):
+            session, serial = command_format.session_of(raw)
+            known = self._recall(session, serial) if session else None
+            if known is not None:
+                self._metrics.proposals["ok"] += 1
+                sink.wrote((call_id,), known[0], (known[1],))
+            else:
+                refused.append(call_id)
+        if refused:
+            self._metrics.proposals["refused"] += len(refused)
+            sink.failed(refused, error)
+        sink.flush()
 
     def _create_data(self) -> None:
         slices: list[_Slice] = []

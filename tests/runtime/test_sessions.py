@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from neumann.format.command import encode_open, with_session
+import pytest
+
+from neumann.errors import BackPressure, DiskFull, NeumannError, Paused
+from neumann.format.command import ABSENT, encode_open, encode_put, pack_value, with_session
 from neumann.format.ids import VOTER
 from neumann.machine.outcome import Outcome
 from neumann.runtime.node import Node
+from neumann.runtime.sinks import FutureSink
 from tests.runtime.nodes import (
     config_of,
     configs_of,
@@ -77,3 +82,65 @@ def votes(node: Node, leading: Node) -> bool:
     known = leading.member.raft.configuration.member(own.node_id)
     is_voter = known is not None and (known.storage_id, known.role) == (own.storage_id, VOTER)
     return is_voter and node.applied_index == leading.applied_index
+
+
+async def test_a_retry_that_meets_a_pause_a_full_disk_or_back_pressure_is_answered(tmp_path: Path) -> None:
+    """A client that had not heard its answer asked again and was told "paused", or "full": it took a write
+    that was applied for one that was not done."""
+    async with one_node(config_of(tmp_path)) as node:
+        member = node.member
+        assert member is not None
+        session, _ = await node.write(encode_open())
+        raw = with_session(put("a"), session, 1)
+        told = await node.write(raw)
+        failed = await node.write(with_session(encode_put("t", "a", pack_value(2), (ABSENT,)), session, 2))
+        new = with_session(put("b"), session, 3)
+
+        async def is_answered(refusal: type[NeumannError]) -> None:
+            assert await node.write(raw) == told
+            repeated = with_session(encode_put("t", "a", pack_value(2), (ABSENT,)), session, 2)
+            assert await node.write(repeated) == failed and failed[1] == Outcome.CONDITION_FAILED
+            for other in (new, put("b")):
+                with pytest.raises(refusal):
+                    await node.write(other)
+
+        await node.pause_writes(max_s=60)
+        await is_answered(Paused)
+        await node.resume_writes()
+        member.space.stop()
+        member.space.refusal = DiskFull("no room")
+        await is_answered(DiskFull)
+        member.space.refusal = None
+        member.proposer._unanswered_bytes_max = 1
+        member.proposer._unanswered_bytes += 1
+        await is_answered(BackPressure)
+        member.proposer._unanswered_bytes -= 1
+        assert (await node.write(new))[1] == Outcome.APPLIED
+        row = await node.get("t", "a")
+        assert row is not None and row[1] == told[0]
+
+
+async def test_several_at_once_are_answered_each_in_its_way(tmp_path: Path) -> None:
+    async with one_node(config_of(tmp_path)) as node:
+        session, _ = await node.write(encode_open())
+        first = await node.write(with_session(put("a"), session, 1))
+        await node.pause_writes(max_s=60)
+        sink = _Answers()
+        node.submit_writes(sink, (7, 8, 9), (put("x"), with_session(put("a"), session, 1), b"\x90"))
+        await until(lambda: len(sink.told) == 3, "all are answered")
+        assert sink.told[8] == first and isinstance(sink.told[7], Paused) and isinstance(sink.told[9], Paused)
+
+
+class _Answers(FutureSink):
+    """By call id."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: dict[int, object] = {}
+
+    def wrote(self, ids: Sequence[int], first_index: int, outcomes: Sequence[int] | None) -> None:
+        for place, call_id in enumerate(ids):
+            self.told[call_id] = (first_index + place, outcomes[place] if outcomes else 0)
+
+    def failed(self, ids: Sequence[int], error: NeumannError) -> None:
+        self.told |= dict.fromkeys(ids, error)

@@ -119,6 +119,7 @@ def _counts(world: World) -> dict[str, int]:
         "refused": clients.refused,
         "reads": clients.reads,
         **{name: counted[name] for name in EVENTS},
+        "repeats": counted["repeats"] + world.sessions.repeats,
         "leader changes": counted["leader changes"] + max(0, len(world.election.leaders) - 1),
         "snapshots": len(world.layout.digests),
         "segments": len(world.segments.digests),

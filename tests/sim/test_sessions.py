@@ -74,3 +74,16 @@ def test_another_that_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Sessions, "recall", without_a_touch)
     assert isinstance(found("one-way"), Violation)
+
+
+@pytest.mark.slow
+def test_an_answer_in_a_pause_that_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a leader answers from its table in place of a refusal is compared like every other answer."""
+    answer = Sessions.answer
+
+    def another(self: Sessions, session_id: int, serial: int) -> Any:
+        known = answer(self, session_id, serial)
+        return known and (known[0] - 1, known[1])
+
+    monkeypatch.setattr(Sessions, "answer", another)
+    assert isinstance(found("full-disk"), Violation)

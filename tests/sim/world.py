@@ -157,6 +157,7 @@ class World:
         """The cluster goes on behind `base`, with what was committed up to `cut_index`."""
         self.counts["restores"] += 1
         self.counts["leader changes"] += max(0, len(self.election.leaders) - 1)
+        self.counts["repeats"] += self.sessions.repeats
         self.archive.is_closed = True
         self.committed = self.committed.restored(cut_index, base)
         self.clients = self.clients.restored(self.committed, cut_index)
