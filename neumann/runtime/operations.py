@@ -164,4 +164,8 @@ def needs_leader(member: Member) -> None:
 def still_leads(member: Member, term: int, what: str) -> None:
     """In a later term, led by this node again, another entry may stand in that place."""
     if not member.leads or member.raft.term != term:
-        raise OutcomeUnknown(f"the leader changed while {what} was on its way", remedy="look, then try again")
+        why = str(member.failure or member.raft.left_because)
+        raise OutcomeUnknown(
+            f"this node stopped leading while {what} was on its way{': ' + why if why else ''}",
+            remedy="look, then try again",
+        )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from neumann.errors import OutcomeUnknown
 from neumann.format.command import encode_put, pack_value
 from neumann.format.times import time_text
 from neumann.snapshot.publish import open_published
@@ -32,6 +35,58 @@ def test_a_snapshot_tells_its_own_time() -> None:
         for one in (await process.call(node.snapshot()), await first):
             manifest = open_published(leading.disk, f"{leading.paths.snapshots}/{one['id']}")
             assert one["time"] == time_text(manifest.time_ns)
+
+    with world:
+        world.loop.run(script())
+
+
+def test_an_only_voter_whose_disk_stalls_leads_on() -> None:
+    """There is nobody to abdicate to: what was asked of it is done, late."""
+    world = World("alone", node_count=1)
+
+    async def script() -> None:
+        [machine] = world.machines
+        await world.start(machine)
+        await world.until(lambda: world.leader() is not None, LIMIT_S, "it leads")
+        process, node, member = machine.process, machine.node, world.leader()
+        assert process is not None and node is not None and member is not None
+        term, began_s = member.raft.term, world.loop.time()
+        machine.pace.slowness = 2000
+        made = await process.call(node.snapshot(1000.0))
+        timeouts = (world.loop.time() - began_s) * 1000 / machine.config.raft.election_timeout_ms
+        assert timeouts > 20, "it stood still for longer than a leader of several may"
+        assert made["term"] == member.raft.term == term and member.leads
+
+    with world:
+        world.loop.run(script())
+
+
+def test_what_ended_leadership_is_told() -> None:
+    """A snapshot of an only voter was answered with "the leader changed", and nobody knew why."""
+    world = World("alone", node_count=1)
+
+    async def script() -> None:
+        [machine] = world.machines
+        await world.start(machine)
+        await world.until(lambda: world.leader() is not None, LIMIT_S, "it leads")
+        process, node = machine.process, machine.node
+        assert process is not None and node is not None
+        machine.disk.capacity_bytes = machine.disk.used_bytes()
+        for number in range(10_000):
+            write = node.write(encode_put("t", str(number), pack_value("x" * 500)), timeout_s=1.0)
+            try:
+                await process.call(write)
+            except OutcomeUnknown:
+                break
+        assert node.member is not None and node.member.raft.left_because == "its disk is full"
+        machine.disk.heal()
+        await world.until(lambda: world.leader() is not None, LIMIT_S, "it leads again")
+        machine.pace.slowness = 1000
+        asked = process.spawn(node.snapshot(60.0))
+        await asyncio.sleep(0.01)
+        process.run(node.member.raft.step_down, "its disk is full")
+        with pytest.raises(OutcomeUnknown, match="was on its way: its disk is full"):
+            await asked
 
     with world:
         world.loop.run(script())
