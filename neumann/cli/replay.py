@@ -138,6 +138,7 @@ def _report_facts(report: Report) -> dict[str, Any]:
     restored = report.restored
     return {
         "already": report.already,
+        "has_gone_on": report.has_gone_on,
         "index": restored.reached_index,
         "time": time_text(restored.reached_time_ns, 9),
         "rows": restored.rows,
@@ -153,6 +154,11 @@ def _report_facts(report: Report) -> dict[str, Any]:
 
 def _report_text(report: Report, request: Request) -> str:
     restored, root = report.restored, request.to or request.data_dir
+    if report.has_gone_on:
+        return (
+            f"already restored: {root} was brought to this point at {_made(restored)}, and has gone on "
+            f"since, to index {output.count(report.end_index)}; nothing was changed. --again restores it anew"
+        )
     if report.already:
         return f"already restored: {root} is at this point since {_made(restored)}; nothing was changed"
     assert report.adopted is not None

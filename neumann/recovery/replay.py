@@ -20,7 +20,7 @@ from neumann.format import names
 from neumann.format import special as special_format
 from neumann.format.checksum import crc32c
 from neumann.format.command import decode_body
-from neumann.format.frame import HEADER_BYTES, Frame, FrameHeader, Kind
+from neumann.format.frame import HEADER_BYTES, Frame, FrameDamaged, FrameHeader, Kind
 from neumann.format.history import History
 from neumann.format.manifest import Archiving, Manifest, TableRef
 from neumann.format.segment import SEGMENT_HEADER_BYTES
@@ -78,7 +78,10 @@ class Replay:
         with _no_collector():
             for piece in pieces:
                 self._cross(piece.number)
-                self._run_piece(piece)
+                try:
+                    self._run_piece(piece)
+                except FrameDamaged as error:
+                    raise Corrupt(f"{piece.where}: {error.message}") from error
                 if progress is not None:
                     progress(self.entries, total)
             self._cross(len(history.records) - 1)

@@ -9,6 +9,7 @@ was there goes to aside/. Run again with the same words it finds its own record 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,8 +20,8 @@ from neumann.env.ahead import Ahead
 from neumann.env.doors import Disk, Env, Net
 from neumann.env.files import read_file
 from neumann.errors import Corrupt, DiskFull, InUse, NeumannError, RefusedByState, Unavailable, WrongHistory
+from neumann.format import names, state
 from neumann.format import restored as restored_format
-from neumann.format import state
 from neumann.format.checksum import digest
 from neumann.format.ids import ID_BYTES
 from neumann.format.names import Paths
@@ -36,6 +37,7 @@ from neumann.recovery.walk import Start
 from neumann.store.manifests import load_newest
 
 _ASK_TIMEOUT_S = 2.0
+_LEFT_OF_A_KILLED_RESTORE = frozenset({names.LOCK, names.SCRATCH, names.RESTORE_JOURNAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +103,25 @@ class Planned(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What was done. `already`: nothing, because it had been done before."""
+    """What was done. `already`: nothing, because it had been done before; `end_index` is then where the
+    log here ends, above the base where the node has gone on since."""
 
     restored: Restored
     adopted: Adopted | None
     entries: int
     seconds: float
     copied_bytes: int = 0
+    end_index: int = 0
 
     @property
     def already(self) -> bool:
         """True if the directory held this very result."""
         return self.adopted is None
+
+    @property
+    def has_gone_on(self) -> bool:
+        """True if the directory is not at the restored point any more."""
+        return self.end_index > self.restored.base_index
 
 
 def plan_restore(env: Env, request: Request) -> Planned:
@@ -180,8 +189,8 @@ async def restore(env: Env, planned: Planned, progress: Progress | None = None) 
     request, disk = planned.request, env.disk
     started_ns = env.clock.monotonic_ns()
     paths = Paths(request.to or request.data_dir)
-    if request.to and disk.list(paths.root):
-        raise RefusedByState(f"--to {paths.root} is not empty", remedy="name a new directory")
+    if request.to:
+        _check_new(disk, paths, names.OURS)
     if planned.needed_bytes > planned.free_bytes:
         raise DiskFull(
             f"{paths.root} has {planned.free_bytes} bytes free and {planned.needed_bytes} are needed"
@@ -193,17 +202,42 @@ async def restore(env: Env, planned: Planned, progress: Progress | None = None) 
             planned = _plan_again(env, planned)
         done = read_restored(env, paths)
         if done is not None and done.fingerprint == planned.fingerprint and not request.again:
-            return Report(done, None, 0, 0.0)
+            return Report(done, None, 0, 0.0, end_index=_end_of_log(disk, paths))
+        if request.to:
+            _check_new(disk, paths, _LEFT_OF_A_KILLED_RESTORE)
         _check_own_cluster(env, paths, planned)
         if not request.to and not request.as_new_cluster:
             await refuse_living_cluster(env.net, request.peers, planned.plan.cut.history.cluster_id)
-        adopted, entries, copied = _restore_into(env, paths, planned, progress)
+        try:
+            adopted, entries, copied = _restore_into(env, paths, planned, progress)
+        except (NeumannError, OSError) as error:
+            with contextlib.suppress(OSError):
+                disk.remove_tree(swap.new_state(paths).root)
+            if not isinstance(error, FileNotFoundError):
+                raise
+            raise Unavailable(
+                f"{error.filename} was there when this was planned, and is gone; {paths.root} is unchanged",
+                remedy="run it again: it plans anew with what is there",
+            ) from error
     finally:
         release()
     restored = read_restored(env, paths)
     assert restored is not None
     seconds = (env.clock.monotonic_ns() - started_ns) / 1e9
     return Report(restored, adopted, entries, seconds, copied)
+
+
+def _check_new(disk: Disk, paths: Paths, allowed: frozenset[str]) -> None:
+    """RefusedByState where --to names a directory that holds anything else. What a restore that was killed
+    has left is no obstacle to the same one, and what one has finished is for its record to tell."""
+    if not allowed.issuperset(disk.list(paths.root)):
+        raise RefusedByState(f"--to {paths.root} is not empty", remedy="name a new directory")
+
+
+def _end_of_log(disk: Disk, paths: Paths) -> int:
+    """The last index of the log here, as far as it can be read."""
+    catalog = Catalog(disk, paths.wal)
+    return max((catalog.scan(head, bodies=False).last.index for head in catalog.heads[-1:]), default=0)
 
 
 async def refuse_living_cluster(net: Net, peers: Mapping[str, str], cluster_id: bytes) -> None:

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from neumann.env.disk import RealDisk
-from neumann.errors import ArchiveGap, BadInput, BeyondArchive, Corrupt, NeumannError, NotFound, WrongHistory
+from neumann.errors import (
+    ArchiveGap,
+    BadInput,
+    BeyondArchive,
+    Corrupt,
+    NeumannError,
+    NotFound,
+    Unavailable,
+    WrongHistory,
+)
 from neumann.format import history as history_format
 from neumann.format import names
 from neumann.format.command import row_key
@@ -208,8 +217,29 @@ def test_sources_that_are_none(cluster: Cluster, tmp_path: Path) -> None:
         )
 
 
-def test_a_refused_restore_changes_nothing(cluster: Cluster) -> None:
-    """The damage is found by the real run too, before anything in place is touched."""
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def another_one(path: Path) -> None:
+    shutil.copy(path.parent / sorted(path.parent.glob("*.wal"))[0].name, path)
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [(flipped, Corrupt), (cut_short, Corrupt), (another_one, Corrupt), (Path.unlink, Unavailable)],
+)
+def test_an_archive_that_changes_behind_the_plan(
+    cluster: Cluster, change: Callable[[Path], object], kind: type[NeumannError]
+) -> None:
+    """What is damaged or gone by the time of the real run is named, and nothing in place was touched, and
+    nothing half-written stays: a full disk stayed full."""
     wanted = Request(
         parse_target(until_index=12),
         data_dir=cluster.root,
@@ -221,15 +251,14 @@ def test_a_refused_restore_changes_nothing(cluster: Cluster) -> None:
     env = make_env(DISK)
     planned = plan_restore(env, wanted)
     path = segment_files(cluster.archive)[2]
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
+    change(path)
     before = sorted(str(p) for p in Path(cluster.root, "raft").rglob("*"))
     rows = rows_in(DISK, cluster.root)
-    with pytest.raises(Corrupt):
+    with pytest.raises(kind, match=path.name):
         asyncio.run(restore(env, planned))
     assert rows_in(DISK, cluster.root) == rows
     assert sorted(str(p) for p in Path(cluster.root, "raft").rglob("*")) == before
+    assert not list(Path(cluster.root, "scratch").iterdir())
 
 
 class CopiesRot(RealDisk):
