@@ -24,6 +24,9 @@ from neumann.format.ids import LogPoint, Timeline
 from neumann.format.segment import SEGMENT_HEADER_BYTES
 from neumann.snapshot.segment_file import End, Scan, headers_of, scan
 
+_DIRECTORY = -1
+"""In place of a file's size."""
+
 
 class Head(NamedTuple):
     """A segment file, known by its name and first bytes. `first_time_ns` is 0 where it has no frame."""
@@ -182,11 +185,15 @@ def _read_begin(disk: Files, path: str) -> tuple[bytes, int]:
     file = disk.open(path)
     try:
         return file.pread(SEGMENT_HEADER_BYTES + HEADER_BYTES, 0), file.size()
+    except IsADirectoryError:
+        return b"", _DIRECTORY
     finally:
         file.close()
 
 
 def _decode_head(data: bytes, size: int, path: str, timeline: Timeline, first_index: int) -> Head:
+    if size == _DIRECTORY:
+        raise Corrupt(f"{path}: is a directory, and no segment")
     if not size:
         raise Corrupt(f"{path}: the file is empty")
     header = segment_format.decode_header(data, path)

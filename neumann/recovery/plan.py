@@ -26,6 +26,7 @@ from neumann.format.times import time_text
 from neumann.recovery import lineage
 from neumann.recovery.catalog import Catalog, Head, restore_points
 from neumann.recovery.lineage import Position, Stretch
+from neumann.recovery.runs import runs
 from neumann.recovery.targets import Kind, Target
 from neumann.recovery.walk import Start, Stop, Use, Way, walk
 
@@ -113,6 +114,8 @@ def make_plan(catalog: Catalog, starts: Sequence[Start], target: Target, timelin
         except NeumannError as error:
             refusals.append(error)
     if not plans and len({type(refusal) for refusal in refusals}) == 1:
+        if not timeline:
+            _name_what_was_left(catalog, starts, target, lines, refusals[0])
         raise refusals[0]
     if refusals or len({plan.origin for plan in plans}) > 1:
         choices = "; ".join(f"--timeline {history.timeline}" for history in lines)
@@ -121,6 +124,25 @@ def make_plan(catalog: Catalog, starts: Sequence[Start], target: Target, timelin
             remedy=f"choose one: {choices}",
         )
     return min(plans, key=lambda plan: len(plan.cut.history.records))
+
+
+def _name_what_was_left(
+    catalog: Catalog, starts: Sequence[Start], target: Target, lines: Sequence[History], refusal: NeumannError
+) -> None:
+    """A target behind the fork of the last restore is on the timeline that was left there: say so. It is
+    never taken unasked."""
+    for history in sorted(catalog.histories.values(), key=lambda h: -len(h.records)):
+        if history in lines:
+            continue
+        try:
+            _plan_on(catalog, starts, target, lineage.stretches(history))
+        except NeumannError:
+            continue
+        there = (
+            f"timeline {history.timeline}, which was left by a restore, has it: --timeline {history.timeline}"
+        )
+        refusal.remedy = f"{there}; {refusal.remedy}" if refusal.remedy else there
+        return
 
 
 def windows(catalog: Catalog, starts: Sequence[Start], history: History) -> list[Window]:
@@ -255,7 +277,10 @@ def _named(catalog: Catalog, line: list[Stretch], name: str) -> Position:
                     found.append((number, index))
     if not found:
         known = ", ".join(sorted(names)) or "none"
-        raise BeyondArchive(f"the archive has no restore point {name!r}", remedy=f"it has: {known}")
+        what = f"the archive has no restore point {name!r}"
+        if holes := [str(error) for error in runs(catalog, bodies=False).wrong]:
+            what += f", and not all of the log: {'; '.join(holes)}"
+        raise BeyondArchive(what, remedy=f"it has: {known}")
     if len(found) > 1:
         indexes = " and ".join(str(index) for _, index in found)
         raise BadInput(

@@ -32,7 +32,7 @@ from neumann.recovery.catalog import Catalog
 from neumann.recovery.plan import Plan, empty_start, make_plan
 from neumann.recovery.replay import Piece, Progress, Replay
 from neumann.recovery.survey import snapshots_in
-from neumann.recovery.targets import Target
+from neumann.recovery.targets import Kind, Target
 from neumann.recovery.walk import Start
 from neumann.store.manifests import load_newest
 
@@ -168,7 +168,7 @@ def _plan(env: Env, request: Request, ahead: Ahead) -> Planned:
             starts = [start for start in starts if start != plan.start._replace(position=(0, 0))]
     root = request.to or request.data_dir
     paths = Paths(root)
-    notes += _of_the_tail(catalog, plan)
+    notes += _of_the_tail(catalog, plan) + _of_what_was_left(catalog, plan)
     needed = plan.log_bytes + sum(ref.raw_bytes for ref in plan.start.manifest.tables)
     free = disk.free_bytes(_existing_parent(env, root))
     old = sum(swap.tree_bytes(disk, part) for part in (paths.raft, paths.store))
@@ -182,6 +182,20 @@ def _of_the_tail(catalog: Catalog, plan: Plan) -> list[str]:
         return []
     first, last = taken[0].after_index + 1, taken[-1].through_index
     return [f"entries {first}..{last} are from {catalog.tail}: they may never have been committed"]
+
+
+def _of_what_was_left(catalog: Catalog, plan: Plan) -> list[str]:
+    """`latest` follows the newest timeline, also where nothing was written on it since it was restored."""
+    timeline, index = plan.origin
+    if plan.target.kind is not Kind.LATEST or timeline == plan.cut.history.timeline:
+        return []
+    end = max((catalog.scan(h, bodies=False).last.index for h in catalog.segments(timeline)), default=0)
+    if end <= index:
+        return []
+    own = plan.cut.history.timeline
+    return [
+        f"nothing was written on timeline {own}; {timeline}, left at {index}, goes on: --timeline {timeline}"
+    ]
 
 
 async def restore(env: Env, planned: Planned, progress: Progress | None = None) -> Report:

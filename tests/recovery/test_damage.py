@@ -206,6 +206,26 @@ def test_unknown_files_are_named_and_harmless(cluster: Cluster) -> None:
     assert plan(cluster).plan.cut.index == 12
 
 
+def test_a_directory_under_a_segments_name(cluster: Cluster) -> None:
+    """It was `this machine: Is a directory`, of no file."""
+    path = segment_files(cluster.archive)[1]
+    path.unlink()
+    path.mkdir()
+    assert f"{path}: is a directory" in refusal(cluster, Corrupt, 5)
+    assert plan(cluster, parse_target(until_index=3)).plan.cut.index == 3
+
+
+def test_a_restore_point_may_be_in_what_is_missing(cluster: Cluster) -> None:
+    """`it has: none`, and not a word on the gap that may hold it."""
+    cluster.seal("named")
+    named = segment_files(cluster.archive)[-1]
+    cluster.seal()
+    assert plan(cluster, parse_target(until_name="named")).plan.cut.index == 13
+    named.unlink()
+    text = refusal(cluster, BeyondArchive, 3, parse_target(until_name="named"))
+    assert "entries 13..13 are missing" in text and "it has: none" in text
+
+
 def test_sources_that_are_none(cluster: Cluster, tmp_path: Path) -> None:
     Path(cluster.archive).rename(tmp_path / "gone")
     with pytest.raises(NotFound):

@@ -380,6 +380,29 @@ def test_again_says_that_the_directory_has_gone_on(tmp_path: Path) -> None:
     assert not anew.already and rows_in(DISK, cluster.root) == rows
 
 
+def test_a_restore_that_came_out_too_early_shows_the_way_on(tmp_path: Path) -> None:
+    """After a restore to too early a moment, a later one was `after the archive's end` or `no entry`, though
+    the archive has it: on the timeline that the first restore has left. It is named, and taken only when
+    asked for."""
+    cluster = Cluster.fresh(DISK, str(tmp_path), 1)
+    frames = [cluster.put(f"k{number}", number) for number in range(6)]
+    cluster.seal("good")
+    carry_out(request(parse_target(until_index=2), cluster))
+    left = own(cluster)
+    for target in (parse_target(until_index=4), by_time(frames[3].time_ns), parse_target(until_name="good")):
+        with pytest.raises(NeumannError) as refused:
+            carry_out(request(target, cluster))
+        assert f"--timeline {left}" in refused.value.remedy and refused.value.exit_code in (2, 3)
+    latest = plan_restore(make_env(DISK), request(parse_target(until="latest"), cluster))
+    assert any(f"--timeline {left}" in note for note in latest.notes)
+    beyond = request(parse_target(until_index=99), cluster)
+    with pytest.raises(NeumannError) as refused:
+        carry_out(beyond)
+    assert "--timeline" not in refused.value.remedy
+    carry_out(request(parse_target(until_index=4), cluster, timeline=left))
+    assert rows_in(DISK, cluster.root) == cluster.rows_at(4)
+
+
 def test_a_damaged_snapshot_is_passed_over_and_said(tmp_path: Path) -> None:
     cluster = Cluster.fresh(DISK, str(tmp_path), 11)
     backup = f"{cluster.archive}-snapshots"
