@@ -17,13 +17,12 @@ PostgreSQL's basic_archive is the model (reference: backup.sgml, contrib/basic_a
 
 from __future__ import annotations
 
-import errno
 import posixpath
 from typing import NamedTuple
 
 from neumann.archive.destinations import Destination
 from neumann.env.doors import Disk
-from neumann.env.files import read_file
+from neumann.env.files import FULL, read_file
 from neumann.errors import (
     BadInput,
     Corrupt,
@@ -42,8 +41,6 @@ from neumann.format.history import History
 from neumann.format.ids import Timeline
 from neumann.format.segment import SEGMENT_HEADER_BYTES
 from neumann.snapshot.segment_file import End, scan
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Pushed(NamedTuple):
@@ -241,6 +238,6 @@ def _first_difference(one: bytes, other: bytes) -> int:
 
 def _failed(path: str, error: OSError) -> NeumannError:
     text = f"{path} could not be archived: {error.strerror or error}"
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return DiskFull(text, remedy="make room there; it is tried again")
     return Unavailable(text, remedy="it is tried again")

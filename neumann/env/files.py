@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import posixpath
 
 from neumann.env.doors import Disk, Files, WritableFiles
 from neumann.format import names
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Of an OSError: there is no room for what was to be written."""
 
 
 def read_file(disk: Files, path: str) -> bytes:

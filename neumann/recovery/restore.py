@@ -18,7 +18,7 @@ from typing import NamedTuple
 from neumann.archive import sources
 from neumann.env.ahead import Ahead
 from neumann.env.doors import Disk, Env, Net
-from neumann.env.files import read_file
+from neumann.env.files import FULL, read_file
 from neumann.errors import Corrupt, DiskFull, InUse, NeumannError, RefusedByState, Unavailable, WrongHistory
 from neumann.format import names, state
 from neumann.format import restored as restored_format
@@ -225,20 +225,29 @@ async def restore(env: Env, planned: Planned, progress: Progress | None = None) 
         try:
             adopted, entries, copied = _restore_into(env, paths, planned, progress)
         except (NeumannError, OSError) as error:
+            if disk.exists(paths.journal):
+                raise  # the swap has begun: the next start, or this command again, finishes it
             with contextlib.suppress(OSError):
                 disk.remove_tree(swap.new_state(paths).root)
-            if not isinstance(error, FileNotFoundError):
-                raise
-            raise Unavailable(
-                f"{error.filename} was there when this was planned, and is gone; {paths.root} is unchanged",
-                remedy="run it again: it plans anew with what is there",
-            ) from error
+            raise _why(error, paths) from error
     finally:
         release()
     restored = read_restored(env, paths)
     assert restored is not None
     seconds = (env.clock.monotonic_ns() - started_ns) / 1e9
     return Report(restored, adopted, entries, seconds, copied)
+
+
+def _why(error: NeumannError | OSError, paths: Paths) -> NeumannError | OSError:
+    """A failure before anything in place was touched, in words that tell what to do."""
+    if isinstance(error, FileNotFoundError):
+        return Unavailable(
+            f"{error.filename} was there when this was planned, and is gone; {paths.root} is unchanged",
+            remedy="run it again: it plans anew with what is there",
+        )
+    if isinstance(error, OSError) and error.errno in FULL:
+        return DiskFull(f"{paths.root}: {error.strerror}; what was there is unchanged", remedy="make room")
+    return error
 
 
 def _check_new(disk: Disk, paths: Paths, allowed: frozenset[str]) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import posixpath
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from neumann.env.disk import RealDisk
+from neumann.env.disk import RealDisk, RealFile
 from neumann.errors import (
     ArchiveGap,
     BadInput,
     BeyondArchive,
     Corrupt,
+    DiskFull,
     NeumannError,
     NotFound,
     Unavailable,
@@ -260,16 +264,8 @@ def test_an_archive_that_changes_behind_the_plan(
 ) -> None:
     """What is damaged or gone by the time of the real run is named, and nothing in place was touched, and
     nothing half-written stays: a full disk stayed full."""
-    wanted = Request(
-        parse_target(until_index=12),
-        data_dir=cluster.root,
-        node_id="n1",
-        address="h:1",
-        wal_dir=cluster.archive,
-        segment_bytes=SEGMENT_BYTES,
-    )
     env = make_env(DISK)
-    planned = plan_restore(env, wanted)
+    planned = plan_restore(env, replace(in_place(cluster), target=parse_target(until_index=12)))
     path = segment_files(cluster.archive)[2]
     change(path)
     before = sorted(str(p) for p in Path(cluster.root, "raft").rglob("*"))
@@ -317,3 +313,61 @@ def test_a_copy_that_differs_from_what_was_read_is_never_swapped_in(
     with pytest.raises(Corrupt, match="table"):
         asyncio.run(restore(make_env(CopiesRot(find)), planned))
     assert not {"raft", "store"} & set(DISK.list(f"{tmp_path}/r"))
+
+
+class FailingDisk(RealDisk):
+    """Each change of a name fails, or each write, from the nth on; 0 for never."""
+
+    def __init__(self, renames: int = 0, full: bool = False) -> None:
+        self.renames = renames
+        self.full = full
+
+    def rename(self, source: str, target: str) -> None:
+        self.renames -= 1
+        if not self.renames:
+            raise OSError(errno.EIO, "Input/output error", source)
+        super().rename(source, target)
+
+    def open(self, path: str, *, write: bool = False, create: bool = False) -> RealFile:
+        if self.full and write and "/scratch/" in path:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        found = super().open(path, write=write, create=create)
+        assert isinstance(found, RealFile)
+        return found
+
+
+def in_place(cluster: Cluster) -> Request:
+    return Request(
+        parse_target(until_index=6),
+        data_dir=cluster.root,
+        node_id="n1",
+        address="h:1",
+        wal_dir=cluster.archive,
+        segment_bytes=SEGMENT_BYTES,
+    )
+
+
+def test_a_full_data_directory_is_said_and_left_as_it_was(cluster: Cluster) -> None:
+    """It was `this machine: No space left on device`, of no directory, and exit 1."""
+    rows = rows_in(DISK, cluster.root)
+    env = make_env(FailingDisk(full=True))
+    with pytest.raises(DiskFull, match=f"{cluster.root}: No space left on device"):
+        asyncio.run(restore(env, plan_restore(env, in_place(cluster))))
+    assert rows_in(DISK, cluster.root) == rows
+    assert not list(Path(cluster.root, "scratch").iterdir())
+
+
+def test_a_swap_that_fails_on_its_way_is_finished_by_the_same_command(cluster: Cluster) -> None:
+    """What cleans up after a failure must not take away the new state that a begun swap still needs."""
+    failures = 0
+    for renames in range(1, 30):
+        env = make_env(FailingDisk(renames))
+        try:
+            asyncio.run(restore(env, plan_restore(env, replace(in_place(cluster), again=True))))
+            break
+        except (OSError, NeumannError):
+            failures += 1
+        env = make_env(DISK)
+        asyncio.run(restore(env, plan_restore(env, in_place(cluster))))
+        assert rows_in(DISK, cluster.root) == cluster.rows_at(6)
+    assert failures >= 4
