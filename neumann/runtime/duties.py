@@ -149,8 +149,21 @@ class Duties:
             return False
         idle_ns = self._clock.monotonic_ns() - self._sealed_ns
         if self._applier.unsealed_entries:
-            return 0 < self._config.wal.archive_timeout * _SECOND_NS <= idle_ns
-        return idle_ns >= self._config.wal.archive_idle_interval_s * _SECOND_NS
+            is_due = 0 < self._config.wal.archive_timeout * _SECOND_NS <= idle_ns
+        else:
+            is_due = idle_ns >= self._config.wal.archive_idle_interval_s * _SECOND_NS
+        return is_due and not self._waits_for_archive()
+
+    def _waits_for_archive(self) -> bool:
+        """A sealed segment is not archived yet: another one would only stand behind it, and cost a run of
+        archive_command. So what an archive gets at once grows with its slowness, and its lag does not: it
+        stays below twice the time of a run, above archive_timeout. What counts against a bound in bytes is
+        sealed all the same."""
+        archiving, bound = self._applier.state.archiving, self._config.wal.archive_backlog_bytes_max
+        if 0 < bound <= self._wal.open_segment_bytes:
+            return False
+        sealed = self._wal.segments()[-2:-1]
+        return archiving.on and bool(sealed) and sealed[0].last_index > archiving.through
 
     # --- the rest --------------------------------------------------------------------------------
 

@@ -10,11 +10,19 @@ import pytest
 
 from neumann.archive.read_back import read_back
 from neumann.env.disk import RealDisk
-from neumann.errors import ArchiveGap, BadInput, Corrupt, OutcomeUnknown, RefusedByState, WrongHistory
+from neumann.errors import (
+    ArchiveGap,
+    BackPressure,
+    BadInput,
+    Corrupt,
+    OutcomeUnknown,
+    RefusedByState,
+    WrongHistory,
+)
 from neumann.recovery.catalog import Catalog
 from neumann.recovery.runs import runs
 from neumann.runtime.node import Node
-from tests.runtime.nodes import config_of, one_node, until, write_rows
+from tests.runtime.nodes import config_of, one_node, put, until, write_rows
 
 REASON = "the backup host is gone"
 
@@ -121,6 +129,44 @@ async def test_archive_stop_and_a_new_begin_that_declares_the_hole(tmp_path: Pat
         await node.archive_flush(10.0)
     (gap,) = runs(Catalog(RealDisk(), str(archive_in(tmp_path))), bodies=True).wrong
     assert isinstance(gap, ArchiveGap)
+
+
+async def test_a_slow_archive_gets_more_at_once_and_its_lag_is_bounded(tmp_path: Path) -> None:
+    """A segment was sealed at each archive_timeout, also behind others that waited: where one run of the
+    command took longer than that, the archive fell behind without end."""
+    own = settings(tmp_path, f"sleep 0.4; cp %p {archive_in(tmp_path)}/%f") | {"archive_timeout": 0.05}
+    lags = []
+    async with one_node(config_of(tmp_path, **own)) as node:
+        await write_rows(node, range(1))
+        await node.archive_flush(20.0)
+        before = len(list(archive_in(tmp_path).iterdir()))
+        for number in range(60):
+            await write_rows(node, [number])
+            await asyncio.sleep(0.05)
+            lags.append((await node.status())["archive"]["backlog_segments"])
+        await node.archive_flush(20.0)
+        files = len(list(archive_in(tmp_path).iterdir())) - before
+    assert max(lags) <= 2 and 2 <= files <= 12
+    assert runs(Catalog(RealDisk(), str(archive_in(tmp_path))), bodies=True).wrong == []
+
+
+async def test_what_counts_against_a_bound_in_bytes_is_sealed_all_the_same(tmp_path: Path) -> None:
+    """R1: only sealed segments count, and the open one must not grow beside the bound."""
+    switch = tmp_path / "fail"
+    own = settings(tmp_path, f"test ! -e {switch} && cp %p {archive_in(tmp_path)}/%f") | {
+        "archive_timeout": 0.05
+    }
+    async with one_node(config_of(tmp_path, **own, archive_backlog_bytes_max=30_000)) as node:
+        await write_rows(node, range(1))
+        await node.archive_flush(20.0)
+        switch.touch()
+        with pytest.raises(BackPressure, match="above archive_backlog_bytes_max"):
+            async with asyncio.timeout(20):
+                while True:
+                    await node.write(put("k", "x" * 2_000))
+                    await asyncio.sleep(0.01)
+        backlog = (await node.status())["archive"]["backlog_bytes"]
+    assert 30_000 < backlog < 150_000
 
 
 async def test_trouble_is_told_from_what_the_archive_lacks(tmp_path: Path) -> None:
