@@ -80,7 +80,9 @@ class WalConfig:
     segment_bytes_max: int = setting(64 * MIB, "a segment's size; reserved ahead", size=True, least=4 * KIB)
     retain_entries: int = setting(100_000, "kept behind the newest snapshot for slow peers", least=0)
     archive_command: str = setting("", "shell command, %p path, %f name, %% a percent sign; R")
-    archive_timeout: float = setting(60.0, "seconds until a segment with entries is sealed; R", least=0)
+    archive_timeout: float = setting(
+        60.0, "seconds until a segment with entries is sealed, unless one waits; R", least=0
+    )
     archive_command_timeout_s: float = setting(300.0, "then the command is killed; R")
     archive_idle_interval_s: float = setting(600.0, "between seals of an idle log, each a small file; R")
     archive_backlog_bytes_max: int = setting(
