@@ -2,6 +2,10 @@
 
 A seed's report, and the totals, depend on the seeds alone: not on the machine, not on the number of jobs.
 Times are told apart from them. A failing seed prints the line that repeats it, and the exit code is 1.
+
+Seeds are told in their order. After SIGTERM, as after --minutes, no further seed begins: those under way
+end, and the totals are those of all seeds up to the last one told. Meanwhile the file of totals is whole
+at each moment, and at most WRITE_EVERY seeds old.
 """
 
 from __future__ import annotations
@@ -10,21 +14,21 @@ import argparse
 import itertools
 import json
 import multiprocessing
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from multiprocessing import connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from tests.sim import scenario
 from tests.sim.faults import KINDS
 from tests.sim.scenario import Report
 
-TASKS_A_WORKER = 200
-"""A worker is replaced after so many seeds, so that no campaign is limited by memory."""
-WRITE_EVERY = 100
+WRITE_EVERY = 20
 
 
 class Outcome(NamedTuple):
@@ -52,6 +56,7 @@ class Summary:
     """All seeds together."""
 
     def __init__(self) -> None:
+        self._began_s = time.monotonic()
         self.passed: list[int] = []
         self.failed: list[int] = []
         self.steps = 0
@@ -93,7 +98,11 @@ class Summary:
             "counts": dict(sorted(self.counts.items())),
             "seeds_by_kind": dict(sorted(self.kinds.items())),
             "never_happened": self.never,
-            "measured": {"cpu_s": round(self.cpu_s, 1), "events_a_cpu_second": round(self.rate)},
+            "measured": {
+                "cpu_s": round(self.cpu_s, 1),
+                "wall_s": round(time.monotonic() - self._began_s, 1),
+                "events_a_cpu_second": round(self.rate),
+            },
         }
 
     @property
@@ -111,18 +120,78 @@ class Summary:
         )
 
 
-def _outcomes(seeds: Iterable[int], work: partial[Outcome], jobs: int) -> Iterator[Outcome]:
-    """In the order of the seeds."""
+Work = Callable[[int], Outcome]
+
+
+def _outcomes(seeds: Iterable[int], work: Work, jobs: int) -> Iterator[Outcome]:
+    """In the order of the seeds. No more are taken than there are processes for."""
     if jobs == 1:
         yield from map(work, seeds)
         return
-    # Fork: a worker starts at once; nothing runs in this process that it could cut in half.
-    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=TASKS_A_WORKER) as pool:
-        yield from pool.imap(work, seeds)
+    todo, running = iter(seeds), dict[connection.Connection, int]()
+    ended: dict[int, Outcome] = {}
+    order: list[int] = []
+    while True:
+        for seed in itertools.islice(todo, jobs - len(running)):
+            running[_begin(work, seed)] = seed
+            order.append(seed)
+        if not running:
+            return
+        for answer in connection.wait(running):
+            assert isinstance(answer, connection.Connection)
+            seed = running.pop(answer)
+            ended[seed] = _end(answer, seed)
+        while order and order[0] in ended:
+            yield ended.pop(order.pop(0))
 
 
-def _until(seeds: Iterable[int], deadline_s: float | None) -> Iterator[int]:
-    return itertools.takewhile(lambda _: deadline_s is None or time.monotonic() < deadline_s, seeds)
+def _begin(work: Work, seed: int) -> connection.Connection:
+    """A process of its own for each seed: it takes its memory along, and no end of it is another's."""
+    # Fork: it starts at once, and nothing runs in this process that it could cut in half.
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    context.Process(target=_work, args=(work, seed, theirs), daemon=True).start()
+    theirs.close()
+    return ours
+
+
+def _work(work: Work, seed: int, answer: connection.Connection) -> None:
+    """In the seed's process. Who stops the campaign lets it end; Ctrl-C ends all."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    answer.send(work(seed))
+
+
+def _end(answer: connection.Connection, seed: int) -> Outcome:
+    with answer:
+        try:
+            outcome = answer.recv()
+        except EOFError:
+            said = f"FAILED seed {seed}: its process ended without a word"
+            return Outcome(seed, None, f"{said}\nrepeat it with: scripts/sim --seeds {seed}", 0.0)
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+class Stop:
+    """When no further seed begins. A context manager: at its end SIGTERM is what it was before."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self._deadline_s = time.monotonic() + minutes * 60 if minutes else float("inf")
+        self._was_told = False
+
+    def has_come(self) -> bool:
+        """Whether it is time, or somebody said so."""
+        return self._was_told or time.monotonic() >= self._deadline_s
+
+    def _tell(self, *_: object) -> None:
+        self._was_told = True
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGTERM, self._tell)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
 
 
 def _arguments(words: list[str] | None) -> argparse.Namespace:
@@ -147,17 +216,18 @@ def main(words: list[str] | None = None) -> int:
     """scripts/sim."""
     arguments = _arguments(words)
     first, _, last = arguments.seeds.partition("..")
-    deadline_s = time.monotonic() + arguments.minutes * 60 if arguments.minutes else None
-    endless = deadline_s is not None and not last
+    endless = arguments.minutes and not last
     seeds = itertools.count(int(first)) if endless else range(int(first), int(last or first) + 1)
     summary = Summary()
     work = partial(run_one, kinds=arguments.kinds, keep_trace=arguments.trace)
-    for outcome in _outcomes(_until(seeds, deadline_s), work, arguments.jobs):
-        summary.add(outcome)
-        if outcome.failure or not arguments.quiet:
-            print(outcome.failure or outcome.report, flush=True)
-        if arguments.json and (len(summary.passed) + len(summary.failed)) % WRITE_EVERY == 0:
-            _write(arguments.json, summary)
+    with Stop(arguments.minutes) as stop:
+        begun = itertools.takewhile(lambda _: not stop.has_come(), seeds)
+        for count, outcome in enumerate(_outcomes(begun, work, arguments.jobs), 1):
+            summary.add(outcome)
+            if outcome.failure or not arguments.quiet:
+                print(outcome.failure or outcome.report, flush=True)
+            if arguments.json and count % WRITE_EVERY == 0:
+                _write(arguments.json, summary)
     if arguments.json:
         _write(arguments.json, summary)
     print(summary)
@@ -165,7 +235,10 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _write(path: Path, summary: Summary) -> None:
-    path.write_text(json.dumps(summary.facts(), indent=2) + "\n")
+    """Whole or not at all, whenever this process ends."""
+    building = path.with_name(f"{path.name}.tmp")
+    building.write_text(json.dumps(summary.facts(), indent=2) + "\n")
+    building.replace(path)
 
 
 if __name__ == "__main__":

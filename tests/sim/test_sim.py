@@ -5,12 +5,15 @@ A failing seed names the line that repeats it. scripts/sim runs as many seeds as
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -100,3 +103,62 @@ def test_a_failing_seed_prints_the_line_that_repeats_it(
     monkeypatch.setattr(scenario, "RECOVERY_LIMIT_S", 0.01)
     assert campaign.main(["--seeds", "5", "--kinds", "clock,crash", "--quiet"]) == 1
     assert "repeat it with: scripts/sim --seeds 5 --kinds clock,crash\n" in capsys.readouterr().out
+
+
+def _count(seed: int, kinds: tuple[str, ...], keep_trace: bool) -> campaign.Outcome:
+    """In place of a seed: as many operations as its number says."""
+    report = Report(seed, ("clock",), "", 1, 1.0, seed, {})
+    if seed == 5:
+        os.kill(CAMPAIGN, signal.SIGTERM)
+    return campaign.Outcome(seed, report, "", 0.0)
+
+
+CAMPAIGN = os.getpid()
+
+
+@pytest.mark.parametrize("jobs", ["1", "3"])
+def test_a_campaign_that_is_stopped_tells_exactly_what_was_done(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jobs: str
+) -> None:
+    """A campaign of hours that was stopped lost its totals, or up to a hundred seeds of them."""
+    monkeypatch.setattr(campaign, "run_one", _count)
+    told = tmp_path / "report.json"
+    before = signal.getsignal(signal.SIGTERM)
+    assert campaign.main(["--seeds", "0..1000000", "--quiet", "--jobs", jobs, "--json", str(told)]) == 0
+    facts = json.loads(told.read_text())
+    last = facts["last_seed"]
+    assert 5 <= last < 5 + 2 * int(jobs) and facts["seeds"] == last + 1
+    assert facts["operations"] == sum(range(last + 1))
+    assert signal.getsignal(signal.SIGTERM) is before and list(tmp_path.iterdir()) == [told]
+
+
+def test_a_seed_whose_process_ends_fails_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pool of processes waits for ever for the answer of one that the kernel killed."""
+
+    def die(seed: int, kinds: tuple[str, ...], keep_trace: bool) -> campaign.Outcome:
+        if seed == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return campaign.Outcome(seed, Report(seed, ("clock",), "", 1, 1.0, 1, {}), "", 0.0)
+
+    monkeypatch.setattr(campaign, "run_one", die)
+    told = tmp_path / "report.json"
+    assert campaign.main(["--seeds", "0..9", "--quiet", "--jobs", "2", "--json", str(told)]) == 1
+    facts = json.loads(told.read_text())
+    assert facts["failed"] == [3] and facts["seeds"] == 10 and facts["operations"] == 9
+    assert "FAILED seed 3: its process ended without a word" in capsys.readouterr().out
+
+
+def test_a_pool_takes_no_more_seeds_than_it_has_processes_for() -> None:
+    """With an end by the clock, what a pool had taken in advance went on for minutes behind it."""
+    taken = []
+
+    def seeds() -> Iterator[int]:
+        for seed in itertools.count():
+            taken.append(seed)
+            yield seed
+
+    outcomes = campaign._outcomes(seeds(), lambda seed: _count(seed + 10, (), False), 3)
+    assert [next(outcomes).seed for _ in range(4)] == [10, 11, 12, 13]
+    assert len(taken) <= 4 + 3
