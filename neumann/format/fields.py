@@ -8,6 +8,7 @@ number of ours is negative.
 from __future__ import annotations
 
 from functools import cache
+from itertools import chain
 from typing import Any, TypeVar, get_type_hints
 
 T = TypeVar("T", bound=tuple[Any, ...])
@@ -23,9 +24,21 @@ def checked(values: Any, types: tuple[type, ...]) -> tuple[Any, ...]:
     """`values`, a tuple of exactly these types; ValueError otherwise. True is no int."""
     if type(values) is not tuple or tuple(map(type, values)) != types:
         raise ValueError("fields of other types, or another number of them")
-    if any(type(value) is int and value < 0 for value in values):
-        raise ValueError("a negative number")
+    for value in values:  # no generator: each field of each message and of each session passes here
+        if type(value) is int and value < 0:
+            raise ValueError("a negative number")
     return values
+
+
+def check_rows(rows: tuple[Any, ...], width: int) -> None:
+    """Each of `rows`, which may be very many, is a tuple of `width` ints, none negative, or ValueError."""
+    if not (set(map(type, rows)) <= {tuple} and set(map(len, rows)) <= {width}):
+        raise ValueError("rows of other types, or of another width")
+    values = list(chain.from_iterable(rows))
+    if not set(map(type, values)) <= {int}:
+        raise ValueError("fields of other types")
+    if min(values, default=0) < 0:
+        raise ValueError("a negative number")
 
 
 def build(cls: type[T], values: Any) -> T:

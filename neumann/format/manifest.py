@@ -14,7 +14,7 @@ from neumann.errors import Corrupt
 from neumann.format import history as history_format
 from neumann.format import record
 from neumann.format.checksum import digest
-from neumann.format.fields import build, checked
+from neumann.format.fields import build, check_rows, checked
 from neumann.format.history import History
 from neumann.format.ids import Configuration, LogPoint, configuration_from_plain
 from neumann.format.special import Pause, check_level
@@ -133,13 +133,12 @@ def _build(payload: tuple[Any, ...]) -> Manifest:
     )
 
 
-_ANSWER = (int, int, int)
+_ANSWER_FIELDS = 3
 
 
 def _session(plain: object) -> SessionRecord:
     record = SessionRecord(*checked(plain, (int, int, tuple)))
-    for answer in record.answers:
-        checked(answer, _ANSWER)
+    check_rows(record.answers, _ANSWER_FIELDS)
     return record
 
 

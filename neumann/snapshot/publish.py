@@ -169,18 +169,31 @@ def _mend(disk: Disk, paths: Paths, manifest: Manifest) -> int:
 
 def _point_latest(disk: Disk, paths: Paths) -> None:
     """Swap `latest` to the newest complete snapshot, if it is elsewhere."""
-    own = [p for p in list_published(disk, paths.snapshots) if p.complete and p.path != paths.snapshots]
+    newest = _newest_own(disk, paths.snapshots)
     link = f"{paths.snapshots}/{names.LATEST}"
-    if not own or _link_target(disk, link) == posixpath.basename(own[0].path):
+    if newest is None or _link_target(disk, link) == posixpath.basename(newest.path):
         return
     if disk.exists(link) and _link_target(disk, link) is None:
         return
     building = link + names.TEMPORARY
     if disk.exists(building):
         disk.unlink(building)
-    disk.symlink(posixpath.basename(own[0].path), building)
+    disk.symlink(posixpath.basename(newest.path), building)
     disk.rename(building, link)
     disk.sync_dir(paths.snapshots)
+
+
+def _newest_own(disk: Files, directory: str) -> Published | None:
+    """The newest complete snapshot that has a directory of its own.
+
+    Most directories tell by their names which is the newest: manifests of older ones are not read.
+    """
+    places = [path for path in _places(disk, directory) if path != directory]
+    named = {path: point for path in places if (point := names.parse_snapshot(posixpath.basename(path)))}
+    newest_first = sorted(named, key=named.__getitem__, reverse=True)
+    own = next((found for path in newest_first if (found := _look_at(disk, path)).complete), None)
+    strange = [found for path in places if path not in named and (found := _look_at(disk, path)).complete]
+    return max([*filter(None, [own]), *strange], key=lambda p: (p.index, p.term), default=None)
 
 
 def _link_target(disk: Files, path: str) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neumann.env.disk import RealDisk
-from neumann.env.doors import Disk
+from neumann.env.doors import Disk, Files
 from neumann.env.files import read_file
 from neumann.errors import Corrupt, NotFound
 from neumann.format import manifest as manifest_format
@@ -18,6 +18,7 @@ from neumann.format.ids import LogPoint
 from neumann.format.manifest import Manifest
 from neumann.format.names import Paths
 from neumann.recovery.formation import empty_base
+from neumann.snapshot import publish as publishing
 from neumann.snapshot.publish import audit, list_published, newest_complete, open_published, publish
 from neumann.snapshot.verify import open_view, verify_snapshot
 from neumann.store.table_writer import write_table
@@ -68,6 +69,29 @@ def test_tables_are_links_and_latest_names_the_newest(paths: Paths) -> None:
     assert Path(paths.snapshots, "latest").resolve().name == "20-1"
     table = next(Path(paths.snapshots, "20-1").glob("*.table"))
     assert table.stat().st_nlink == 2
+
+
+def test_latest_names_the_newest_that_is_complete_and_older_ones_are_not_read(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Publishing read each published manifest, with all sessions in it, to find the newest."""
+    for index in (9, 10, 20, 100):
+        publish(DISK, paths, snapshot(DISK, paths, index))
+    latest = Path(paths.snapshots, "latest")
+    next(Path(paths.snapshots, "100-1").glob("*.table")).unlink()
+    read: list[str] = []
+
+    def read_and_tell(disk: Files, path: str) -> bytes:
+        read.append(Path(path).parent.name)
+        return read_file(disk, path)
+
+    monkeypatch.setattr(publishing, "read_file", read_and_tell)
+    publish(DISK, paths, snapshot(DISK, paths, 15))
+    assert str(latest.readlink()) == "20-1" and read == ["100-1", "20-1"]
+    shutil.copytree(latest.resolve(), Path(paths.snapshots, "by-hand"))
+    shutil.rmtree(latest.resolve())
+    publish(DISK, paths, snapshot(DISK, paths, 15))
+    assert str(latest.readlink()) == "by-hand"
 
 
 def test_every_crash_point_leaves_a_whole_snapshot_or_none() -> None:
