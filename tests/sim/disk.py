@@ -312,8 +312,10 @@ class SimDisk:
         if not isinstance(node, DirectoryNode):
             raise _error(errno.ENOTDIR, path)
         self.step("sync_dir", path, NamesSync(node.number))
-        touching = [change for change in self._pending if change.touches(node)]
-        self._pending = [change for change in self._pending if not change.touches(node)]
+        touching, others = list[NameChange](), list[NameChange]()
+        for change in self._pending:
+            (touching if change.touches(node) else others).append(change)
+        self._pending = others
         if self._sync_fails(path):
             self.is_read_only = True
             raise _error(errno.EIO, path)
@@ -338,16 +340,17 @@ class SimDisk:
     # --- paths -----------------------------------------------------------------------------------
 
     def _find(self, path: str, follow: bool = True, links_left: int = _LINKS_MAX) -> Node | None:
-        self.check_alive()
+        if self.is_dead:
+            raise SimCrash
         node: Node = self._root
         parts = _parts(path)
         for number, part in enumerate(parts):
-            if not isinstance(node, DirectoryNode):
+            if type(node) is not DirectoryNode:
                 raise _error(errno.ENOTDIR, path)
             found = node.names.get(part)
             if found is None:
                 return None
-            if isinstance(found, LinkNode) and (follow or number < len(parts) - 1):
+            if type(found) is LinkNode and (follow or number < len(parts) - 1):
                 if not links_left:
                     raise _error(errno.ELOOP, path)
                 target = posixpath.join("/", *parts[:number], found.content)

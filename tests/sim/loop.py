@@ -18,11 +18,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import heapq
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 from weakref import WeakSet
@@ -58,8 +58,10 @@ class Handle:
         self.when_s = when_s
         self.callback = callback
         self.args = args
-        self.context = copy_context() if context is None else context
-        self.process = self.context.get(_process)
+        if context is None:
+            context = copy_context()
+        self.context = context
+        self.process = context.get(_process)
         self.is_cancelled = False
 
     def cancel(self) -> None:
@@ -168,6 +170,7 @@ class SimLoop:
 
     def __init__(self) -> None:
         self.steps = 0
+        self._as_asyncio = cast(asyncio.AbstractEventLoop, self)
         self.failure: BaseException | None = None
         self._now_s = START_S
         self._ready: deque[Handle] = deque()
@@ -199,7 +202,11 @@ class SimLoop:
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Handle:
         """Run it `delay` virtual seconds from now."""
-        return self.call_at(self._now_s + delay, callback, *args, context=context)
+        when = self._now_s + delay
+        handle = Handle(when, callback, args, context)
+        self._timer_count += 1
+        heappush(self._timers, (when, self._timer_count, handle))
+        return handle
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -207,12 +214,12 @@ class SimLoop:
         """Run it when the time is `when`."""
         handle = Handle(when, callback, args, context)
         self._timer_count += 1
-        heapq.heappush(self._timers, (when, self._timer_count, handle))
+        heappush(self._timers, (when, self._timer_count, handle))
         return handle
 
     def create_future(self) -> asyncio.Future[Any]:
         """A future of this loop."""
-        return asyncio.Future(loop=cast(asyncio.AbstractEventLoop, self))
+        return asyncio.Future(loop=self._as_asyncio)
 
     def create_task(
         self,
@@ -223,8 +230,9 @@ class SimLoop:
     ) -> asyncio.Task[T]:
         """A task of this loop; it belongs to the process of its context."""
         self._task_count += 1  # not asyncio's own counter, which is global to the interpreter
-        loop = cast(asyncio.AbstractEventLoop, self)
-        task = asyncio.Task(coro, loop=loop, name=name or f"sim-{self._task_count}", context=context)
+        task = asyncio.Task(
+            coro, loop=self._as_asyncio, name=name or f"sim-{self._task_count}", context=context
+        )
         process = _process.get() if context is None else context.get(_process)
         (self._tasks if process is None else process.tasks).add(task)
         if process is not None and not process.is_alive:
@@ -270,7 +278,7 @@ class SimLoop:
         # A finaliser must not run at a moment that the garbage collector chose.
         had_gc = gc.isenabled()
         gc.disable()
-        events._set_running_loop(cast(asyncio.AbstractEventLoop, self))
+        events._set_running_loop(self._as_asyncio)
         try:
             task = self.create_task(main, name="main")
             ends_s = self._now_s + limit_s
@@ -292,20 +300,26 @@ class SimLoop:
         if not ready:
             self._advance()
         steps = 0
-        while ready and self.failure is None and not main.done():
+        while ready and self.failure is None:
             handle = ready.popleft()
+            if handle.is_cancelled:
+                continue
             process = handle.process
-            if handle.is_cancelled or (process is not None and not process.is_alive):
-                continue
-            if process is not None and process.stalled is not None:
-                process.stalled.append(handle)
-                continue
+            if process is not None:
+                if not process.is_alive:
+                    continue
+                if process.stalled is not None:
+                    process.stalled.append(handle)
+                    continue
             steps += 1
             if steps > STEPS_WITHOUT_TIME_MAX:
                 raise SimulationStuck(f"busy loop at {self._now_s:.6f}: {handle.callback} {handle.args}")
             try:
                 handle.context.run(handle.callback, *handle.args)
-                if process is not None and process.observer is not None and process.is_alive:
+                if process is None:
+                    if main.done():
+                        break
+                elif process.observer is not None and process.is_alive:
                     process.observer()
             except (KeyboardInterrupt, SystemExit):
                 raise
@@ -318,14 +332,14 @@ class SimLoop:
         self.steps += steps
 
     def _advance(self) -> None:
-        timers = self._timers
+        timers, ready = self._timers, self._ready
         while timers and timers[0][2].is_cancelled:
-            heapq.heappop(timers)
+            heappop(timers)
         if not timers:
             raise SimulationStuck(f"nothing will ever happen again, at {self._now_s:.6f}")
-        self._now_s = max(self._now_s, timers[0][0])
-        while timers and timers[0][0] <= self._now_s:
-            self._ready.append(heapq.heappop(timers)[2])
+        now_s = self._now_s = max(self._now_s, timers[0][0])
+        while timers and timers[0][0] <= now_s:
+            ready.append(heappop(timers)[2])
 
     def _fail(self, error: BaseException) -> None:
         if self.failure is None:

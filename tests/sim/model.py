@@ -76,7 +76,7 @@ class Model:
     def sessions(self) -> list[tuple[int, int, dict[int, tuple[int, int]]]]:
         """(id, highest serial, serial -> (index, outcome) that is remembered), least recently used first."""
         found = []
-        for session in sorted(self._used, key=self._used.__getitem__):
+        for session in self._used:
             told = self._told[session]
             highest = max(told, default=0)
             kept = {n: answer for n, answer in told.items() if n > highest - SESSION_SERIALS_MAX}
@@ -116,6 +116,7 @@ class Model:
             return self._apply_once(command, index, time_ns)
         if session not in self._used:
             return SESSION_EXPIRED
+        del self._used[session]
         self._used[session] = index
         told = self._told[session]
         if serial <= max(told, default=0) - SESSION_SERIALS_MAX:
@@ -126,7 +127,7 @@ class Model:
 
     def _open_session(self, index: int) -> None:
         if len(self._used) == SESSIONS_MAX:
-            del self._used[min(self._used, key=self._used.__getitem__)]
+            del self._used[next(iter(self._used))]
         self._used[index] = index
         self._told[index] = {}
 

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import NamedTuple, Self
 
@@ -196,7 +197,7 @@ class World:
         if crash_at is not None:
             machine.crash_at_operation(crash_at)
         self._seen.pop(machine.name, None)
-        process.observer = lambda: self._observe(machine)
+        process.observer = partial(self._observe, machine)
         if machine.has_rotted:
             self.promises.damaged(machine.name)
         try:
