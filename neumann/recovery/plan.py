@@ -78,7 +78,10 @@ class Plan(NamedTuple):
 
 
 class Window(NamedTuple):
-    """States that can be reached: every entry from first to last, every moment between the two times."""
+    """States that can be reached: every entry from first to last, every moment between the two times.
+
+    Times are printed to the nanosecond: after a clock was set back many writes share a millisecond.
+    """
 
     timeline: str
     first_index: int
@@ -87,17 +90,9 @@ class Window(NamedTuple):
     last_time_ns: int
 
     def __str__(self) -> str:
-        begin, end = time_text(_rounded_up(self.first_time_ns)), time_text(self.last_time_ns)
-        if begin > end:
-            begin, end = time_text(self.first_time_ns, 9), time_text(self.last_time_ns, 9)
-        if not self.first_time_ns:
-            begin = "the beginning"
+        begin = time_text(self.first_time_ns, 9) if self.first_time_ns else "the beginning"
+        end = time_text(self.last_time_ns, 9)
         return f"{begin} .. {end} (index {self.first_index} .. {self.last_index}, timeline {self.timeline})"
-
-
-def _rounded_up(time_ns: int) -> int:
-    """To the millisecond, so that the begin of a printed window is inside of it, as its end is."""
-    return -(-time_ns // 1_000_000) * 1_000_000
 
 
 def make_plan(catalog: Catalog, starts: Sequence[Start], target: Target, timeline: str = "") -> Plan:
