@@ -30,7 +30,6 @@ from neumann.server.metrics import METRICS, PREFIX
 from neumann.server.query import QueryRoutes
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/reference.md"
-_RELOAD = re.compile(r"(; )?\bR$")  # what a reload would take up; this release has none
 _COMMON = ("admin", "config_path", "form", "token_file", "ca_file", "timeout_s", "quiet")
 _PARAMETERS = re.compile(r"\bparameters\(request((?:, \"\w+\")*)\)")
 _BODY = re.compile(r"\bobject_body\(request((?:, \"\w+\")*)\)")
@@ -188,7 +187,8 @@ def _names(pattern: re.Pattern[str], source: str) -> list[str]:
 
 def keys() -> Iterator[str]:
     yield 'TOML; sizes are integers or `"64 MiB"`. `NEUMANN_<SECTION>__<KEY>` in the environment goes before'
-    yield "the file. An unknown key is refused, with the nearest known one. Changes take effect at a restart."
+    yield "the file. An unknown key is refused, with the nearest known one. A change takes effect at a"
+    yield "restart, that of a key with *reload* also by `neumann-admin reload`, or SIGHUP."
     for section in fields(Config):
         made: Any = section.default_factory
         yield from ("", f"### {(inspect.getdoc(made) or '').partition(':')[0]}", "")
@@ -200,9 +200,11 @@ def keys() -> Iterator[str]:
 def key(item: Field[Any]) -> tuple[str, str, str]:
     facts: Mapping[str, Any] = item.metadata
     default = [] if isinstance(item.default_factory, type) else item.default
-    parts = [_RELOAD.sub("", facts["text"])]
+    parts = [facts["text"]]
     if facts["choices"]:
         parts.append("one of " + ", ".join(facts["choices"]))
+    if facts["reload"] and not facts["absent"]:
+        parts.append("*reload*")
     if facts["absent"]:
         parts.append("belongs to a later release: only the default is taken")
     return (

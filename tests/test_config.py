@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -283,3 +283,25 @@ def test_every_key_is_described() -> None:
     for section in fields(Config):
         for key in fields(section.default_factory):  # type: ignore[arg-type]
             assert key.metadata["text"] or key.metadata["choices"], key.name
+
+
+# --- changes while a node runs ----------------------------------------------------------------------
+
+
+def test_what_is_taken_and_what_waits() -> None:
+    running = config.from_dict({"node": {"id": "n1"}})
+    given = config.from_dict({"node": {"id": "n1", "peers": ["n2=h2:7878"]}, "wal": {"archive_timeout": 5}})
+    found = config.changes(running, given)
+    assert found.config == replace(running, wal=given.wal)
+    assert [(c.key, c.running, c.given) for c in found.taken] == [("[wal] archive_timeout", 60.0, 5.0)]
+    assert [c.key for c in found.waiting] == ["[node] peers"]
+    assert config.changes(running, running) == (running, (), ())
+
+
+def test_what_is_taken_must_go_with_what_stays() -> None:
+    """Without the token, which a reload takes away, the open port, which it can't close, is not protected."""
+    node = {"id": "n1", "admin_listen": "0.0.0.0:9090"}
+    running = config.from_dict({"node": node, "security": {"token_file": "/token"}})
+    given = config.from_dict({"node": {"id": "n1"}})
+    with pytest.raises(ConfigError, match="admin_listen"):
+        config.changes(running, given)

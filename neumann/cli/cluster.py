@@ -1,4 +1,5 @@
-"""Verbs on the cluster as a whole: cluster-info, cluster-status, init-cluster, rejoin, config-check."""
+"""Verbs on the cluster as a whole, and on a node's configuration: cluster-info, cluster-status, reload,
+config-check."""
 
 from __future__ import annotations
 
@@ -133,3 +134,23 @@ def config_check(call: Call, path: str) -> None:
     call.show(
         {"correct": True, "node_id": config.node.id}, lambda: f"{path} is correct (node {config.node.id})"
     )
+
+
+@verb("reload")
+def reload(call: Call) -> None:
+    """Have the node read its configuration again; prints what is changed now, and what needs a restart.
+
+    What a start would refuse is refused, and changes nothing. SIGHUP does the same.
+    """
+    reply = call.node.post("/admin/reload").body
+    call.show(reply, lambda: _reload_text(reply))
+
+
+def _reload_text(reply: dict[str, Any]) -> str:
+    def line(what: str, change: dict[str, Any]) -> str:
+        running, given = (json.dumps(change[name], ensure_ascii=False) for name in ("running", "given"))
+        return f"{what:<16} {change['key']}  {running} -> {given}"
+
+    lines = [line("changed", change) for change in reply["changed"]]
+    lines += [line("needs a restart", change) for change in reply["needs_restart"]]
+    return "\n".join(lines) or "nothing has changed"

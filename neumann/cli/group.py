@@ -34,6 +34,7 @@ from neumann.errors import BadInput, NeumannError, StorageFailed
 _VERBS: tuple[list[click.Command], ...] = (
     cluster.cluster_info,
     cluster.cluster_status,
+    cluster.reload,
     cluster.config_check,
     members.member_list,
     members.member_add,

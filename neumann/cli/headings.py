@@ -19,6 +19,7 @@ HEADINGS: dict[str, dict[str, str]] = {
         "member-promote": "neumann-admin member-promote n4",
         "member-remove": "neumann-admin member-remove n1",
         "leader-transfer": "neumann-admin leader-transfer --to n2",
+        "reload": "neumann-admin reload",
         "config-check": "neumann-admin config-check /etc/neumann/config.toml",
     },
     "Data": {

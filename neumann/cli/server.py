@@ -1,4 +1,4 @@
-"""`neumann`: runs one node until SIGTERM or SIGINT.
+"""`neumann`: runs one node until SIGTERM or SIGINT; SIGHUP has it read its configuration again.
 
 It reads the configuration, takes the ports, starts the node and its two servers, prints one line when
 ready, and stops them in the opposite order. What refuses to start is one line on standard error and the
@@ -16,6 +16,8 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import uvloop
@@ -37,7 +39,8 @@ def main() -> None:
     """The program."""
     try:
         arguments = parser().parse_args()
-        config = settings.read_config(arguments.config, _overrides(arguments))
+        read = partial(settings.read_config, arguments.config, _overrides(arguments))
+        config = read()
         if arguments.check_config:
             sys.stdout.write(f"the configuration of node {config.node.id} is correct\n")
             return
@@ -45,7 +48,7 @@ def main() -> None:
         uvloop.run(
             _explain(config, arguments.bootstrap)
             if arguments.explain_start
-            else _serve(config, arguments.bootstrap)
+            else _serve(config, read, arguments.bootstrap)
         )
     except NeumannError as error:
         _end(error)
@@ -95,10 +98,10 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
-async def _serve(config: Config, bootstrap: bool) -> None:
-    """Run until a signal, or until the node fails."""
+async def _serve(config: Config, read: Callable[[], Config], bootstrap: bool) -> None:
+    """Run until a signal, or until the node fails. SIGHUP is for `read`, the configuration as it is then."""
     with extras.needed("neumann", "server"):
-        from neumann.server import admin, rpc
+        from neumann.server import admin, reload, rpc
     _check_ports(config)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -109,7 +112,9 @@ async def _serve(config: Config, bootstrap: bool) -> None:
         watch_callbacks(node)
         rpc_server = await rpc.serve(node, config.node.listen)
         stack.push_async_callback(rpc_server.close)
-        admin_server = await admin.serve(node, config)
+        reloading = reload.Reload(node, config, read, lambda changed: logs.begin(changed.log))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloading.signalled)
+        admin_server = await admin.serve(node, config, reloading)
         stack.push_async_callback(admin_server.close)
         gc.collect()
         gc.freeze()

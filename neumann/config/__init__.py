@@ -1,8 +1,10 @@
 """The configuration: one frozen value for the whole process (interface.md, section 3).
 
-`load` reads TOML text, the environment and the command line; `check` is for a `Config` made in code.
+`load` reads TOML text, the environment and the command line; `check` is for a `Config` made in code;
+`changes` tells what a running node takes of another one.
 """
 
+from neumann.config.changes import Change, Changes, changes
 from neumann.config.keys import (
     NODE_ID,
     BackupConfig,
@@ -23,6 +25,8 @@ from neumann.config.reader import from_dict, load, parse_size
 __all__ = [
     "NODE_ID",
     "BackupConfig",
+    "Change",
+    "Changes",
     "Config",
     "LimitsConfig",
     "LogConfig",
@@ -32,6 +36,7 @@ __all__ = [
     "SnapshotConfig",
     "StoreConfig",
     "WalConfig",
+    "changes",
     "check",
     "from_dict",
     "load",

@@ -1,6 +1,6 @@
 """The keys of the configuration, their defaults, bounds and relations. Nobody else knows them.
 
-Each key says its unit and what a change costs; `R` means it takes effect on reload, else on restart.
+Each key says its unit and what a change costs.
 An embedded node makes a `Config` in code and calls `check`; everybody else gets one from the reader,
 which has called it.
 """
@@ -29,9 +29,12 @@ def setting(
     most: float | None = None,
     choices: tuple[str, ...] = (),
     absent: bool = False,
+    reload: bool = False,
 ) -> Any:
-    """One key. `size`: bytes, also as "64 MiB"; `absent`: its feature is not in this release."""
-    facts = {"text": text, "size": size, "least": least, "most": most, "choices": choices, "absent": absent}
+    """One key. `size`: bytes, also as "64 MiB"; `absent`: its feature is not in this release; `reload`: a
+    change takes effect while the node runs, else at a restart."""
+    facts = {"text": text, "size": size, "least": least, "most": most, "choices": choices}
+    facts |= {"absent": absent, "reload": reload}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=facts)
     return field(default=default, metadata=facts)
@@ -79,19 +82,21 @@ class WalConfig:
 
     segment_bytes_max: int = setting(64 * MIB, "a segment's size; reserved ahead", size=True, least=4 * KIB)
     retain_entries: int = setting(100_000, "kept behind the newest snapshot for slow peers", least=0)
-    archive_command: str = setting("", "shell command, %p path, %f name, %% a percent sign; R")
+    archive_command: str = setting("", "shell command, %p path, %f name, %% a percent sign", reload=True)
     archive_timeout: float = setting(
-        60.0, "seconds until a segment with entries is sealed, unless one waits; R", least=0
+        60.0, "seconds until a segment with entries is sealed, unless one waits", reload=True, least=0
     )
-    archive_command_timeout_s: float = setting(300.0, "then the command is killed; R")
-    archive_idle_interval_s: float = setting(600.0, "between seals of an idle log, each a small file; R")
+    archive_command_timeout_s: float = setting(300.0, "then the command is killed", reload=True)
+    archive_idle_interval_s: float = setting(
+        600.0, "between seals of an idle log, each a small file", reload=True
+    )
     archive_backlog_bytes_max: int = setting(
-        0, "sealed segments that wait for the archive, 0: no bound; R", size=True, least=0
+        0, "sealed segments that wait for the archive, 0: no bound", reload=True, size=True, least=0
     )
     archive_backlog_action: str = setting(
-        "refuse", "above it: refuse writes, or declare a break; R", choices=("refuse", "break")
+        "refuse", "above it: refuse writes, or declare a break", reload=True, choices=("refuse", "break")
     )
-    archive_lag_max_s: float = setting(0.0, "then writes are refused, 0: no bound; R", least=0)
+    archive_lag_max_s: float = setting(0.0, "then writes are refused, 0: no bound", reload=True, least=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +107,9 @@ class SnapshotConfig:
     interval_bytes: int = setting(64 * MIB, "log bytes between snapshots", size=True, least=4 * KIB)
     interval_s: float = setting(3600.0, "age of a snapshot when there are newer entries")
     publish_interval_s: float = setting(60.0, "between published ones that nobody asked for", least=0)
-    keep_newest: int = setting(3, "published ones kept whatever their age; R")
-    keep_hourly_days: int = setting(7, "days with one published snapshot an hour; R", least=0)
-    keep_age_min_s: float = setting(900.0, "no published one is pruned before this age; R", least=0)
+    keep_newest: int = setting(3, "published ones kept whatever their age", reload=True)
+    keep_hourly_days: int = setting(7, "days with one published snapshot an hour", reload=True, least=0)
+    keep_age_min_s: float = setting(900.0, "no published one is pruned before this age", reload=True, least=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,11 @@ class StoreConfig:
         32 * KIB, "of a table; fixed when a cluster is formed", size=True, least=KIB, most=MIB
     )
     scrub_bytes_per_s: int = setting(
-        4 * MIB, "how fast all files are read in the background, 0: only when asked; R", size=True, least=0
+        4 * MIB,
+        "how fast all files are read in the background, 0: only when asked",
+        reload=True,
+        size=True,
+        least=0,
     )
     disk_free_bytes_min: int = setting(256 * MIB, "below it writes are refused", size=True, least=0)
 
@@ -137,10 +146,12 @@ class LimitsConfig:
 class SecurityConfig:
     """[security]: who may connect."""
 
-    tls_cert_file: str = setting("", "certificate; R", absent=True)
-    tls_key_file: str = setting("", "its key; R", absent=True)
-    tls_ca_file: str = setting("", "authority of clients and peers; R", absent=True)
-    token_file: str = setting("", "file with the bearer token that every HTTP request must carry")
+    tls_cert_file: str = setting("", "certificate", reload=True, absent=True)
+    tls_key_file: str = setting("", "its key", reload=True, absent=True)
+    tls_ca_file: str = setting("", "authority of clients and peers", reload=True, absent=True)
+    token_file: str = setting(
+        "", "file with the bearer token that every HTTP request must carry", reload=True
+    )
     insecure: bool = setting(False, "true: listen on other than loopback although nothing protects it")
 
 
@@ -148,11 +159,11 @@ class SecurityConfig:
 class BackupConfig:
     """[backup]: the repository and its retention."""
 
-    repo: str = setting("", "directory, host:path or s3://, where no --repo is given; R")
-    keep_snapshot_days: int = setting(7, "age at which a snapshot may go; R", absent=True)
-    keep_full_days: int = setting(30, "age at which a full backup may go; R", absent=True)
-    keep_weekly_days: int = setting(365, "the same for one of each week; R", absent=True)
-    keep_min: int = setting(1, "full backups kept whatever their age; R", absent=True)
+    repo: str = setting("", "directory, host:path or s3://, where no --repo is given", reload=True)
+    keep_snapshot_days: int = setting(7, "age at which a snapshot may go", reload=True, absent=True)
+    keep_full_days: int = setting(30, "age at which a full backup may go", reload=True, absent=True)
+    keep_weekly_days: int = setting(365, "the same for one of each week", reload=True, absent=True)
+    keep_min: int = setting(1, "full backups kept whatever their age", reload=True, absent=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +171,9 @@ class LogConfig:
     """[log]: messages for people, on standard error."""
 
     level: str = setting(
-        "info", "the least severe that is written", choices=("debug", "info", "warning", "error")
+        "info", "the least severe that is written", choices=("debug", "info", "warning", "error"), reload=True
     )
-    format: str = setting("text", "of a line", choices=("text", "json"))
+    format: str = setting("text", "of a line", choices=("text", "json"), reload=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class Duties:
 
     def __init__(
         self,
-        config: Config,
+        config: Callable[[], Config],
         clock: Clock,
         raft: Raft,
         wal: Log,
@@ -91,7 +91,7 @@ class Duties:
         """Create a marker's frame now; its index."""
         publish = Publish.NO
         if snapshot:
-            due_ns = self._config.snapshot.publish_interval_s * _SECOND_NS
+            due_ns = self._config().snapshot.publish_interval_s * _SECOND_NS
             published_ns = max(self._publish_ns, self._snapshots.published_ns)
             quiet = self._clock.monotonic_ns() - published_ns >= due_ns or self._snapshots.published is None
             publish = Publish.ASKED if asked else Publish.PERIODIC if quiet else Publish.NO
@@ -132,7 +132,7 @@ class Duties:
         return level
 
     def _snapshot_due(self) -> bool:
-        own, applier = self._config.snapshot, self._applier
+        own, applier = self._config().snapshot, self._applier
         if self._snapshots.published is None and not self._snapshots.in_progress:
             return True  # nobody could join or catch up
         if applier.rows_since_snapshot >= own.interval_entries:
@@ -143,15 +143,15 @@ class Duties:
         return aged and applier.rows_since_snapshot > 0
 
     def _seal_due(self) -> bool:
-        if self._wal.open_segment_bytes >= self._config.wal.segment_bytes_max:
+        if self._wal.open_segment_bytes >= self._config().wal.segment_bytes_max:
             return True
         if not self._archiving_wanted():
             return False
         idle_ns = self._clock.monotonic_ns() - self._sealed_ns
         if self._applier.unsealed_entries:
-            is_due = 0 < self._config.wal.archive_timeout * _SECOND_NS <= idle_ns
+            is_due = 0 < self._config().wal.archive_timeout * _SECOND_NS <= idle_ns
         else:
-            is_due = idle_ns >= self._config.wal.archive_idle_interval_s * _SECOND_NS
+            is_due = idle_ns >= self._config().wal.archive_idle_interval_s * _SECOND_NS
         return is_due and not self._waits_for_archive()
 
     def _waits_for_archive(self) -> bool:
@@ -159,7 +159,7 @@ class Duties:
         archive_command. So what an archive gets at once grows with its slowness, and its lag does not: it
         stays below twice the time of a run, above archive_timeout. What counts against a bound in bytes is
         sealed all the same."""
-        archiving, bound = self._applier.state.archiving, self._config.wal.archive_backlog_bytes_max
+        archiving, bound = self._applier.state.archiving, self._config().wal.archive_backlog_bytes_max
         if 0 < bound <= self._wal.open_segment_bytes:
             return False
         sealed = self._wal.segments()[-2:-1]

@@ -266,6 +266,13 @@ class Host:
         if self._release is not None:
             self._release()
 
+    def take_config(self, config: Config) -> None:
+        """See Node.take_config."""
+        self.config = config
+        if self.member is not None:
+            self.member.config = config
+            self._on_change()
+
     async def _close_member(self, *, hand_over: bool) -> None:
         member, archiving = self.member, self.archiving
         if archiving is not None:

@@ -198,7 +198,7 @@ class Member:
 
     def _join_snapshots(self, opened: Opened) -> None:
         """Snapshots, and what a leader does unasked."""
-        env, config = self.env, self.config
+        env = self.env
         self.checkpointer = Checkpointer(
             env.disk,
             env.jobs,
@@ -241,7 +241,7 @@ class Member:
         if opened.published is not None:
             self.raft.snapshot_published(opened.published.point)
         self.duties = Duties(
-            config,
+            lambda: self.config,
             env.clock,
             self.raft,
             self.wal,

@@ -80,6 +80,11 @@ class Node:
         self._queries.close()
         self._tail_lane.close()
 
+    def take_config(self, config: Config) -> None:
+        """Go on with another configuration, which differs in keys that take effect on a reload."""
+        self.config = config
+        self.host.take_config(config)
+
     @property
     def member(self) -> Member | None:
         """The running member; None while the node waits."""

@@ -12,7 +12,6 @@ from typing import Any
 from aiohttp import web
 
 from neumann.config import Config, split_address
-from neumann.env.files import read_file
 from neumann.errors import BadInput, ConfigError, InUse, NotFound, OutcomeUnknown, Unavailable
 from neumann.runtime.node import Node
 from neumann.server import http
@@ -21,6 +20,7 @@ from neumann.server.kv import KvRoutes
 from neumann.server.members import MemberRoutes
 from neumann.server.metrics import metrics_text
 from neumann.server.query import QueryRoutes
+from neumann.server.reload import Reload
 from neumann.snapshot import listing
 from neumann.snapshot.publish import Published, list_published
 
@@ -33,14 +33,16 @@ _PAUSE_S, _PAUSE_S_MAX = 600.0, 7 * 86_400.0
 class AdminRoutes:
     """The handlers of /admin, /health and /metrics."""
 
-    def __init__(self, node: Node, counters: http.HttpCounters) -> None:
+    def __init__(self, node: Node, counters: http.HttpCounters, reload: Reload) -> None:
         self._node = node
+        self._reload = reload
         self._counters = counters
         self._lane = node.env.lane("admin")
 
     async def close(self, app: web.Application) -> None:
-        """End the thread that reads directories."""
+        """End the threads that read directories, and the configuration."""
         self._lane.close()
+        await self._reload.close()
 
     def table(self) -> list[web.RouteDef]:
         """For app.add_routes."""
@@ -63,6 +65,7 @@ class AdminRoutes:
             web.post("/admin/archive/flush", self.post_flush),
             web.post("/admin/archive/check", self.post_archive_check),
             web.post("/admin/archive/stop", self.post_archive_stop),
+            web.post("/admin/reload", self.post_reload),
         ]
 
     async def get_health(self, request: web.Request) -> web.Response:
@@ -194,6 +197,12 @@ class AdminRoutes:
         body = await object_body(request, "reason")
         return answer(await self._node.archive_stop(_text(body, "reason")))
 
+    async def post_reload(self, request: web.Request) -> web.Response:
+        """Read the configuration again: what is changed now, and what needs a restart."""
+        parameters(request)
+        await object_body(request)
+        return answer(await self._reload.run())
+
 
 class AdminServer:
     """A listening server."""
@@ -206,17 +215,18 @@ class AdminServer:
         await self._runner.cleanup()
 
 
-async def serve(node: Node, config: Config) -> AdminServer:
+async def serve(node: Node, config: Config, reload: Reload | None = None) -> AdminServer:
     """Listen on `node.admin_listen`. InUse if the port is taken, ConfigError for a bad token file."""
     counters = http.HttpCounters()
-    token = _read_token(node, config.security.token_file)
+    reload = reload or Reload(node, config)
     app = web.Application(
-        middlewares=http.middlewares(node, token, counters), client_max_size=http.BODY_BYTES_MAX
+        middlewares=http.middlewares(node, lambda: reload.token, counters),
+        client_max_size=http.BODY_BYTES_MAX,
     )
     app.add_routes(KvRoutes(node).table())
     query = QueryRoutes(node)
     app.add_routes(query.table())
-    admin = AdminRoutes(node, counters)
+    admin = AdminRoutes(node, counters, reload)
     app.add_routes(admin.table())
     app.add_routes(MemberRoutes(node).table())
     app.on_cleanup.extend([query.close, admin.close])
@@ -234,18 +244,6 @@ async def serve(node: Node, config: Config) -> AdminServer:
             ) from error
         raise ConfigError(f"can't listen on {config.node.admin_listen}: {error.strerror}") from error
     return AdminServer(runner)
-
-
-def _read_token(node: Node, path: str) -> str:
-    if not path:
-        return ""
-    try:
-        token = read_file(node.env.disk, path).decode().strip()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"security.token_file {path} can't be read: {error}") from error
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ConfigError(f"security.token_file {path} does not hold one word", remedy="write a random token")
-    return token
 
 
 def _timeout(given: dict[str, str], body: dict[str, Any], default: float) -> float:

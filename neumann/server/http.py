@@ -64,7 +64,7 @@ def error_answer(error: NeumannError, status: int | None = None) -> web.Response
     return answer(body, status=status, headers=headers)
 
 
-def middlewares(node: Node, token: str, counters: HttpCounters) -> list[Any]:
+def middlewares(node: Node, token_now: Callable[[], str], counters: HttpCounters) -> list[Any]:
     """Outermost first: count, turn errors into answers, check the token (none if it is empty)."""
 
     @web.middleware
@@ -80,7 +80,7 @@ def middlewares(node: Node, token: str, counters: HttpCounters) -> list[Any]:
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if token and request.path not in _OPEN_TO_ALL:
+            if (token := token_now()) and request.path not in _OPEN_TO_ALL:
                 _check_token(request, token)
             return await handler(request)
         except NeumannError as error:

@@ -1,0 +1,151 @@
+"""reload and SIGHUP at a real server: what changes, what waits for a restart, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Admin, Ended, Server, run_admin
+
+WAIT_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose configuration the tests of this file change."""
+    running = Server(tmp_path_factory.mktemp("reload"))
+    running.start("--bootstrap")
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture
+def ask(own: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Admin]:
+    """At that server, which has its first configuration again in the end."""
+    before = own.config.read_text()
+
+    def run(*words: object) -> Ended:
+        return run_admin(words, {"NEUMANN_ADMIN": own.url}, monkeypatch)
+
+    yield run
+    own.config.write_text(before)
+    os.kill(own.pid, signal.SIGHUP)
+    until(lambda: run("reload").out == "nothing has changed\n")
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def edit(own: Server, old: str, new: str) -> None:
+    text = own.config.read_text()
+    assert old in text
+    own.config.write_text(text.replace(old, new))
+
+
+def test_nothing_has_changed(ask: Admin) -> None:
+    ended = ask("reload")
+    assert (ended.code, ended.out) == (0, "nothing has changed\n")
+
+
+def test_the_archive_goes_on_at_another_place(ask: Admin, own: Server, tmp_path: Path) -> None:
+    edit(own, f"cp %p {own.archive}/%f", f"cp %p {tmp_path}/%f")
+    edit(own, "archive_timeout = 600", "archive_timeout = 0.2")
+    reply = ask("reload", "--format", "json").json
+    assert [change["key"] for change in reply["changed"]] == [
+        "[wal] archive_command",
+        "[wal] archive_timeout",
+    ]
+    assert (reply["changed"][1]["running"], reply["changed"][1]["given"]) == (600.0, 0.2)
+    assert reply["needs_restart"] == []
+    assert ask("put", "t", "k", "1").code == 0
+    until(lambda: bool(list(tmp_path.glob("*.wal"))))
+    status = ask("cluster-status", "--format", "json").json
+    assert status["archive"]["command"] == f"cp %p {tmp_path}/%f"
+
+
+def test_a_failing_command_that_is_mended_goes_on_at_once(ask: Admin, own: Server) -> None:
+    edit(own, "cp %p", "false %p")
+    assert ask("reload").code == 0
+    assert ask("put", "t", "k", "2").code == 0
+    assert ask("archive-flush", "--timeout", "3").code == 8
+    edit(own, "false %p", "cp %p")
+    assert ask("reload").code == 0
+    assert ask("archive-flush", "--timeout", "10").code == 0
+
+
+def test_keys_that_need_a_restart_are_named_each_time(ask: Admin, own: Server) -> None:
+    edit(own, "heartbeat_ms = 20", "heartbeat_ms = 25")
+    edit(own, "[raft]", "[store]\nscrub_bytes_per_s = 1000000\ncache_bytes_max = 1\n[raft]")
+    first = ask("reload", "--format", "json").json
+    waiting = ["[raft] heartbeat_ms", "[store] cache_bytes_max"]
+    assert [change["key"] for change in first["changed"]] == ["[store] scrub_bytes_per_s"]
+    assert [change["key"] for change in first["needs_restart"]] == waiting
+    again = ask("reload")
+    assert again.out.splitlines()[0] == "needs a restart  [raft] heartbeat_ms  20 -> 25"
+    assert "changed" not in again.out
+    rate = ask("verify-checksums", "--format", "json").json["bytes_per_s"]
+    assert rate == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("archive_timeout = 600", "archive_timeout = 5\narchive_timeuot = 1", "archive_timeuot"),
+        ("archive_timeout = 600", "archive_timeout = -1", "archive_timeout"),
+        ("archive_timeout = 600", "archive_timeout = 5\narchive_lag_max_s = 2", "archive_lag_max_s"),
+        ("archive_timeout = 600", "archive_timeout = 5\n[security]\ntoken_file = '/nowhere'", "token_file"),
+        ("[wal]", "[wal", "not TOML"),
+    ],
+)
+def test_what_a_start_would_refuse_changes_nothing(
+    ask: Admin, own: Server, old: str, new: str, said: str
+) -> None:
+    before = own.config.read_text()
+    edit(own, old, new)
+    refused = ask("reload")
+    assert (refused.code, refused.out) == (2, "")
+    assert said in refused.err and refused.err.count("\n") == 1
+    os.kill(own.pid, signal.SIGHUP)
+    until(lambda: own.log.read_text().count("stays as it was") > 0)
+    own.config.write_text(before)
+    assert ask("reload").out == "nothing has changed\n"
+    own.config.rename(own.config.with_suffix(".away"))
+    missing = ask("reload")
+    own.config.with_suffix(".away").rename(own.config)
+    assert missing.code == 2 and "can't be read" in missing.err
+
+
+def test_a_token_that_is_asked_for_from_now_on(ask: Admin, own: Server, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("first\n")
+    with own.config.open("a") as file:
+        file.write(f"\n[security]\ntoken_file = '{token}'\n")
+    assert ask("reload").code == 0
+    assert ask("stats").code == 2
+    assert ask("stats", "--token-file", token).code == 0
+    old = tmp_path / "old"
+    old.write_text("first\n")
+    token.write_text("second\n")
+    assert ask("reload", "--token-file", old).code == 0
+    assert ask("stats", "--token-file", old).code == 2
+    assert ask("stats", "--token-file", token).code == 0
+
+
+def test_a_signal_does_the_same(ask: Admin, own: Server) -> None:
+    with own.config.open("a") as file:
+        file.write("\n[log]\nformat = 'json'\n[snapshot]\nkeep_newest = 5\n")
+    os.kill(own.pid, signal.SIGHUP)
+    until(lambda: "keep_newest" in own.log.read_text())
+    line = next(line for line in own.log.read_text().splitlines() if "keep_newest" in line)
+    assert json.loads(line)["message"] == "[snapshot] keep_newest is 5 now, and was 3"
+    assert ask("put", "t", "k", "3").code == 0
