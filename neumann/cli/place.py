@@ -17,11 +17,10 @@ from neumann.cli.verb import Call
 from neumann.config import Config, NodeConfig
 from neumann.env import Files
 from neumann.env.disk import RealDisk
-from neumann.env.files import read_file
 from neumann.env.places import Places
 from neumann.errors import ConfigError
-from neumann.format import state
 from neumann.format.names import Paths
+from neumann.recovery.formation import read_identity
 
 _SOURCE_OPTIONS = (
     click.option("--repo", metavar="R", help="Holds wal/ and snapshots/; DIR, HOST:PATH or s3://BUCKET/..."),
@@ -102,17 +101,16 @@ def find_place(
     if needed and data_dir is None and call.config is None:
         raise ConfigError("no data directory is named", remedy="give --data-dir, or --config FILE")
     root = os.path.abspath(data_dir or own.data_dir)
-    node_id = node_id or own.id or _identity_in(root)
+    node_id = node_id or own.id or _node_id_in(root)
     if needed and not node_id:
         raise ConfigError("this node has no name", remedy="give --node-id, or --config FILE")
     peers = {name: address for name, address in own.peers.items() if name != node_id}
     return Place(root, node_id or "n1", advertise or own.advertise, peers, config)
 
 
-def _identity_in(root: str) -> str:
-    path = Paths(root).identity
+def _node_id_in(root: str) -> str:
     try:
-        return state.decode_identity(read_file(RealDisk(), path), path).node_id
+        return read_identity(RealDisk(), Paths(root)).node_id
     except FileNotFoundError:
         return ""
 

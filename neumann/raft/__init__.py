@@ -15,9 +15,9 @@ stand. Every output is handed out once; there is no "advance". The whole driver:
             disk.after_sync(done, core, ready)            # called in the order of the Readys
 
     def done(core, ready):                                # its vote and its frames are durable
-        if ready.vote: core.vote_persisted(*ready.vote)
-        if ready.frames: core.persisted(*ready.frames[-1].header.end[:2])
         for node_id, message in ready.messages_after_sync: network.send(node_id, message)
+        if ready.vote: core.vote_persisted(*ready.vote)   # may answer at once: after those before
+        if ready.frames: core.persisted(*ready.frames[-1].header.end[:2])
         pump(core)
 
 (tests/raft/test_contract.py runs a cluster on these very lines.)
@@ -25,7 +25,8 @@ stand. Every output is handed out once; there is no "advance". The whole driver:
 Rules for the embedder:
 
 * A Ready's `messages_after_sync` wait for its own vote and frames and for those of all Readys before.
-  If nothing is outstanding they go at once. `messages` need not wait for anything.
+  If nothing is outstanding they go at once. They go before the core is told that its vote and frames are
+  durable, so that answers keep their order. `messages` need not wait for anything.
 * What is applied up to `commit_index` is told by `applied`; a read is answered once its index is.
 * `tick` comes every `tick_ms`, and `ready` after it. Ticks missed in a stall are dropped, not made up.
 * Who leads and whose `transferring` is empty may `propose`. A new leader proposes the NOOP of its term

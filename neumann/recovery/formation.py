@@ -8,7 +8,7 @@ no member.
 from __future__ import annotations
 
 from neumann.env.doors import Disk
-from neumann.env.files import write_durable
+from neumann.env.files import read_file, write_durable
 from neumann.format import state
 from neumann.format.history import History, HistoryRecord
 from neumann.format.ids import VOTER, Configuration, Member, Timeline
@@ -72,6 +72,11 @@ def write_member(
     write_manifest(disk, paths.store, manifest)
     create_log(disk, paths.raft, manifest, segment_bytes)
     write_vote(disk, paths, manifest, node_id, storage_id, term)
+
+
+def read_identity(disk: Disk, paths: Paths) -> Identity:
+    """Whose directory it is. FileNotFoundError where it is nobody's, Corrupt where that can't be read."""
+    return state.decode_identity(read_file(disk, paths.identity), paths.identity)
 
 
 def write_vote(

@@ -29,6 +29,7 @@ from neumann.format.restored import Restored
 from neumann.recovery import describe, swap, tables
 from neumann.recovery.adopt import Adopted, install_base
 from neumann.recovery.catalog import Catalog
+from neumann.recovery.formation import read_identity
 from neumann.recovery.plan import Plan, empty_start, make_plan
 from neumann.recovery.replay import Piece, Progress, Replay
 from neumann.recovery.survey import snapshots_in
@@ -378,7 +379,7 @@ def _check_own_cluster(env: Env, paths: Paths, planned: Planned) -> None:
     """Whoever restores over a member of another cluster has mixed something up."""
     if not env.disk.exists(paths.vote) or not env.disk.exists(paths.identity):
         return
-    own = state.decode_identity(read_file(env.disk, paths.identity), paths.identity)
+    own = read_identity(env.disk, paths)
     cluster_id = planned.plan.cut.history.cluster_id
     if own.cluster_id != cluster_id and not planned.request.as_new_cluster:
         raise WrongHistory(

@@ -21,9 +21,10 @@ from neumann.env import Disk, Env, Lane
 from neumann.env.doors import DoneCallback
 from neumann.env.files import read_file
 from neumann.errors import Corrupt, NeumannError, NotFound, StorageFailed
-from neumann.format import names, state
+from neumann.format import names
 from neumann.format.names import Paths
 from neumann.raft import Raft
+from neumann.recovery.formation import read_identity
 from neumann.runtime.metrics import Metrics
 from neumann.snapshot import publish
 from neumann.snapshot.fetch import Part, fetch_part
@@ -195,7 +196,7 @@ class Repair:
 
     def _check_segment(self, disk: Disk, name: str, path: str) -> None:
         found = scan(read_file(disk, path), path, bodies=True)
-        own = state.decode_identity(read_file(disk, self._paths.identity), self._paths.identity)
+        own = read_identity(disk, self._paths)
         if found.end is not End.SEALED:
             raise Corrupt(found.damage)
         of_this_log = (found.header.cluster_id, found.header.timeline) == (own.cluster_id, own.timeline)

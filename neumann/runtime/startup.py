@@ -21,6 +21,7 @@ from neumann.format.ids import Timeline
 from neumann.format.manifest import Manifest, layout_digest
 from neumann.format.names import Paths
 from neumann.recovery import adopt
+from neumann.recovery.formation import read_identity
 from neumann.runtime import divergence
 from neumann.snapshot.segment_file import configurations_of
 from neumann.store.manifests import load_newest
@@ -293,7 +294,7 @@ def _newest_voters(disk: Disk, paths: Paths, manifest: Manifest) -> tuple[str, .
 def _node_id(disk: Disk, paths: Paths) -> str:
     """Whose directory it is; "" where its identity can't be read, which the opening refuses."""
     try:
-        return state.decode_identity(read_file(disk, paths.identity), paths.identity).node_id
+        return read_identity(disk, paths).node_id
     except (FileNotFoundError, NeumannError):
         return ""
 
@@ -308,6 +309,6 @@ def _membership(disk: Disk, paths: Paths) -> tuple[History, bool, int]:
     if manifest is not None:
         is_sole = _newest_voters(disk, paths, manifest) == (_node_id(disk, paths),)
         return manifest.history, is_sole, manifest.point.index
-    identity = state.decode_identity(read_file(disk, paths.identity), paths.identity)
+    identity = read_identity(disk, paths)
     first = history_format.HistoryRecord(identity.timeline, None, 0, 0, 0, 0, 0, "unknown")
     return History(identity.cluster_id, (first,)), False, 0
