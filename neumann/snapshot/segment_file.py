@@ -7,6 +7,7 @@ that somebody needs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -115,24 +116,24 @@ def headers_of(data: bytes, where: str) -> list[FrameHeader]:
 
 def configurations_of(data: bytes, where: str) -> list[Configuration]:
     """The configurations in a segment file's good frames, in order; Corrupt if it has no header."""
-    found = []
-    offset = SEGMENT_HEADER_BYTES
-    for header in headers_of(data, where):
-        if header.kind is Kind.CONFIGURATION:
-            entry = special_format.decode(Frame(header, data[offset : offset + header.frame_bytes]))
-            if isinstance(entry, Configuration):
-                found.append(entry)
-        offset += header.frame_bytes
-    return found
+    specials = _specials(data, headers_of(data, where), Kind.CONFIGURATION)
+    return [entry for _, entry in specials if isinstance(entry, Configuration)]
 
 
 def _restore_points(data: bytes, frames: list[FrameHeader]) -> list[RestorePoint]:
-    points = []
+    return [
+        RestorePoint(marker.name, header.last_index, header.time_ns)
+        for header, marker in _specials(data, frames, Kind.MARKER)
+        if isinstance(marker, Marker) and marker.name
+    ]
+
+
+def _specials(
+    data: bytes, frames: Sequence[FrameHeader], kind: Kind
+) -> Iterator[tuple[FrameHeader, special_format.Special | None]]:
+    """The special entries of one kind, each with its frame's header; None for one that can't be decoded."""
     offset = SEGMENT_HEADER_BYTES
     for header in frames:
-        if header.kind is Kind.MARKER:
-            marker = special_format.decode(Frame(header, data[offset : offset + header.frame_bytes]))
-            if isinstance(marker, Marker) and marker.name:
-                points.append(RestorePoint(marker.name, header.last_index, header.time_ns))
+        if header.kind is kind:
+            yield header, special_format.decode(Frame(header, data[offset : offset + header.frame_bytes]))
         offset += header.frame_bytes
-    return points
