@@ -160,6 +160,25 @@ def test_the_driver_is_as_short_as_it_is_said_to_be() -> None:
     ]
 
 
+def test_answers_go_before_the_core_hears_that_its_disk_is_done() -> None:
+    """The core may answer at once, and overtake what waited for the disk; runtime/durability.py has the same
+    order (tests/runtime/test_durability.py)."""
+    calls: list[str] = []
+    core = SimpleNamespace(
+        vote_persisted=lambda *vote: calls.append("vote"),
+        persisted=lambda *point: calls.append("frames"),
+        ready=lambda: calls.append("ready"),
+    )
+    namespace: dict[str, Any] = {
+        "network": SimpleNamespace(send=lambda to, message: calls.append(f"send {message}"))
+    }
+    exec(compile(driver(), "the docstring of neumann.raft", "exec"), namespace)
+    frame = frame_format.encode(Kind.DATA, 1, 1, 1, 0, [b"entry"])
+    ready = SimpleNamespace(vote=(1, NOBODY), frames=(frame,), messages_after_sync=[("b", 1), ("c", 2)])
+    namespace["done"](core, ready)
+    assert calls == ["send 1", "send 2", "vote", "frames", "ready"]
+
+
 def test_a_cluster_runs_on_the_driver_of_the_docstring() -> None:
     for seed in range(5):
         cluster = Cluster(seed)
