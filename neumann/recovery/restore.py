@@ -20,7 +20,7 @@ from neumann.env.ahead import Ahead
 from neumann.env.doors import Disk, Env, Net
 from neumann.env.files import FULL, read_file
 from neumann.errors import Corrupt, DiskFull, InUse, NeumannError, RefusedByState, Unavailable, WrongHistory
-from neumann.format import names, state
+from neumann.format import names
 from neumann.format import restored as restored_format
 from neumann.format.checksum import digest
 from neumann.format.ids import ID_BYTES
