@@ -6,10 +6,17 @@ import errno
 import posixpath
 
 from neumann.env.doors import Disk, Files, WritableFiles
+from neumann.errors import DiskFull
 from neumann.format import names
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Of an OSError: there is no room for what was to be written."""
+_NO_ROOM = FULL - {errno.EFBIG}
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether the disk, or the quota, has no room: worth trying again. A file too big would stay so."""
+    return isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in _NO_ROOM)
 
 
 def read_file(disk: Files, path: str) -> bytes:

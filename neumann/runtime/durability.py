@@ -141,8 +141,19 @@ class Durability:
                 self._release(after)
                 self._on_durable(synced, vote)
                 self.write()
+                if self._wal.batch_behind_full() is not None:
+                    asyncio.get_running_loop().call_later(_ROOM_LOOK_S, self._go_on)
 
         self._lane.submit(work, done)
+
+    def _go_on(self) -> None:
+        """Make the segment that found no room behind a seal: nothing else may be written for long, and the
+        seal counts only then."""
+        batch = self._wal.batch_behind_full()
+        if batch is not None and not self._writing and not self._stopped:
+            self._writing = True
+            self._began_ns = self._clock.monotonic_ns()
+            self._write_batch(batch, None, [])
 
     def _release(self, answers: list[Addressed]) -> None:
         for node_id, message in answers:

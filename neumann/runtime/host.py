@@ -15,8 +15,10 @@ from typing import Any
 
 from neumann.config import Config
 from neumann.env import Env
+from neumann.env.files import is_full
 from neumann.errors import (
     Corrupt,
+    DiskFull,
     NeumannError,
     NotFound,
     OutcomeUnknown,
@@ -41,6 +43,7 @@ _ASK_AGAIN_S = 0.25
 _INSTALL_AGAIN_S = 1.0
 _AUDIT_S = 60.0
 _WATCH_S = 1.0
+_MAKE_ROOM = "make room; it goes on by itself"
 
 
 class Host:
@@ -65,6 +68,7 @@ class Host:
         self._guarded = False
         self._guarding = False
         self._asking = False
+        self._had_no_room = False
         self._acting = asyncio.Lock()
         self._stopped = False
 
@@ -85,15 +89,22 @@ class Host:
         try:
             disk.make_dirs(self.paths.root)
             self._release = disk.lock(self.paths.lock)
+            self.found = self._finish_and_look()
         except PermissionError as error:
             raise RefusedByState(
                 f"{self.paths.root} can't be written: {error}",
                 remedy="chown -R it to the user that runs neumann",
             ) from error
-        finished = swap.finish_or_undo(disk, self.paths.root)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            raise DiskFull(f"{self.paths.root}: no room on the disk: {error}", remedy="make room") from error
+
+    def _finish_and_look(self) -> Found:
+        finished = swap.finish_or_undo(self.env.disk, self.paths.root)
         if finished:
             log.warning("%s", finished)
-        self.found = look(disk, self.paths)
+        return look(self.env.disk, self.paths)
 
     async def _settle(self) -> None:
         """The first look: run at once where nobody needs to be asked, else ask in the background."""
@@ -160,7 +171,27 @@ class Host:
         return aside_id
 
     async def _act(self, answers: dict[str, Answer]) -> bool:
-        """Do what the table says; True if the peers are to be asked again."""
+        """Do what the table says; True if the peers are to be asked again. A full disk is waited for."""
+        try:
+            if self._had_no_room:
+                self.found = await self.lane.run(self._finish_and_look)
+                self._had_no_room = False
+            return await self._do_what_is_said(answers)
+        except (DiskFull, OSError) as error:
+            if not is_full(error):
+                raise
+            self._wait_for_room(error)
+            return True
+
+    def _wait_for_room(self, error: Exception) -> None:
+        """What was begun may be half done: it is finished or undone before anything is decided again."""
+        self._had_no_room = True
+        decision = Decision(Action.WAIT, f"{self.paths.root}: no room on the disk: {error}", _MAKE_ROOM)
+        if decision != self.decision:
+            log.error("%s; %s", decision.reason, decision.remedy)
+        self.decision = decision
+
+    async def _do_what_is_said(self, answers: dict[str, Answer]) -> bool:
         found = self.found
         decision = self._decide(answers, found)
         if decision != self.decision:
@@ -393,9 +424,13 @@ class Host:
                 log.info("installed snapshot %s of %s", fetched.manifest.snapshot_id, leader)
             if await self._run():
                 self.spawn(self._ask_until_member())
-        except (Unavailable, OutcomeUnknown, NotFound, Corrupt, OSError) as error:
+        except (Unavailable, OutcomeUnknown, NotFound, Corrupt, DiskFull, OSError) as error:
             if self.member is None:
-                raise
+                if not is_full(error):
+                    raise
+                self._wait_for_room(error)
+                self._begin_asking()
+                return
             log.warning("snapshot %d could not be fetched: %s", offer.index, error)
             await asyncio.sleep(_INSTALL_AGAIN_S)
         finally:

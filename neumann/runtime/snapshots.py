@@ -8,7 +8,6 @@ order. What a leader reported for an index is compared with what this node made:
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 from neumann.config import SnapshotConfig
 from neumann.env import Clock, Disk, Lane
+from neumann.env.files import is_full
 from neumann.format.frame import FrameHeader
 from neumann.format.manifest import Manifest
 from neumann.format.names import Paths
@@ -170,7 +170,7 @@ class Snapshots:
             return
         if error is not None:
             self._metrics.snapshot_failures += 1
-            if not isinstance(error, OSError) or error.errno != errno.ENOSPC:
+            if not is_full(error):
                 self._on_failure(error)
                 return
             log.warning("a snapshot waits to be published: %s", error)

@@ -16,14 +16,13 @@ A job whose helper died is run again; on a full disk the pipeline waits for room
 from __future__ import annotations
 
 import asyncio
-import errno
 import posixpath
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from neumann.env import Disk, Jobs, Lane
-from neumann.env.files import remove_temporaries
+from neumann.env.files import is_full, remove_temporaries
 from neumann.errors import Corrupt, DiskFull, StorageFailed
 from neumann.format import names
 from neumann.format.manifest import Compaction, Manifest, TableRef, layout_digest
@@ -238,7 +237,7 @@ class Checkpointer:
             try:
                 return await self._lane.run(work)
             except OSError as error:
-                if error.errno != errno.ENOSPC:
+                if not is_full(error):
                     raise StorageFailed(f"a snapshot could not be written: {error}") from error
                 await asyncio.sleep(DISK_FULL_RETRY_S)
 

@@ -7,12 +7,12 @@ A full disk is DiskFull, everything else that fails on the disk OSError.
 
 from __future__ import annotations
 
-import errno
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from neumann.env import Disk
+from neumann.env.files import is_full
 from neumann.errors import Corrupt, DiskFull
 from neumann.format import frame as frame_format
 from neumann.format import names
@@ -83,7 +83,7 @@ def _tell(write: Callable[[], TableRef | None]) -> dict[str, Any]:
     try:
         return {"table": write()}
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if is_full(error):
             raise DiskFull("no space left to write a table") from error
         raise
 

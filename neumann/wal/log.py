@@ -155,6 +155,10 @@ class Log:
         lower_to, self._lower_to = self._lower_to, None
         return WriteBatch(self._writer, self._take(), lower_to)
 
+    def batch_behind_full(self) -> WriteBatch | None:
+        """A batch without anything new, where the next segment waits for room; else None."""
+        return WriteBatch(self._writer, [], None) if self._writer.waits_for_room else None
+
     @property
     def synced(self) -> Synced:
         """The durable end of the log, as of the last batch that was run."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from neumann.env.doors import Disk, File
-from neumann.env.files import read_file, write_durable
-from neumann.errors import Corrupt, StorageFailed
+from neumann.env.files import is_full, read_file, write_durable
+from neumann.errors import Corrupt, DiskFull, StorageFailed
 from neumann.format.record import SLOT_BYTES, SLOT_COUNT
 
 T = TypeVar("T")
@@ -44,12 +44,14 @@ class TwoSlotFile(Generic[T]):
         return self._disk.exists(self._path)
 
     def create(self, value: T) -> None:
-        """Make the file, or replace it, atomically and durably."""
+        """Make the file, or replace it, atomically and durably. DiskFull: there is no file, try again."""
         assert self._file is None
         self._sequence = 1
         try:
             write_durable(self._disk, self._path, self._encode_slot(1, value) * SLOT_COUNT)
         except OSError as error:
+            if is_full(error):
+                raise DiskFull(f"no room for {self._path}: {error}", remedy="make room") from error
             raise self._failure(error) from error
 
     def read(self) -> tuple[int, T]:

@@ -13,7 +13,6 @@ Rules:
 
 from __future__ import annotations
 
-import errno
 import posixpath
 from collections import deque
 from collections.abc import Iterator
@@ -21,10 +20,9 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from neumann.env.doors import Disk, File
+from neumann.env.files import is_full
 from neumann.errors import DiskFull, StorageFailed
 from neumann.format.ids import LogPoint
-
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Synced(NamedTuple):
@@ -115,6 +113,11 @@ class Writer:
             self._failed = f"writing the log in {self._directory} failed: {error}"
             raise StorageFailed(self._failed, remedy="check the disk, then restart the node") from error
         return self.place
+
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether the next segment could not be made yet: running a batch, even an empty one, tries again."""
+        return bool(self._queue)
 
     def close(self) -> None:
         """Close the open segment."""
@@ -246,7 +249,7 @@ def _told_apart(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if not is_full(error):
             raise
         raise DiskFull(
             f"no room to extend the log: {path}: {error.strerror}",

@@ -1,7 +1,8 @@
 """Every beginning of the runs: a node is restarted behind each change of its disk.  scripts/crashes
 
-`--every N` tries each N-th beginning only, `--seed` draws other samples and other runs. Prints the counts;
-exit 1 if a restart lacked what was promised, with the place.
+`--every N` tries each N-th beginning only, `--seed` draws other samples and other runs. `--full`: instead,
+the disk is full at each point that needs room, once and for a while. Prints the counts; exit 1 with the
+place if something was missing, or a node did not go on by itself.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 
 from tests.crash.enumerate import Bounds, Tally, go_through
+from tests.crash.full import is_in_place, points, run_into
 from tests.crash.runs import RUNS, witness
 
 
@@ -27,9 +30,14 @@ def main() -> int:
         "--again", type=int, default=20, metavar="N", help="each N-th start is crashed too (20)"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="which run, which samples (1)")
+    parser.add_argument("--full", action="store_true", help="a full disk at each point instead")
     given = parser.parse_args()
     bounds = Bounds(every=given.every, subsets=given.subsets, torn=given.torn, again=given.again)
     for name in given.run or RUNS:
+        if given.full:
+            if not full(name, given.every):
+                return 1
+            continue
         seen, tally, began_s = witness(name, given.seed), Tally(), time.process_time()
         try:
             go_through(seen, bounds, tally, given.seed)
@@ -40,6 +48,24 @@ def main() -> int:
         print(f"{name}: {len(seen.changes)} changes of the disk ({kinds})")
         print(f"{name}: {tally}: nothing missing; {time.process_time() - began_s:.0f} s of CPU")
     return 0
+
+
+def full(name: str, every: int) -> bool:
+    """No room at each point of that run; whether all went well."""
+    began_s, outcomes = time.process_time(), Counter[str]()
+    chosen = [*points(name), *points(name, in_place=True)][::every]
+    for point in chosen:
+        try:
+            outcomes.update(run_into(name, point).outcomes.keys())
+        except Exception as error:
+            print(f"{name}: FAILED {'; '.join(error.__notes__)}: {error!r}")
+            return False
+    told = ", ".join(f"{count} {what}" for what, count in sorted(outcomes.items()))
+    in_place = sum(is_in_place(point.change) for point in chosen)
+    seconds = time.process_time() - began_s
+    print(f"{name}: {len(chosen)} runs into a full disk, {in_place} in place: nothing lost, all went on")
+    print(f"{name}: runs with: {told or 'no word to anybody'}; {seconds:.0f} s of CPU")
+    return True
 
 
 if __name__ == "__main__":

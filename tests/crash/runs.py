@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.crash.witness import LIMIT_S, Witness
 
@@ -57,14 +57,12 @@ async def member(world: Witness) -> None:
     await world.settled()
     for task in lost:
         await task
-    assert world.counts["truncated"], "a tail was cut"
     world.isolate(watched.name, cut=True)
     await world.write(leader, 30)
     await world.on(leader, lambda node: node.snapshot())
     await world.write(leader, 3)
     world.isolate(watched.name, cut=False)
     await world.settled()
-    assert world.counts["installed"], "a snapshot was installed"
     await world.write(leader, 9)
     await world.settled()
     await world.stop(watched)
@@ -80,10 +78,23 @@ RUNS: dict[str, tuple[Callable[[Witness], Coroutine[Any, Any, None]], int, str]]
 """Name -> (the run, how many nodes, who is watched)."""
 
 
+W = TypeVar("W", bound=Witness)
+
+
 def witness(name: str, seed: int = 1) -> Witness:
     """Run it; what was seen."""
-    run, node_count, watched = RUNS[name]
-    world = Witness(f"crash/{name}/{seed}", node_count, watched)
+    return live(name, make(Witness, name, seed))
+
+
+def make(kind: type[W], name: str, seed: int) -> W:
+    """A world of that kind for this run."""
+    _, node_count, watched = RUNS[name]
+    return kind(f"crash/{name}/{seed}", node_count, watched)
+
+
+def live(name: str, world: W) -> W:
+    """Let that world live through a run, and see that nothing was lost."""
+    run, _, _ = RUNS[name]
     with world:
         world.loop.run(run(world), 300.0)
         world.finish_checks()

@@ -6,7 +6,8 @@ of later changes, each atomic. Syncing a file does not make its name durable. Al
 the caller's generator, so a seed names a run.
 
 Faults: `fail_sync` (the written pages are lost and taken for clean, as Linux does; a directory's makes
-the file system read-only until a reboot, as ext4 does when its journal fails), `capacity_bytes` (ENOSPC),
+the file system read-only until a reboot, as ext4 does when its journal fails), `capacity_bytes` and
+`has_no_room` (ENOSPC: by size, or for the changes that it names),
 `crash_at` (the n-th change raises SimCrash instead of happening), `flip` (a bit rots).
 After a crash the disk is dead: every call raises SimCrash, and `crash` gave the disk to go on with.
 """
@@ -65,13 +66,13 @@ class SimFile:
 
     def truncate(self, size: int) -> None:
         self._check(write=True)
-        self._change(Resize(size))
+        self._change(Resize(size), "truncate")
 
     def allocate(self, size: int) -> None:
         self._check(write=True)
         self._grow(size)
         if size > self._node.content.size:
-            self._change(Resize(size))
+            self._change(Resize(size), "allocate")
 
     def sync(self) -> None:
         self._check()
@@ -81,8 +82,8 @@ class SimFile:
     def close(self) -> None:
         self._is_open = False
 
-    def _change(self, change: Write | Resize) -> None:
-        self._disk.step("write", self._path, ContentChange(self._node.number, change))
+    def _change(self, change: Write | Resize, what: str = "write") -> None:
+        self._disk.step(what, self._path, ContentChange(self._node.number, change))
         self._node.change(change)
         self._node.modified_ns = self._disk.clock_ns()
 
@@ -123,6 +124,8 @@ class SimDisk:
         self._locked: set[int] = set()
         self.is_dead = False
         self.record: list[Change] | None = None
+        self.has_no_room: Callable[[Change], bool] | None = None
+        self.no_room_errno = errno.ENOSPC
 
     # --- the world's side ------------------------------------------------------------------------
 
@@ -151,6 +154,7 @@ class SimDisk:
         successor = self._successor()
         successor._pending = self._pending
         successor.is_read_only, successor.record = self.is_read_only, self.record
+        successor.has_no_room, successor.no_room_errno = self.has_no_room, self.no_room_errno
         return successor
 
     def fork(self) -> SimDisk:
@@ -199,9 +203,12 @@ class SimDisk:
         if self.operations == self.crash_at:
             self.is_dead = True
             raise SimCrash(f"{what} {path}")
+        change = Change(what, path, does)
+        if self.has_no_room is not None and self.has_no_room(change):
+            raise _error(self.no_room_errno, path)
         self.operations += 1
         if self.record is not None:
-            self.record.append(Change(what, path, does))
+            self.record.append(change)
 
     def sync_file(self, node: FileNode, path: str) -> None:
         if self._sync_fails(path):

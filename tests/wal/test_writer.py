@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,9 @@ def recorded(disk: SimDisk, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
     changes: list[tuple[str, str]] = []
     step = disk.step
 
-    def record(what: str, path: str) -> None:
+    def record(what: str, path: str, *does: Any) -> None:
         changes.append((what, path[-8:]))
-        step(what, path)
+        step(what, path, *does)
 
     monkeypatch.setattr(disk, "step", record)
     return changes
@@ -161,11 +162,11 @@ def test_the_order_of_a_seal(monkeypatch: pytest.MonkeyPatch) -> None:
     bench.append(".S.")
     assert changes == [
         ("write", "0001.wal"),
-        ("write", "0001.wal"),  # trimmed
+        ("truncate", "0001.wal"),
         ("sync", "0001.wal"),
         ("create", "0005.wal"),
         ("write", "0005.wal"),  # its header
-        ("write", "0005.wal"),  # room
+        ("allocate", "0005.wal"),
         ("sync", "0005.wal"),
         ("sync_dir", "raft/wal"),
         ("write", "0005.wal"),
@@ -184,9 +185,9 @@ def test_the_order_of_a_truncation(monkeypatch: pytest.MonkeyPatch) -> None:
         ("unlink", "0005.wal"),
         ("unlink", "0004.wal"),
         ("sync_dir", "raft/wal"),
-        ("write", "0001.wal"),
+        ("truncate", "0001.wal"),
         ("sync", "0001.wal"),
-        ("write", "0001.wal"),  # room
+        ("allocate", "0001.wal"),
         ("write", "0001.wal"),
         ("sync", "0001.wal"),
     ]
