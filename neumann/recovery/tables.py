@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from neumann.env.doors import Disk, Files
@@ -16,7 +17,8 @@ from neumann.format import names
 from neumann.format import table as table_format
 from neumann.format.checksum import DIGEST_BYTES
 from neumann.format.manifest import Manifest, TableRef
-from neumann.store.merge import merge
+from neumann.format.table import Columns
+from neumann.store.merge import BLOCKS_AT_ONCE, merge
 from neumann.store.table_reader import Table
 
 _COPY_BYTES = 1024 * 1024
@@ -83,7 +85,7 @@ def _link_whole(disk: Disk, directories: Sequence[str], target: str, ref: TableR
 def content_of(disk: Files, directory: str, manifest: Manifest) -> Content:
     """Read every row of a state at rest, and verify every byte of its tables."""
     sources = [
-        Table(disk, f"{directory}/{names.table_name(ref.digest)}", ref).verified_runs()
+        _joined(Table(disk, f"{directory}/{names.table_name(ref.digest)}", ref).verified_runs())
         for ref in manifest.tables
     ]
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
@@ -92,6 +94,12 @@ def content_of(disk: Files, directory: str, manifest: Manifest) -> Content:
         rows += len(run.keys)
         digest.update(table_format.content_bytes(run))
     return Content(rows, digest.digest())
+
+
+def _joined(runs: Iterator[Columns]) -> Iterator[Columns]:
+    """As large as a merge wants them."""
+    while some := list(islice(runs, BLOCKS_AT_ONCE)):
+        yield table_format.concatenate(some)
 
 
 def _copy(files: Files, disk: Disk, source: str, target: str) -> int:

@@ -24,20 +24,13 @@ def merge(
     sources: Sequence[Iterator[Columns]], *, drop_tombstones: bool, reverse: bool = False
 ) -> Iterator[Columns]:
     """Runs of rows; each ascends. In reverse the runs descend, and so must those of the sources."""
-    waiting = [next(source, NO_ROWS) for source in sources]
-    while any(run.keys for run in waiting):
+    waiting = [_Source(source, reverse) for source in sources]
+    while waiting := [source for source in waiting if source.low < source.high]:
         if reverse:
-            bound = max(run.keys[0] for run in waiting if run.keys)
+            bound = max(source.rows.keys[0] for source in waiting)
         else:
-            bound = min(run.keys[-1] for run in waiting if run.keys)
-        complete: list[Columns] = []
-        for number, run in enumerate(waiting):
-            if not run.keys:
-                continue
-            taken, rest = _split(run, bound, reverse)
-            if taken.keys:
-                complete.append(taken)
-            waiting[number] = rest if rest.keys else next(sources[number], NO_ROWS)
+            bound = min(source.rows.keys[-1] for source in waiting)
+        complete = [taken for source in waiting if (taken := source.take(bound)).keys]
         merged = complete[0] if len(complete) == 1 else _newest(complete)
         if drop_tombstones:
             merged = without_tombstones(merged)
@@ -45,14 +38,30 @@ def merge(
             yield merged
 
 
-def _split(run: Columns, bound: str, reverse: bool) -> tuple[Columns, Columns]:
-    """(rows on this side of the bound, with it; the rest)."""
-    count = len(run.keys)
-    if reverse:
-        place = bisect_left(run.keys, bound)
-        return (run, NO_ROWS) if place == 0 else (run.cut(place, count), run.cut(0, place))
-    place = bisect_right(run.keys, bound)
-    return (run, NO_ROWS) if place == count else (run.cut(0, place), run.cut(place, count))
+class _Source:
+    """One source: the run at hand, of which the rows low..high-1 are left, none at the source's end."""
+
+    __slots__ = ("_reverse", "_runs", "high", "low", "rows")
+
+    def __init__(self, runs: Iterator[Columns], reverse: bool) -> None:
+        self._runs = runs
+        self._reverse = reverse
+        self._advance()
+
+    def _advance(self) -> None:
+        self.rows = next(self._runs, NO_ROWS)
+        self.low, self.high = 0, len(self.rows.keys)
+
+    def take(self, bound: str) -> Columns:
+        """The rows on this side of the bound, with it; each row is copied once, however small the parts."""
+        rows, low, high = self.rows, self.low, self.high
+        if self._reverse:
+            low = self.high = bisect_left(rows.keys, bound, low, high)
+        else:
+            high = self.low = bisect_right(rows.keys, bound, low, high)
+        if self.low == self.high:
+            self._advance()
+        return rows if high - low == len(rows.keys) else rows.cut(low, high)
 
 
 def _newest(runs: list[Columns]) -> Columns:
