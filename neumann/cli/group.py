@@ -1,86 +1,83 @@
 """The group of all verbs of `neumann-admin`, and the one place where an error ends it.
 
 A failure is one line on standard error (JSON with --format json) and the exit code of its class. Verbs
-stand in one file per family.
+stand in one file per family, which is loaded when one of them is asked for: an archive_command runs for
+every segment, and should not load what a restore needs.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
+from collections.abc import Iterator, Mapping
 
 import click
 
 from neumann import __version__
-from neumann.cli import (
-    archive,
-    aside,
-    check,
-    cluster,
-    completion,
-    data,
-    members,
-    query,
-    receive,
-    recovery,
-    replay,
-    snapshots,
-    verify,
-)
+from neumann.cli import completion, extras
 from neumann.cli.headings import Headed
 from neumann.errors import BadInput, NeumannError, StorageFailed
 
-_VERBS: tuple[list[click.Command], ...] = (
-    cluster.cluster_info,
-    cluster.cluster_status,
-    cluster.reload,
-    cluster.config_check,
-    members.member_list,
-    members.member_add,
-    members.member_promote,
-    members.member_remove,
-    members.leader_transfer,
-    data.get,
-    data.put,
-    data.delete,
-    data.scan,
-    query.query,
-    data.pause_writes,
-    data.resume_writes,
-    snapshots.snapshot,
-    snapshots.snapshot_list,
-    snapshots.restore_point,
-    snapshots.stats,
-    archive.wal_push,
-    receive.wal_receive,
-    archive.wal_list,
-    archive.wal_verify,
-    archive.wal_search,
-    archive.archive_flush,
-    archive.archive_check,
-    archive.archive_stop,
-    replay.wal_replay,
-    recovery.init_cluster,
-    recovery.rejoin,
-    aside.aside_list,
-    aside.aside_return,
-    aside.aside_delete,
-    verify.verify_checksums,
-    check.inspect,
-    completion.completion,
+_FAMILIES = {
+    "neumann.cli.aside": ("aside-list", "aside-return", "aside-delete"),
+    "neumann.cli.archive": (
+        "wal-push",
+        "wal-list",
+        "wal-verify",
+        "wal-search",
+        "archive-flush",
+        "archive-check",
+        "archive-stop",
+    ),
+    "neumann.cli.check": ("inspect",),
+    "neumann.cli.cluster": ("cluster-info", "cluster-status", "reload", "config-check"),
+    "neumann.cli.completion": ("completion",),
+    "neumann.cli.data": ("get", "put", "delete", "scan", "pause-writes", "resume-writes"),
+    "neumann.cli.members": (
+        "member-list",
+        "member-add",
+        "member-promote",
+        "member-remove",
+        "leader-transfer",
+    ),
+    "neumann.cli.query": ("query",),
+    "neumann.cli.receive": ("wal-receive",),
+    "neumann.cli.recovery": ("init-cluster", "rejoin"),
+    "neumann.cli.replay": ("wal-replay", "backup-restore"),
+    "neumann.cli.snapshots": ("snapshot", "snapshot-list", "restore-point", "stats"),
+    "neumann.cli.verify": ("verify-checksums",),
+}
+
+
+class _Verbs(Mapping[str, click.Command]):
+    """Name -> command. A module of a family has its verbs as lists of commands (verb.py)."""
+
+    def __init__(self) -> None:
+        self._homes = {name: family for family, verbs in _FAMILIES.items() for name in verbs}
+
+    def __getitem__(self, name: str) -> click.Command:
+        with extras.needed(completion.PROGRAM, "cli"):
+            family = importlib.import_module(self._homes[name])
+        lists = [found for found in vars(family).values() if isinstance(found, list)]
+        return next(c for found in lists for c in found if isinstance(c, click.Command) and c.name == name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._homes)
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+
+@click.group(
+    cls=Headed,
+    commands=_Verbs(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-
-
-@click.group(cls=Headed, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="neumann-admin", message="%(prog)s %(version)s")
 def group() -> None:
     """Operate a neumann cluster: look at it, back it up, and bring it back."""
-
-
-for _commands in _VERBS:
-    for _command in _commands:
-        group.add_command(_command)
 
 
 def run() -> None:

@@ -67,11 +67,12 @@ HEADINGS: dict[str, dict[str, str]] = {
 class Headed(click.Group):
     """A group whose commands are listed under HEADINGS, each with its example at the end of its help."""
 
-    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        example = next((verbs[cmd.name] for verbs in HEADINGS.values() if cmd.name in verbs), None)
-        if example is not None:
-            cmd.epilog = f"\b\nExample:\n  {example}"
-        super().add_command(cmd, name)
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        command = super().get_command(ctx, cmd_name)
+        example = next((verbs[cmd_name] for verbs in HEADINGS.values() if cmd_name in verbs), None)
+        if command is not None and example is not None:
+            command.epilog = f"\b\nExample:\n  {example}"
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for heading, verbs in HEADINGS.items():
