@@ -165,6 +165,7 @@ async def failed_sync(world: World, random: Random) -> None:
             victim.disk.fail_sync(part)
     for machine in world.machines:
         machine.disk.heal()
+    world.reboot_read_only()
 
 
 async def full_disk(world: World, random: Random) -> None:

@@ -1,5 +1,5 @@
 """An operator at work while things go wrong: snapshots, restore points, pauses that end early or expire,
-leadership transfers, members that are removed and taken in again.
+leadership transfers, scrubs, members that are removed and taken in again, nodes that are made to rejoin.
 
 What he is told must be so: a snapshot that was answered is published, complete, where the answer says.
 """
@@ -68,13 +68,18 @@ class Operator:
             verbs.append("add")
         elif self._has_spare():
             verbs.append("remove")
+        if not machine.is_stale and all(machine is m or not m.has_rotted for m in self._machines):
+            verbs.append("rejoin")
         await self._run(self._random.choice(verbs), machine)
 
     async def _run(self, verb: str, machine: Machine) -> None:
         process, node = machine.process, machine.node
         assert process is not None and node is not None
         try:
-            said = await self._do(verb, process, node)
+            if verb == "rejoin":
+                said = await self._rejoin(machine, process, node)
+            else:
+                said = await self._do(verb, process, node)
         except (NeumannError, ProcessDied) as error:
             self._note("operator failed", verb, machine.name, type(error).__name__, error)
         else:
@@ -109,6 +114,17 @@ class Operator:
                 said = await self._take_in(process, node)
         return said
 
+    async def _rejoin(self, machine: Machine, process: Process, node: Node) -> dict[str, Any]:
+        """Whether this node's state can be spared, the product has to know; so it is asked at any time, but
+        for damage on another machine, which nobody may have seen yet."""
+        asked_before, machine.may_be_new = machine.may_be_new, True
+        try:
+            said: dict[str, Any] = await process.call(node.rejoin())
+        except NeumannError:
+            machine.may_be_new = asked_before
+            raise
+        return said
+
     async def _take_in(self, process: Process, node: Node) -> dict[str, Any]:
         """A request to remove it may still be under way: only who is a member twice is one again."""
         again = next(machine for machine in self._machines if machine.name == self.removed)
@@ -131,7 +147,7 @@ class Operator:
         snapshot_id, holders = said["id"], said["durable_on"]
         require(len(holders) >= majority, f"snapshot {snapshot_id} is only on {holders}")
         for machine in self._machines:
-            is_whole = machine.is_up and not machine.has_rotted
+            is_whole = machine.is_up and not (machine.has_rotted or machine.may_be_new)
             if machine.name in holders and is_whole and machine.disks == disks[machine.name]:
                 published = publish.list_published(machine.disk, machine.paths.snapshots)
                 found = next((p for p in published if p.id == snapshot_id), None)

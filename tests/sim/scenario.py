@@ -52,6 +52,7 @@ EVENTS = (
     "operator's add",
     "operator's transfer",
     "operator's pause",
+    "operator's rejoin",
     "restores",
 )
 """What a report counts beside the clients' operations and each kind of fault."""

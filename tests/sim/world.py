@@ -126,6 +126,7 @@ class World:
         self.is_calm = False
         self.rest_factor = 1.0
         self._seen: dict[str, _Seen] = {}
+        self._storages: dict[str, bytes] = {}
         self._logger = logging.getLogger("neumann")
         self._handler = _TraceHandler(self)
 
@@ -163,6 +164,7 @@ class World:
         self.committed = self.committed.restored(cut_index, base)
         self.clients = self.clients.restored(self.committed, cut_index)
         self._seen.clear()
+        self._storages.clear()
         self._begin_timeline()
 
     def random(self, purpose: str) -> Random:
@@ -240,6 +242,10 @@ class World:
         """Trouble ends: each kind of fault mends what it broke, and what is started now stays up."""
         self.is_calm = True
         self.note("calm")
+        self.reboot_read_only()
+
+    def reboot_read_only(self) -> None:
+        """Nothing else makes a file system writable again; a node that waits for a leader waits on."""
         for machine in self.machines:
             if machine.is_up and machine.disk.is_read_only:
                 self.crash(machine)
@@ -255,6 +261,7 @@ class World:
             machine.crash(loses_power=True)
         machine.replace_disk()
         self.promises.forgot(machine.name)
+        self._storages.pop(machine.name, None)
 
     def set_aside(self, machine: Machine) -> None:
         """`neumann-admin rejoin` on a node that is stopped: it joins without state at its next start."""
@@ -264,13 +271,14 @@ class World:
         machine.exit()
         self.promises.forgot(machine.name)
         self.note("rejoined", machine.name)
+        self._storages.pop(machine.name, None)
         machine.is_stale = machine.has_rotted = machine.was_refused = False
 
     def has_spare(self) -> bool:
         """Whether one disk may be lost: all are voters with what they have, whole, and that is committed."""
         leader = self.leader()
         settled = not any(operator.removed for operator in self._operators)
-        settled &= not any(machine.has_rotted for machine in self.machines)
+        settled &= not any(machine.has_rotted or machine.may_be_new for machine in self.machines)
         settled &= leader is not None and leader.raft.configuration_index <= leader.raft.commit_index
         return settled and self.is_formed()
 
@@ -304,6 +312,8 @@ class World:
         before = self._seen.get(machine.name)
         if now != before:
             self._seen[machine.name] = _Seen(*now)
+            if before is None or before.member is not member:
+                before = self._identify(machine, member, before)
             self._check(machine.name, member, before)
 
     def _stopped_by_itself(self, machine: Machine, error: BaseException) -> None:
@@ -313,6 +323,21 @@ class World:
             raise error
         self.note("stopped by itself", machine.name, type(error).__name__, error)
         machine.exit()
+
+    def _identify(self, machine: Machine, member: Member, before: _Seen | None) -> _Seen | None:
+        """What is known from before of who runs there: nothing of one that gave its state up, as asked."""
+        name, storage_id = machine.name, member.identity.storage_id
+        known = self._storages.setdefault(name, storage_id)
+        if known == storage_id:
+            machine.may_be_new &= before is not None
+            return before
+        require(machine.may_be_new, f"{name} has another storage id, and nobody asked for that")
+        self.note("rejoined", name)
+        self.promises.forgot(name)
+        self._storages[name] = storage_id
+        machine.disks += 1
+        machine.may_be_new = machine.has_rotted = False
+        return None
 
     def _check(self, name: str, member: Member, before: _Seen | None) -> None:
         raft = member.raft
