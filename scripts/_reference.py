@@ -28,6 +28,7 @@ from neumann.server import kv, members, query
 from neumann.server.admin import AdminRoutes
 from neumann.server.metrics import METRICS, PREFIX
 from neumann.server.query import QueryRoutes
+from neumann.server.snapshots import SnapshotRoutes
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/reference.md"
 _COMMON = ("admin", "config_path", "form", "token_file", "ca_file", "timeout_s", "quiet")
@@ -157,7 +158,7 @@ def errors() -> Iterator[str]:
 
 def http_routes() -> list[web.RouteDef]:
     """Every route; their tables need no node, so the instances are made without one."""
-    classes: tuple[Any, ...] = (kv.KvRoutes, QueryRoutes, AdminRoutes, members.MemberRoutes)
+    classes: tuple[Any, ...] = (kv.KvRoutes, QueryRoutes, AdminRoutes, SnapshotRoutes, members.MemberRoutes)
     return [route for cls in classes for route in cls.table(object.__new__(cls))]
 
 

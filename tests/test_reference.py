@@ -15,7 +15,7 @@ from neumann.cli.group import group
 from neumann.cli.server import parser
 from neumann.config import Config
 from neumann.errors import all_error_classes
-from neumann.server import admin, kv, members, query
+from neumann.server import admin, kv, members, query, snapshots
 from neumann.server.metrics import METRICS
 from scripts import _reference
 
@@ -28,7 +28,7 @@ def test_the_page_is_what_the_code_says() -> None:
 
 def test_it_lists_every_route_that_is_served() -> None:
     """Read from the sources, since a table that nobody asks for would be missing in the page."""
-    listed = {Path(inspect.getfile(module)) for module in (admin, kv, query, members)}
+    listed = {Path(inspect.getfile(module)) for module in (admin, kv, query, members, snapshots)}
     served = sum(len(SERVED.findall(path.read_text())) for path in listed)
     others = set(Path(inspect.getfile(admin)).parent.glob("*.py")) - listed
     assert served == len(_reference.http_routes()) > 20

@@ -16,6 +16,7 @@ from neumann.config import Config
 from neumann.env import Env
 from neumann.errors import BadInput, NeumannError, NotLeader, OutcomeUnknown, Unavailable
 from neumann.format import command
+from neumann.format.times import time_text
 from neumann.query.statement import Params, QueryResult
 from neumann.runtime import gauges, leader_index, missing, operations, tailing, transfer, views
 from neumann.runtime.administration import MARGIN_S, administer
@@ -355,6 +356,19 @@ class Node:
         """Name this moment in the log; `wait` until the archive has it, and say whether it has."""
         asked = {"name": name, "timeout_s": timeout_s, "wait": wait}
         return await self._administer_anywhere("restore_point", asked, timeout_s)
+
+    async def restore_points(self) -> dict[str, Any]:
+        """The restore points that this node's own log holds still, oldest first, and where that begins."""
+        member = self._leading.member()
+        segments, through = [s.name for s in member.wal.segments()], member.raft.commit_index
+        find = partial(transfer.restore_points, self.env.disk, self.paths, segments, through)
+        points = await self._tail_lane.run(find)
+        return {
+            "restore_points": [
+                {"name": p.name, "index": p.index, "time": time_text(p.time_ns, 9)} for p in points
+            ],
+            "first_index": member.wal.base.index + 1,
+        }
 
     async def archive_flush(self, timeout_s: float = 60.0) -> dict[str, Any]:
         """Seal, and wait until the archive has everything written so far."""

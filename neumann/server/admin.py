@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from neumann.config import Config, split_address
-from neumann.errors import BadInput, ConfigError, InUse, NotFound, OutcomeUnknown, Unavailable
+from neumann.errors import BadInput, ConfigError, InUse, OutcomeUnknown, Unavailable
 from neumann.runtime.node import Node
 from neumann.server import http
 from neumann.server.http import answer, flag, object_body, parameters, seconds
@@ -21,8 +21,7 @@ from neumann.server.members import MemberRoutes
 from neumann.server.metrics import metrics_text
 from neumann.server.query import QueryRoutes
 from neumann.server.reload import Reload
-from neumann.snapshot import listing
-from neumann.snapshot.publish import Published, list_published
+from neumann.server.snapshots import SnapshotRoutes
 
 _SNAPSHOT_TIMEOUT_S = 60.0
 _BEGIN_S = 0.05  # long enough to propose a snapshot; it goes on by itself
@@ -37,11 +36,9 @@ class AdminRoutes:
         self._node = node
         self._reload = reload
         self._counters = counters
-        self._lane = node.env.lane("admin")
 
     async def close(self, app: web.Application) -> None:
-        """End the threads that read directories, and the configuration."""
-        self._lane.close()
+        """End the thread that reads the configuration."""
         await self._reload.close()
 
     def table(self) -> list[web.RouteDef]:
@@ -54,13 +51,12 @@ class AdminRoutes:
             web.get("/admin/status", self.get_status),
             web.get("/admin/stats", self.get_stats),
             web.get("/admin/archive", self.get_archive),
-            web.get("/admin/snapshots", self.get_snapshots),
-            web.get("/admin/snapshots/{id}", self.get_snapshot),
             web.get("/admin/verify", self.get_verify),
             web.post("/admin/verify", self.post_verify),
             web.post("/admin/snapshot", self.post_snapshot),
             web.post("/admin/writes/pause", self.post_pause),
             web.post("/admin/writes/resume", self.post_resume),
+            web.get("/admin/restore-points", self.get_restore_points),
             web.post("/admin/restore-points", self.post_restore_point),
             web.post("/admin/archive/flush", self.post_flush),
             web.post("/admin/archive/check", self.post_archive_check),
@@ -115,25 +111,6 @@ class AdminRoutes:
             )
         return status[part]
 
-    async def get_snapshots(self, request: web.Request) -> web.Response:
-        """What this node has published, newest first."""
-        parameters(request)
-        return answer({"snapshots": [listing.summary(found) for found in await self._published()]})
-
-    async def get_snapshot(self, request: web.Request) -> web.Response:
-        """One of them."""
-        parameters(request)
-        wanted = request.match_info["id"]
-        for found in await self._published():
-            if found.id == wanted:
-                return answer(listing.detail(found))
-        raise NotFound(f"this node has no snapshot {wanted}", remedy="GET /admin/snapshots lists them")
-
-    async def _published(self) -> list[Published]:
-        directory = self._node.paths.snapshots
-        found: list[Published] = await self._lane.run(lambda: list_published(self._node.env.disk, directory))
-        return found
-
     async def get_verify(self, request: web.Request) -> web.Response:
         """How far this node's scrub is, and what it found."""
         parameters(request)
@@ -171,6 +148,11 @@ class AdminRoutes:
         parameters(request)
         await object_body(request)
         return answer(await self._node.resume_writes())
+
+    async def get_restore_points(self, request: web.Request) -> web.Response:
+        """The named moments that this node's log holds still; wal-list has those of the archive."""
+        parameters(request)
+        return answer(await self._node.restore_points())
 
     async def post_restore_point(self, request: web.Request) -> web.Response:
         """Name this moment, and wait until it is archived; with ?wait=false only name it."""
@@ -229,7 +211,9 @@ async def serve(node: Node, config: Config, reload: Reload | None = None) -> Adm
     admin = AdminRoutes(node, counters, reload)
     app.add_routes(admin.table())
     app.add_routes(MemberRoutes(node).table())
-    app.on_cleanup.extend([query.close, admin.close])
+    snapshots = SnapshotRoutes(node)
+    app.add_routes(snapshots.table())
+    app.on_cleanup.extend([query.close, admin.close, snapshots.close])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     host, port = split_address(config.node.admin_listen)
