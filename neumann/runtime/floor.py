@@ -47,13 +47,15 @@ def raise_floor(vote: Vote, mark: SyncMark, tail: LogPoint | None) -> Vote:
 class Losing:
     """Called by the log's recovery before anything is cut: floor first, then the mark (R16), both durable.
 
-    `vote` and `mark` are what is on the disk afterwards; `losses` what was given up.
+    `configuration` is the newest besides the log's, as of `configuration_index`. `vote` and `mark` are what
+    is on the disk afterwards; `losses` what was given up.
     """
 
     def __init__(
         self,
         node_id: str,
         configuration: Configuration,
+        configuration_index: int,
         vote: Vote,
         vote_file: TwoSlotFile[Vote],
         mark: SyncMark,
@@ -64,6 +66,7 @@ class Losing:
         self.losses: list[Loss] = []
         self._node_id = node_id
         self._configuration = configuration
+        self._configuration_index = configuration_index
         self._vote_file = vote_file
         self._mark_file = mark_file
 
@@ -96,6 +99,6 @@ class Losing:
         configuration = self._configuration
         for frame in loss.configurations:
             entry = special.decode(frame)
-            if isinstance(entry, Configuration):
+            if isinstance(entry, Configuration) and frame.header.first_index > self._configuration_index:
                 configuration = entry
         return configuration.voters

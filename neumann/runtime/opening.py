@@ -29,7 +29,7 @@ from neumann.runtime.lag import LagSamples
 from neumann.snapshot import publish
 from neumann.store.manifests import check_usable, load_newest, write_manifest
 from neumann.store.store import Store
-from neumann.wal import Log, Recovery, TwoSlotFile
+from neumann.wal import Log, Recovery, ShortOfManifest, TwoSlotFile
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +75,17 @@ def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened
     remove_temporaries(disk, paths.store)
     manifest = _newest_manifest(disk, paths)
     _check_lineage(disk, identity, manifest, mark, paths)
-    losing = Losing(identity.node_id, manifest.configuration, vote, vote_file, mark, mark_file)
-    wal, recovery = _open_log(disk, paths, config, identity, manifest, losing, now_ns)
+    newest = manifest.point.index
+    known = identity.node_id, manifest.configuration, newest
+    losing = Losing(*known, vote, vote_file, mark, mark_file)
+    try:
+        wal, recovery = _open_log(disk, paths, config, identity, manifest, losing, now_ns)
+    except ShortOfManifest as error:
+        manifest = _manifest_before(disk, paths, manifest, error)
+        try:
+            wal, recovery = _open_log(disk, paths, config, identity, manifest, losing, now_ns, newest)
+        except Corrupt as again:
+            raise Corrupt(error.message, remedy=again.remedy) from again
     headers, vote = recovery.headers, losing.vote
     restored = _restored(vote, wal, headers, manifest)
     _check_address(restored, identity, config.node.advertise, paths)
@@ -139,6 +148,25 @@ def _newest_published(disk: Disk, paths: Paths, manifest: Manifest, wal: Log) ->
         if wal.end_at(found.point.index) == found.point:
             return found
     return None
+
+
+def _manifest_before(disk: Disk, paths: Paths, manifest: Manifest, error: ShortOfManifest) -> Manifest:
+    """The one before the newest, for a log that is damaged at the newest one's very place, where nothing
+    tells any more how it goes on. What is behind it is supplied again by a leader, under a floor, and the
+    snapshot made again by its marker. The error where there is none of the same history."""
+    try:
+        before = load_newest(disk, paths.store, below=manifest.point.index)
+    except Corrupt:
+        before = None
+    if before is None or before.history != manifest.history:
+        raise error
+    log.error(
+        "%s: the node goes back from snapshot %s to %s, and makes the newer one again",
+        error.message,
+        manifest.snapshot_id,
+        before.snapshot_id,
+    )
+    return before
 
 
 def _needed(disk: Disk, path: str) -> bytes:
@@ -213,6 +241,7 @@ def _open_log(
     manifest: Manifest,
     losing: Losing,
     now_ns: int,
+    durable_index: int = 0,
 ) -> tuple[Log, Recovery]:
     point = manifest.point
     wal, recovery = Log.recover(
@@ -225,6 +254,7 @@ def _open_log(
         config.wal.segment_bytes_max,
         f"{paths.aside}/{swap.new_aside_id(disk, paths, now_ns)}",
         losing,
+        durable_index,
     )
     if recovery.cut is not None:
         what = "what was damaged" if losing.losses else "a torn batch"

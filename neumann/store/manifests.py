@@ -28,13 +28,17 @@ def read_manifest(disk: Disk, path: str) -> Manifest:
     return manifest_format.decode(read_file(disk, path), path)
 
 
-def load_newest(disk: Disk, directory: str) -> Manifest | None:
+def load_newest(disk: Disk, directory: str, below: int | None = None) -> Manifest | None:
     """The newest manifest that can be read and whose tables are all there; None in an empty directory.
+    `below`: of those below that index.
 
     Corrupt, with the reason of the newest, where there are manifests and none is usable.
     """
     reason: Corrupt | None = None
     for name in _newest_first(disk, directory):
+        point = names.parse_manifest(name)
+        if below is not None and point is not None and point[0] >= below:
+            continue
         path = posixpath.join(directory, name)
         try:
             manifest = read_manifest(disk, path)

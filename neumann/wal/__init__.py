@@ -5,9 +5,20 @@ was staged, one batch at a time. What follows a crash is decided by the sync mar
 """
 
 from neumann.wal.log import Log
-from neumann.wal.recover import Cut, Loss, Recovery
+from neumann.wal.recover import Cut, Loss, Recovery, ShortOfManifest
 from neumann.wal.segment import SegmentInfo
 from neumann.wal.slots import TwoSlotFile
 from neumann.wal.writer import Drop, Synced, WriteBatch
 
-__all__ = ["Cut", "Drop", "Log", "Loss", "Recovery", "SegmentInfo", "Synced", "TwoSlotFile", "WriteBatch"]
+__all__ = [
+    "Cut",
+    "Drop",
+    "Log",
+    "Loss",
+    "Recovery",
+    "SegmentInfo",
+    "ShortOfManifest",
+    "Synced",
+    "TwoSlotFile",
+    "WriteBatch",
+]

@@ -59,6 +59,9 @@ class Row(NamedTuple):
     why: str
 
 
+ENDS_BELOW_MANIFEST = "ends below the manifest"
+"""The row of a log that an older manifest may still go together with (runtime/opening.py)."""
+
 ROWS = (
     Row(
         "head missing",
@@ -67,7 +70,7 @@ ROWS = (
         "begins behind the store's newest manifest: entries between them are missing",
     ),
     Row(
-        "ends below the manifest",
+        ENDS_BELOW_MANIFEST,
         lambda facts: facts.end_index < facts.manifest_index,
         Verdict.REFUSED,
         "is damaged or ends where the store's newest manifest stands, and can't be taken up behind it",

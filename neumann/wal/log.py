@@ -102,14 +102,15 @@ class Log:
         segment_bytes: int,
         aside_directory: str,
         lose: Callable[[Loss], None] = refuse,
+        durable_index: int = 0,
     ) -> tuple[Log, Recovery]:
         """The log as the last run left it, all of it durable; see wal/recover.py.
 
-        Corrupt if it can't be gone on with, or if `lose` refuses; WrongHistory for segments of another
-        cluster; then nothing was changed.
+        Corrupt if it can't be gone on with (ShortOfManifest: perhaps with an older manifest), or if `lose`
+        refuses; WrongHistory for segments of another cluster; then nothing was changed.
         """
         segments, recovery = recover(
-            disk, directory, cluster_id, timeline, mark, manifest_point, aside_directory, lose
+            disk, directory, cluster_id, timeline, mark, manifest_point, aside_directory, lose, durable_index
         )
         tail = segments[-1]
         place = Synced(tail.first_index, tail.end_bytes, tail.point(len(tail.lasts)))

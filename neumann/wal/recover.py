@@ -18,7 +18,7 @@ from neumann.errors import Corrupt
 from neumann.format.frame import Frame, FrameHeader
 from neumann.format.ids import LogPoint, Timeline
 from neumann.format.state import SyncMark
-from neumann.wal.classify import Facts, Row, Verdict, classify
+from neumann.wal.classify import ENDS_BELOW_MANIFEST, Facts, Row, Verdict, classify
 from neumann.wal.find import Finder, Found, list_segments
 from neumann.wal.segment import Segment
 from neumann.wal.writer import Synced
@@ -62,6 +62,10 @@ class Recovery(NamedTuple):
     mended: tuple[str, ...]
 
 
+class ShortOfManifest(Corrupt):
+    """The log can't be followed up to the store's newest manifest; an older one may still be reached."""
+
+
 REMEDY = (
     "nothing was changed; let this node join anew (neumann-admin rejoin), or, if it is the only voter, "
     "restore it (neumann-admin wal-replay)"
@@ -82,8 +86,12 @@ def recover(
     manifest_point: LogPoint,
     aside_directory: str,
     lose: Callable[[Loss], None] = refuse,
+    durable_index: int = 0,
 ) -> tuple[list[Segment], Recovery]:
-    """The segments of the log and what was found; see wal/log.py for the errors."""
+    """The segments of the log and what was found; see wal/log.py for the errors.
+
+    `durable_index`: entries up to there were once durable, wherever the mark stands.
+    """
     own, strays = list_segments(disk, directory, timeline)
     finder = Finder(disk, cluster_id, timeline, own, mark, manifest_point)
     found = finder.find()
@@ -94,8 +102,12 @@ def recover(
             remedy=REMEDY,
         )
     tail = finder.tail() if found.end.index <= mark.index else found.end
-    row = classify(_facts(found, mark, manifest_point, tail))
+    if found.end.index < durable_index and mark.index < durable_index:
+        tail = None
+    row = classify(_facts(found, mark, manifest_point, tail, durable_index))
     text = f"the log of this node {row.why}: {_describe(found, mark)}"
+    if row.name == ENDS_BELOW_MANIFEST:
+        raise ShortOfManifest(text, remedy=REMEDY)
     if row.verdict is Verdict.REFUSED:
         raise Corrupt(text, remedy=REMEDY)
     if row.verdict in (Verdict.DAMAGED, Verdict.LOST):
@@ -126,12 +138,14 @@ def _settle(
 _REWRITE_BYTES = 1024 * 1024
 
 
-def _facts(found: Found, mark: SyncMark, manifest_point: LogPoint, tail: LogPoint | None) -> Facts:
+def _facts(
+    found: Found, mark: SyncMark, manifest_point: LogPoint, tail: LogPoint | None, durable_index: int
+) -> Facts:
     mark_point = LogPoint(mark.index, mark.term, mark.chain)
     return Facts(
         base_index=found.segments[0].previous.index,
         end_index=found.end.index,
-        mark_index=mark.index,
+        mark_index=max(mark.index, durable_index),
         manifest_index=manifest_point.index,
         mark_found=any(
             segment.first_index == mark.segment_first
