@@ -8,7 +8,6 @@ number of ours is negative.
 from __future__ import annotations
 
 from functools import cache
-from itertools import chain
 from typing import Any, TypeVar, get_type_hints
 
 T = TypeVar("T", bound=tuple[Any, ...])
@@ -30,15 +29,16 @@ def checked(values: Any, types: tuple[type, ...]) -> tuple[Any, ...]:
     return values
 
 
-def check_rows(rows: tuple[Any, ...], width: int) -> None:
-    """Each of `rows`, which may be very many, is a tuple of `width` ints, none negative, or ValueError."""
-    if not (set(map(type, rows)) <= {tuple} and set(map(len, rows)) <= {width}):
+def check_rows(rows: tuple[Any, ...], types: tuple[type, ...]) -> None:
+    """Each of `rows` is what `checked` lets pass; ValueError otherwise. A column at a time, for very many."""
+    if not (set(map(type, rows)) <= {tuple} and set(map(len, rows)) <= {len(types)}):
         raise ValueError("rows of other types, or of another width")
-    values = list(chain.from_iterable(rows))
-    if not set(map(type, values)) <= {int}:
-        raise ValueError("fields of other types")
-    if min(values, default=0) < 0:
-        raise ValueError("a negative number")
+    for place, wanted in enumerate(types):
+        column = [row[place] for row in rows]
+        if not set(map(type, column)) <= {wanted}:
+            raise ValueError("fields of other types")
+        if wanted is int and min(column, default=0) < 0:
+            raise ValueError("a negative number")
 
 
 def build(cls: type[T], values: Any) -> T:

@@ -6,6 +6,7 @@ BLAKE2b is the **layout digest** that replicas compare (R5). The file is one rec
 
 from __future__ import annotations
 
+from itertools import chain, starmap
 from typing import Any, NamedTuple
 
 import msgpack
@@ -129,17 +130,18 @@ def _build(payload: tuple[Any, ...]) -> Manifest:
         None if compaction is None else _compaction(compaction),
         feature_level,
         block_bytes,
-        tuple(map(_session, sessions)),
+        _sessions(sessions),
     )
 
 
-_ANSWER_FIELDS = 3
+_SESSION = (int, int, tuple)
+_ANSWER = (int, int, int)
 
 
-def _session(plain: object) -> SessionRecord:
-    record = SessionRecord(*checked(plain, (int, int, tuple)))
-    check_rows(record.answers, _ANSWER_FIELDS)
-    return record
+def _sessions(plain: tuple[Any, ...]) -> tuple[SessionRecord, ...]:
+    check_rows(plain, _SESSION)
+    check_rows(tuple(chain.from_iterable(answers for _, _, answers in plain)), _ANSWER)
+    return tuple(starmap(SessionRecord, plain))
 
 
 def _compaction(plain: object) -> Compaction:

@@ -17,10 +17,11 @@ GOOD = (1, 0, 3)
 def test_many_rows_are_checked_as_one_is(bad: Any) -> None:
     types = (int, int, int)
     assert checked(GOOD, types) == GOOD
-    check_rows((), 3)
-    check_rows((GOOD,) * 5, 3)
+    check_rows((), types)
+    check_rows((GOOD,) * 5, types)
+    check_rows(((1, "a", ()), (2, "b", (7,))), (int, str, tuple))
     with pytest.raises(ValueError):
         checked(bad, types)
     for rows in ((bad,), (GOOD, bad), (bad, GOOD)):
         with pytest.raises(ValueError):
-            check_rows(rows, 3)
+            check_rows(rows, types)
