@@ -281,14 +281,19 @@ def _newest_voters(disk: Disk, paths: Paths, manifest: Manifest) -> tuple[str, .
     """By the manifest, or, where it names one voter alone, by what the log has behind it: a cluster of
     three begins with one voter, and its first manifest may be its only one for long."""
     voters = manifest.configuration.voters
-    for name in disk.list(paths.wal) if len(voters) == 1 else ():
-        parsed = names.parse_segment(name)
-        if parsed is not None and parsed[0] == manifest.history.timeline:
-            path = f"{paths.wal}/{name}"
-            with contextlib.suppress(Corrupt):  # the opening, which judges the log, says what is wrong
-                for configuration in configurations_of(read_file(disk, path), path):
-                    voters = configuration.voters
+    for path in _segments_behind(disk, paths, manifest) if len(voters) == 1 else ():
+        with contextlib.suppress(Corrupt):  # the opening, which judges the log, says what is wrong
+            for configuration in configurations_of(read_file(disk, path), path):
+                voters = configuration.voters
     return voters
+
+
+def _segments_behind(disk: Disk, paths: Paths, manifest: Manifest) -> list[str]:
+    """The segments that may have entries behind a manifest's index, in order."""
+    parsed = ((name, names.parse_segment(name)) for name in disk.list(paths.wal))
+    own = [(name, found[1]) for name, found in parsed if found and found[0] == manifest.history.timeline]
+    ended = sum(first_index <= manifest.point.index + 1 for _, first_index in own[1:])
+    return [f"{paths.wal}/{name}" for name, _ in own[ended:]]
 
 
 def _node_id(disk: Disk, paths: Paths) -> str:

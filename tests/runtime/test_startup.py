@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from neumann.env.disk import RealDisk
+from neumann.env.doors import File
 from neumann.format.history import History, HistoryRecord
 from neumann.format.ids import Configuration, Timeline
 from neumann.format.names import Paths
 from neumann.recovery import formation
 from neumann.runtime.rejoin import refusal
 from neumann.runtime.startup import Action, Answer, Data, Decision, Found, decide, look
-from tests.recovery.world import Cluster
+from tests.recovery.world import Cluster, segment_files
 from tests.sim.disk import SimDisk
 
 CLUSTER, OTHER = b"c" * 16, b"o" * 16
@@ -261,3 +262,25 @@ def test_the_log_tells_of_voters_that_the_manifest_does_not_know_yet(tmp_path: P
     found = look(cluster.disk, cluster.paths)
     assert not found.sole_voter
     assert refusal(found, "n1", {}, is_stopped=True) is None
+
+
+def test_of_the_log_only_what_is_behind_the_manifest_is_looked_at(tmp_path: Path) -> None:
+    """Bug: the only voter read its whole log before the opening read what it needs of it."""
+
+    class Watched(RealDisk):
+        def open(self, path: str, *, write: bool = False, create: bool = False) -> File:
+            opened.append(path)
+            return super().open(path, write=write, create=create)
+
+    opened: list[str] = []
+    cluster = Cluster.fresh(RealDisk(), str(tmp_path))
+    for number in range(3):
+        cluster.put("a", number)
+        cluster.seal()
+    cluster.snapshot()
+    cluster.put("a", 4)
+    assert look(Watched(), cluster.paths).sole_voter
+    segments = [path for path in opened if path.endswith(".wal")]
+    assert (
+        segments == [str(segment_files(cluster.paths.wal)[-1])] and len(segment_files(cluster.paths.wal)) > 3
+    )
