@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.harness import filled, peers
+from bench.harness import collector, filled, peers
 from bench.harness.measured import Measured, Round, rate_ratio, tell
 from bench.harness.stage import OURS, THEIRS, Stage
 from neumann.env.disk import RealDisk
@@ -54,7 +54,8 @@ def _ours(directory: Path, manifest: Manifest, rows: int, seed: int) -> dict[str
 
         return get
 
-    return _rates(open_store, partial(row_key, filled.TABLE), rows, seed)
+    with collector.as_in_a_server():
+        return _rates(open_store, partial(row_key, filled.TABLE), rows, seed)
 
 
 def _theirs(open_store: Callable[[int], peers.Peer], rows: int, seed: int) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
 
-from bench.harness import filled, peers
+from bench.harness import collector, filled, peers
 from bench.harness.measured import Measured, Round, rate_ratio, tell
 from bench.harness.stage import OURS, THEIRS, Stage
 from neumann.env.disk import RealDisk
@@ -27,11 +27,12 @@ def measure(stage: Stage) -> Measured:
     rounds: list[Round] = []
     for number in range(1, stage.rounds + 1):
         view = Store.open(RealDisk(), str(directory), manifest, _CACHE_BYTES).view()
-        ours = {
-            "rows_per_s": _rate(view.scan, rows),
-            "rows_backwards_per_s": _rate(partial(view.scan, reverse=True), rows),
-            "rows_in_columns_per_s": _rate(partial(_columns, view), rows),
-        }
+        with collector.as_in_a_server():
+            ours = {
+                "rows_per_s": _rate(view.scan, rows),
+                "rows_backwards_per_s": _rate(partial(view.scan, reverse=True), rows),
+                "rows_in_columns_per_s": _rate(partial(_columns, view), rows),
+            }
         theirs: dict[str, float] = {}
         for name, kind in kinds.items():
             store = kind(stage.root / name, _CACHE_BYTES)

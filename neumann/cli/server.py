@@ -32,7 +32,7 @@ from neumann.runtime import startup
 from neumann.runtime.formation import Formation
 from neumann.runtime.node import Node
 
-_GC_THRESHOLDS = (100_000, 50, 100)
+GC_THRESHOLDS = (100_000, 50, 100)
 
 
 def main() -> None:
@@ -118,7 +118,7 @@ async def _serve(config: Config, read: Callable[[], Config], bootstrap: bool) ->
         stack.push_async_callback(admin_server.close)
         gc.collect()
         gc.freeze()
-        gc.set_threshold(*_GC_THRESHOLDS)
+        gc.set_threshold(*GC_THRESHOLDS)
         own = config.node
         sys.stdout.write(
             f"neumann {__version__} node {own.id} ready: rpc {own.listen}, admin {own.admin_listen}, "
