@@ -22,7 +22,6 @@ from neumann.env.doors import (
     Net,
     PeerHandler,
 )
-from neumann.env.real import real_env
 
 __all__ = [
     "Clock",
@@ -40,3 +39,10 @@ __all__ = [
     "PeerHandler",
     "real_env",
 ]
+
+
+def real_env() -> Env:
+    """A fresh set of real doors; call it on the running event loop. Whoever needs no loop loads none."""
+    from neumann.env import real
+
+    return real.real_env()
