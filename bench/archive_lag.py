@@ -58,7 +58,7 @@ def _one(stage: Stage, root: Path, command: Callable[[Path], str]) -> Numbers:
     wal = {"archive_command": command(archive), "archive_timeout": ARCHIVE_TIMEOUT_S}
     seconds = _SECONDS_QUICK if stage.quick else _SECONDS
     # A busy machine's pauses shall not end a leadership: what is asked is how far the archive is behind.
-    with Cluster(root, sections={"wal": wal, "raft": {"election_timeout_ms": 5000}}) as cluster:
+    with Cluster(root, sections={"wal": wal, "raft": {"election_timeout_ms": 15000}}) as cluster:
         cluster.start("--bootstrap")
         cluster.wait_voters(3)
         leader = cluster.leader()

@@ -1,11 +1,10 @@
-"""Verbs on the archive of the log: wal-push, -list, -verify, -search; archive-flush, -check, -stop.
+"""Verbs on the archive of the log: wal-list, -verify, -search; archive-flush, -check, -stop.
 
-wal-push is what archive_command may run; it and those that read an archive need no server.
+Those that read an archive need no server. wal-push is in push.py.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from itertools import islice
@@ -13,14 +12,11 @@ from typing import Any
 
 import click
 
-from neumann.archive.destinations import destination
-from neumann.archive.push import push
 from neumann.archive.read_back import read_back
 from neumann.cli import output
-from neumann.cli.place import configured_repo, find_source, local, places, with_source
+from neumann.cli.place import configured_repo, find_source, places, with_source
 from neumann.cli.snapshots import lines
 from neumann.cli.verb import Call, verb
-from neumann.env.clock import RealEntropy
 from neumann.errors import NeumannError
 from neumann.format.times import time_text
 from neumann.recovery import search as search_engine
@@ -29,28 +25,6 @@ from neumann.recovery.runs import worst
 from neumann.recovery.search import Query, search
 from neumann.recovery.survey import Survey, survey
 from neumann.recovery.targets import parse_time
-
-_TOKEN_BYTES = 8
-
-
-@verb("wal-push")
-@click.argument("path", metavar="PATH")
-@click.argument("dest", metavar="DEST")
-@click.option("--create", is_flag=True, help="An archive may begin in DEST, with this history file.")
-def wal_push(call: Call, path: str, dest: str, create: bool) -> None:
-    """Archive a segment or history file in DEST; exits 0 when it is there, whole and durable.
-
-    For archive_command = "neumann-admin wal-push %p DEST"; DEST is a directory, HOST:PATH (ssh) or
-    s3://BUCKET/PREFIX. The same bytes again are success, the part that a killed copy left is replaced,
-    other bytes and another cluster's archive are refused.
-    """
-    token = RealEntropy().token(_TOKEN_BYTES)
-    with places() as files:
-        target = destination(files, local(dest), token)
-        pushed = push(files.disk, os.path.abspath(path), target, create=create)
-    body = {"name": pushed.name, "bytes": pushed.bytes, "did": pushed.did}
-    call.show(body, lambda: f"{pushed.name}  {pushed.bytes:,} bytes  {pushed.did}")
-
 
 # --- reading an archive --------------------------------------------------------------------------
 

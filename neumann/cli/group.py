@@ -23,7 +23,6 @@ from neumann.errors import BadInput, NeumannError, StorageFailed
 _FAMILIES = {
     "neumann.cli.aside": ("aside-list", "aside-return", "aside-delete"),
     "neumann.cli.archive": (
-        "wal-push",
         "wal-list",
         "wal-verify",
         "wal-search",
@@ -42,6 +41,7 @@ _FAMILIES = {
         "member-remove",
         "leader-transfer",
     ),
+    "neumann.cli.push": ("wal-push",),
     "neumann.cli.query": ("query",),
     "neumann.cli.receive": ("wal-receive",),
     "neumann.cli.recovery": ("init-cluster", "rejoin"),

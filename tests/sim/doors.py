@@ -265,7 +265,7 @@ class SimCommands:
         return 127, f"{words[0]}: not found"
 
     def _push(self, source: tuple[Disk, str], target: tuple[Disk, str]) -> tuple[int, str]:
-        """As cli/archive.py does it."""
+        """As cli/push.py does it."""
         try:
             push(*source, directory_destination(*target, self._random.randbytes(8)))
         except NeumannError as error:
