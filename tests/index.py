@@ -1,4 +1,4 @@
-"""What the indexes of tests share (known_bugs.py, paper_rules.py): rows that name tests by their node ids
+"""What the indexes of tests share (known_bugs.py, paper_rules.py, backup_lessons.py): rows that name tests by their node ids
 below tests/, or say why there can't be one."""
 
 from __future__ import annotations
