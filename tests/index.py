@@ -1,5 +1,5 @@
-"""What the indexes of tests share (known_bugs.py, paper_rules.py, backup_lessons.py): rows that name tests by their node ids
-below tests/, or say why there can't be one."""
+"""What the indexes of tests share (known_bugs.py, paper_rules.py, backup_lessons.py): rows that name tests
+by their node ids below tests/, or say why there can't be one."""
 
 from __future__ import annotations
 
