@@ -74,6 +74,11 @@ class ArchivedLog(Protocol):
         """Sealed segments, committed to their last entry, with last_index > after_index; oldest first."""
         ...
 
+    async def make_whole(self, path: str) -> bool:
+        """Read one of them to its last bit; False where it was damaged and a peer's copy has taken its place.
+        Corrupt if that can't be done now."""
+        ...
+
     def client_age_ns(self, after_index: int) -> int:
         """Age of the oldest client entry behind after_index, committed or not; 0 if there is none."""
         ...
@@ -217,7 +222,15 @@ class Archiver:
         if not waiting:
             return False
         oldest = waiting[0]
-        if await self._push(oldest.path, oldest.name):
+        try:
+            await self._log.make_whole(oldest.path)
+            is_done = await self._push(oldest.path, oldest.name)
+            # What is whole now was whole while the command read it; else it has to read it again.
+            is_done = is_done and await self._log.make_whole(oldest.path)
+        except (NeumannError, OSError) as error:
+            await self._failed("damaged", oldest.name, str(error))
+            return True
+        if is_done:
             self._pushed_through = oldest.last_index
             await self._propose(oldest.last_index)
         return True

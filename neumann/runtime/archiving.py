@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from neumann.archive.archiver import Archiver, Brought, Settings
 from neumann.env import Env
-from neumann.errors import BackPressure, NeumannError, OutcomeUnknown
+from neumann.errors import BackPressure, Corrupt, NeumannError, OutcomeUnknown
 from neumann.format.history import History
 from neumann.format.manifest import Archiving
 from neumann.format.names import Paths
@@ -15,6 +15,7 @@ from neumann.format.special import Archived, Break
 from neumann.runtime import missing
 from neumann.runtime.member import Member
 from neumann.wal import SegmentInfo
+from neumann.wal.verify import verify_segment
 
 _GATE_NS = 100_000_000
 
@@ -37,6 +38,24 @@ class MemberLog:
 
     def sealed_segments(self, after_index: int) -> Sequence[SegmentInfo]:
         return missing.sealed(self._member, after_index)
+
+    async def make_whole(self, path: str) -> bool:
+        disk = self._member.env.disk
+
+        def read() -> None:
+            try:
+                if not verify_segment(disk, path).sealed:
+                    raise Corrupt(f"{path}: its seal is missing")
+            except Corrupt as error:
+                raise Corrupt(error.message, detail=error.detail | {"path": path}) from error
+
+        try:
+            await self._lane.run(read)
+        except Corrupt as error:
+            if not await self._member.repair.mend(error):
+                raise
+            return False
+        return True
 
     def client_age_ns(self, after_index: int) -> int:
         clock = self._member.env.clock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,18 @@ from neumann.errors import (
 from neumann.recovery.catalog import Catalog
 from neumann.recovery.runs import runs
 from neumann.runtime.node import Node
-from tests.runtime.nodes import config_of, one_node, put, until, write_rows
+from tests.runtime.nodes import (
+    config_of,
+    configs_of,
+    is_formed,
+    leads,
+    one_node,
+    put,
+    start,
+    until,
+    write_rows,
+)
+from tests.runtime.test_repair import flip
 
 REASON = "the backup host is gone"
 
@@ -192,3 +204,32 @@ async def test_trouble_is_told_from_what_the_archive_lacks(tmp_path: Path) -> No
 def _trouble(node: Node) -> int:
     assert node.host.archiving is not None
     return node.host.archiving.archiver.status.failures_in_a_row
+
+
+async def test_a_segment_that_rotted_before_it_was_archived_is_mended_first(tmp_path: Path) -> None:
+    """`cp` copied what had rotted and ended with 0, and the log said that it was archived."""
+    held, archive = tmp_path / "held", archive_in(tmp_path)
+    command = f"while test -e {held}; do sleep 0.02; done; cp %p {archive}/%f"
+    configs = [replace(c, wal=replace(c.wal, archive_command=command)) for c in configs_of(tmp_path, 3)]
+    running = [await start(config) for config in configs]
+    try:
+        await until(lambda: is_formed(running), "three voters")
+        leading = next(one.node for one in running if leads(one.node))
+        await until(lambda: archiving(leading)[0], "archiving is on")
+        held.touch()
+        await write_rows(leading, range(50))
+        made = await leading.snapshot()
+        await write_rows(leading, range(50, 100))
+        await leading.snapshot()
+        rotten = sorted(Path(leading.paths.wal).iterdir())[:2]
+        good = [path.read_bytes() for path in rotten]
+        for path in rotten:
+            flip(path, 100)
+        held.unlink()
+        await until(lambda: archiving(leading)[1] > made["index"], "both are archived")
+        assert [(archive / path.name).read_bytes() for path in rotten] == good
+        assert [path.read_bytes() for path in rotten] == good
+        assert leading.gauges()["corruption_total"]["segment", "repaired"] == 2
+    finally:
+        held.unlink(missing_ok=True)
+        await asyncio.gather(*(one.stop() for one in running))

@@ -6,6 +6,7 @@ import posixpath
 
 from neumann.env.doors import Disk
 from neumann.env.files import read_file
+from neumann.errors import Corrupt
 from neumann.format import frame, names, segment, special
 from neumann.format.special import Archived
 from tests.sim.checkers.committed import Committed
@@ -30,6 +31,11 @@ class Archive:
 
     def look(self, disk: Disk, directory: str) -> None:
         """Check what came since the last look; what was there must be as it was."""
+        for done in self._committed.frames[self._frames_seen :]:
+            entry = special.decode(done) if done.header.kind is frame.Kind.ARCHIVED else None
+            if isinstance(entry, Archived):
+                self._through = max(self._through, entry.through)
+        self._frames_seen = len(self._committed.frames)
         found = disk.list(directory)
         for name in found:
             parsed = names.parse_segment(name)
@@ -39,16 +45,13 @@ class Archive:
             require(is_known, f"{name} is archived before the history of its timeline")
             data = read_file(disk, posixpath.join(directory, name))
             known = self._contents.get(name)
+            if known is None and parsed[1] > self._through and _is_damaged(data, name):
+                continue  # its source rotted while it was copied; it is copied again before it counts
             if known is None:
                 require(not self.is_closed, f"{name} is archived after the restore that left its timeline")
                 self._check(name, data)
                 self._contents[name] = data
             require(known in (None, data), f"the archive's {name} has changed")
-        for done in self._committed.frames[self._frames_seen :]:
-            entry = special.decode(done) if done.header.kind is frame.Kind.ARCHIVED else None
-            if isinstance(entry, Archived):
-                self._through = max(self._through, entry.through)
-        self._frames_seen = len(self._committed.frames)
         require(
             self._through <= self.last.index,
             f"the log says archived through {self._through}; the archive ends at {self.last.index}",
@@ -67,3 +70,12 @@ class Archive:
             require(self._committed.has(end), f"{name} holds {end}, which is not committed")
         self.last = run[-1].header.end
         self.segments += 1
+
+
+def _is_damaged(data: bytes, name: str) -> bool:
+    try:
+        segment.decode_header(data, name)
+        frame.decode_run(data[segment.SEGMENT_HEADER_BYTES :])
+    except Corrupt:
+        return True
+    return False
