@@ -103,6 +103,7 @@ def kinds(disk: SimDisk) -> dict[str, str]:
         "published table": f"{snapshot}/{next(filter(names.parse_table, disk.list(snapshot)))}",
         "archived segment": f"{ARCHIVE}/{next(filter(names.parse_segment, archived))}",
         "history": f"{ARCHIVE}/{next(filter(names.parse_history, archived))}",
+        "own history": f"{paths.raft}/{next(filter(names.parse_history, disk.list(paths.raft)))}",
     }
 
 

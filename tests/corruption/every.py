@@ -26,6 +26,7 @@ KINDS = (
     "published table",
     "archived segment",
     "history",
+    "own history",
 )
 OPENS_MAX = 500
 """So many of a file's damages are also opened; all are verified. Most of a two-slot file is zeros."""

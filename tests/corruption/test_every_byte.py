@@ -101,6 +101,7 @@ def outcomes(case: Case, kind: str) -> set[Served]:
         ("restored", {Served.UNUSED}),
         ("published manifest", {Served.UNUSED}),
         ("published table", {Served.UNUSED}),
+        ("own history", {Served.UNUSED}),
     ],
 )
 def test_what_a_start_makes_of_it(case: Case, kind: str, expected: set[Served]) -> None:
@@ -119,6 +120,7 @@ MAY_BE_MISSING = {
     "restored": "only a restore leaves one",
     "archived segment": "the next one says that it is missing: tests/recovery",
     "history": "manifests hold it as well",
+    "own history": "the same",
 }
 
 

@@ -104,7 +104,7 @@ BUGS = (
             "",
         ),
         "member",
-        "/scratch/install",
+        "/scratch/old",
     ),
     Planted(
         Mutation(
@@ -130,6 +130,7 @@ BUGS = (
             "",
         ),
         "member",
+        "/raft/wal/",
     ),
 )
 
@@ -139,5 +140,5 @@ def test_a_planted_bug_is_found(case: Planted) -> None:
     with planted(case.bug):
         seen = witness(case.run)
         with pytest.raises((Exception, pytest.fail.Exception)) as found:
-            go_through(seen, Bounds(path=case.path, subsets=4, torn=0), Tally())
+            go_through(seen, Bounds(path=case.path, subsets=24, torn=2), Tally())
     assert found.value.__notes__

@@ -154,15 +154,20 @@ def digest_of(disk: SimDisk) -> bytes:
 
 
 def _choices(count: int, choices_max: int, rng: Random) -> Iterator[tuple[bool, ...]]:
-    """All subsets of `count` things, the empty one first; a sample with both ends if those are too many."""
+    """All subsets of `count` things, the empty one first. If those are too many a sample: both ends, all but
+    one, one alone, and random ones."""
     if 1 << count <= choices_max:
         yield from product((False, True), repeat=count)
         return
     yield (False,) * count
     yield (True,) * count
-    for _ in range(choices_max - 2):
-        share = rng.choice((0.2, 0.5, 0.8))
-        yield tuple(rng.random() < share for _ in range(count))
+    for number in range(choices_max - 2):
+        if number % 2:
+            lone, is_kept = rng.randrange(count), rng.random() < 0.3
+            yield tuple(is_kept if n == lone else not is_kept for n in range(count))
+        else:
+            share = rng.choice((0.2, 0.5, 0.8))
+            yield tuple(rng.random() < share for _ in range(count))
 
 
 def _settled(image: SimDisk, files: dict[int, FileNode]) -> SimDisk:

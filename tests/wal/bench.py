@@ -76,11 +76,20 @@ class Bench:
         self.mark_file.create(self._mark(self.log.synced))
         return self
 
-    def recover(self, lose: Callable[[Loss], None] = refuse) -> Recovery:
+    def recover(self, lose: Callable[[Loss], None] = refuse, durable_index: int = 0) -> Recovery:
         """Start again on what is on the disk. `lose` decides where something is given up."""
         mark = self.mark_file.repair()
         self.log, recovery = Log.recover(
-            self.disk, self.wal, CLUSTER, TIMELINE, mark, self.manifest_point, SEGMENT_BYTES, self.aside, lose
+            self.disk,
+            self.wal,
+            CLUSTER,
+            TIMELINE,
+            mark,
+            self.manifest_point,
+            SEGMENT_BYTES,
+            self.aside,
+            lose,
+            durable_index,
         )
         assert [header.end for header in recovery.headers] == [frame.header.end for frame in self.held()]
         self.staged = self.held()
@@ -92,7 +101,7 @@ class Bench:
         log = self.log
         return list(log.read_frames(log.base.index, log.last.index)) if log.last != log.base else []
 
-    def give_up(self) -> tuple[Recovery, Loss]:
+    def give_up(self, durable_index: int = 0) -> tuple[Recovery, Loss]:
         """Start again and give up what is damaged; the mark is lowered first, as a node does it."""
         told: list[Loss] = []
 
@@ -100,7 +109,7 @@ class Bench:
             told.append(loss)
             self.mark(loss.end)
 
-        recovery = self.recover(lose)
+        recovery = self.recover(lose, durable_index)
         [loss] = told
         return recovery, loss
 

@@ -448,3 +448,18 @@ def test_a_seal_without_its_next_segment_gets_one(bench: Bench) -> None:
     bench.recover()
     assert [segment.sealed for segment in bench.log.segments()] == [True, True, True, False]
     assert bench.log.synced == (15, SEGMENT_HEADER_BYTES, bench.log.last)
+
+
+def test_what_a_manifest_shows_to_have_been_durable_is_not_torn_though_the_mark_is_behind() -> None:
+    """The mark is up to 20 ms late. With the manifest before as the point to reach, a log that was damaged at
+    the newest one's place would have been cut there without a floor, as a torn batch."""
+    disk = SimDisk()
+    bench = Bench(disk).create()
+    bench.append("..m.")
+    bench.log.close()
+    marker = bench.staged[2].header
+    path, offset = bench.log.locate(marker.first_index - 1, marker.last_index)[0][:2]
+    disk.flip(path, offset + 1, 0)
+    _, loss = bench.give_up(durable_index=marker.last_index)
+    assert loss.tail is None and loss.end.point == bench.log.last
+    assert bench.log.last.index == marker.first_index - 1
