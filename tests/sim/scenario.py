@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from tests.sim.clients import Client
 from tests.sim.disaster import rejoin, strike
 from tests.sim.faults import RARE, draw, trouble
+from tests.sim.mending import mend
 from tests.sim.world import World
 
 CLIENT_COUNT = 7
@@ -199,7 +200,7 @@ async def _recover(world: World, operations: int) -> None:
             group.create_task(client.run(served.done))
     await _follow_remedies(world)
     await world.until(world.is_formed, RECOVERY_LIMIT_S, "three voters and a leader")
-    await world.mend()
+    await mend(world)
     if world.is_archived:
         process, node = world.machines[0].process, world.machines[0].node
         assert process is not None and node is not None

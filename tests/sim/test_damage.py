@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from random import Random
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from neumann.format import names
 from tests.sim.checkers.replicas import compare_rows
 from tests.sim.machine import Machine
+from tests.sim.mending import mend
 from tests.sim.test_catching_up import LIMIT_S, formed, leading, write
 from tests.sim.world import World
 
@@ -69,3 +71,25 @@ def test_a_flip_in_a_segment_of_one_machine_loses_nothing(seed: int) -> None:
 
     with world:
         world.loop.run(script())
+
+
+def test_a_node_that_ends_while_it_reads_all_that_it_has_is_asked_again() -> None:
+    """The world waited for ever for the scrub of a process that was gone (seed 100010 at the time)."""
+    world = World("damage/ends")
+    victim = world.machines[0]
+
+    async def script() -> None:
+        await write(await formed(world), range(40))
+        mending = asyncio.create_task(mend(world))
+        await asyncio.sleep(0.01)
+        node = victim.node
+        assert node is not None and node.scrub()["running"]
+        world.crash(victim)
+        await asyncio.sleep(0.2)
+        await world.start(victim)
+        await mending
+        assert victim.node is not node and victim.node is not None
+        assert victim.node.scrub()["last_success"] is not None
+
+    with world:
+        world.loop.run(script(), LIMIT_S)

@@ -46,7 +46,6 @@ from tests.sim.settings import ARCHIVE, make_config
 from tests.sim.trace import Trace
 
 FILES_CHECK_S = 0.5
-MENDED_LIMIT_S = 20.0
 REBOOTED_SHARE = 0.5
 """Of the machines whose process ended, those that are rebooted before it is started again."""
 CRASH_WHILE_STARTING_SHARE = 0.15
@@ -424,23 +423,6 @@ class World:
         return self.leader() is not None and all(
             m is not None and m.raft.commit_index == last == m.applier.applied_index for m in members
         )
-
-    async def mend(self) -> None:
-        """Every node reads all that it has, and mends what is damaged, as often as that takes."""
-        for machine in self.machines:
-            deadline_s = self.loop.time() + MENDED_LIMIT_S
-            while not await self._is_whole(machine):
-                require(self.loop.time() < deadline_s, f"{machine.name} has damage that nobody mends")
-            machine.has_rotted = machine.was_refused = False
-
-    async def _is_whole(self, machine: Machine) -> bool:
-        node, process = machine.node, machine.process
-        assert node is not None and process is not None
-        said = process.run(lambda: node.scrub(begin=True))
-        while said["running"]:
-            await asyncio.sleep(0.05)
-            said = process.run(node.scrub)
-        return not said["unrepaired"]
 
     def describe(self) -> str:
         """Where everybody is, for a person."""

@@ -1,0 +1,39 @@
+"""Every node reads all that it has, and mends what is damaged, as somebody does who runs `verify` everywhere.
+
+Called by scenario.py once all trouble is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.sim.checkers.violation import require
+from tests.sim.machine import Machine
+from tests.sim.world import World
+
+LIMIT_S = 20.0
+_LOOK_S = 0.05
+
+
+async def mend(world: World) -> None:
+    """As often as that takes, one machine after the other; Violation where damage stays."""
+    for machine in world.machines:
+        deadline_s = world.loop.time() + LIMIT_S
+        while not await _is_whole(machine):
+            require(world.loop.time() < deadline_s, f"{machine.name} has damage that nobody mends")
+        machine.has_rotted = machine.was_refused = False
+
+
+async def _is_whole(machine: Machine) -> bool:
+    """Not yet, of one that is down, or ends meanwhile: what it met it can't go on with."""
+    node, process = machine.node, machine.process
+    if node is None or process is None or node.member is None:
+        await asyncio.sleep(_LOOK_S)
+        return False
+    said = process.run(lambda: node.scrub(begin=True))
+    while said["running"]:
+        await asyncio.sleep(_LOOK_S)
+        if machine.node is not node:
+            return False
+        said = process.run(node.scrub)
+    return not said["unrepaired"]
