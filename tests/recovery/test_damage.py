@@ -230,6 +230,27 @@ def test_a_restore_point_may_be_in_what_is_missing(cluster: Cluster) -> None:
     assert "entries 13..13 are missing" in text and "it has: none" in text
 
 
+def test_duplicates_under_other_names_count_once(cluster: Cluster) -> None:
+    """Copies that somebody made beside the files, the part of a receiver among them."""
+    path = segment_files(cluster.archive)[1]
+    for name in (f"{path.name}.bak", f"copy-of-{path.name}", f"{path.name}.part"):
+        shutil.copy(path, path.with_name(name))
+    assert plan(cluster).plan.cut.index == 12
+    found = runs(Catalog(DISK, cluster.archive), bodies=True)
+    assert found.wrong == [] and [run.files for run in found.found] == [4]
+
+
+def test_reading_changes_nothing_in_an_archive(cluster: Cluster, tmp_path: Path) -> None:
+    """It may lie on a medium that nobody can write."""
+    before = {path.name: path.stat() for path in Path(cluster.archive).iterdir()}
+    times = {name: (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for name, stat in before.items()}
+    planned = plan(cluster, to=str(tmp_path / "to"))
+    asyncio.run(restore(make_env(DISK), planned))
+    assert runs(Catalog(DISK, cluster.archive), bodies=True).wrong == []
+    after = {path.name: path.stat() for path in Path(cluster.archive).iterdir()}
+    assert times == {name: (s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for name, s in after.items()}
+
+
 def test_sources_that_are_none(cluster: Cluster, tmp_path: Path) -> None:
     Path(cluster.archive).rename(tmp_path / "gone")
     with pytest.raises(NotFound):
