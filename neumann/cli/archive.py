@@ -17,7 +17,7 @@ from neumann.cli import output
 from neumann.cli.place import configured_repo, find_source, places, with_source
 from neumann.cli.snapshots import lines
 from neumann.cli.verb import Call, verb
-from neumann.errors import NeumannError
+from neumann.errors import NeumannError, NotFound
 from neumann.format.times import time_text
 from neumann.recovery import search as search_engine
 from neumann.recovery.catalog import Catalog, restore_points
@@ -45,11 +45,15 @@ def wal_list(call: Call, repo: str | None, wal_dir: str | None, snapshot_dir: st
 def wal_verify(
     call: Call, repo: str | None, wal_dir: str | None, snapshot_dir: str | None, since: str | None
 ) -> None:
-    """Read every byte of an archived log. Exits 4 for a gap, 5 for damage, 6 for files of another cluster."""
+    """Read every byte of an archived log.
+
+    Exits 4 for a gap, 5 for damage, 6 for files of another cluster, 10 where nothing of an archive lies.
+    """
     since_ns = parse_time(since) if since else 0
     with places() as files:
         source = find_source(call, files, repo, wal_dir, snapshot_dir)
         found = survey(files, source, bodies=True, since_ns=since_ns)
+        _must_hold_something(found.catalog)
         body = {**_survey_facts(found), "checked_files": found.runs.checked}
     read = f"{found.runs.checked} of {len(found.catalog.heads)} files read to the last byte"
     call.show(body, lambda: f"{_survey_text(found, body)}\n{read}, {len(found.runs.wrong)} things wrong")
@@ -154,6 +158,7 @@ def wal_search(
     wrong: list[NeumannError] = []
     with places() as files:
         catalog = Catalog(files, find_source(call, files, repo, wal_dir, snapshot_dir).wal_directory)
+        _must_hold_something(catalog)
         found = list(islice(search(catalog, Query(table, key, op, *times), wrong), limit + 1))
     entries = [
         {
@@ -192,6 +197,13 @@ def _remark(entry: dict[str, Any]) -> str:
     if entry["conditional"]:
         remarks.append("conditional")
     return ", ".join(remarks)
+
+
+def _must_hold_something(catalog: Catalog) -> None:
+    """NotFound for a place without any file of an archive: nothing wrong was found in it, but nothing at all
+    was. A history file is there from the first segment's seal on."""
+    if catalog.directory and not (catalog.heads or catalog.histories or catalog.problems):
+        raise NotFound(f"{catalog.directory} holds no file of an archive", remedy="is it mounted?")
 
 
 def _exit(wrong: Sequence[NeumannError]) -> None:

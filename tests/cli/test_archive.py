@@ -114,6 +114,17 @@ def test_wal_verify_since_reads_bodies_of_newer_files_only(admin: Admin, cluster
     assert admin("wal-verify", "--wal-dir", cluster.archive, "--since", "yesterday").code == 2
 
 
+def test_an_empty_place_is_no_archive_that_verifies(admin: Admin, tmp_path: Path, cluster: Cluster) -> None:
+    """A mount that was not there verified well each night: `0 of 0 files read, 0 things wrong`, exit 0."""
+    (tmp_path / "unmounted").mkdir()
+    for verb in ("wal-verify", "wal-search"):
+        ended = admin(verb, "--wal-dir", tmp_path / "unmounted")
+        assert ended.code == 10 and "is it mounted?" in ended.err
+    for path in segment_files(cluster.archive):
+        path.unlink()
+    assert admin("wal-verify", "--wal-dir", cluster.archive).code == 0, "nothing is archived yet"
+
+
 def test_two_clusters_and_a_missing_history(admin: Admin, cluster: Cluster, tmp_path: Path) -> None:
     history = next(Path(cluster.archive).glob("*.history"))
     kept = history.read_bytes()
