@@ -19,6 +19,8 @@ from neumann.env.files import read_file
 from neumann.env.places import Places
 
 BYTES_MAX = 256 * 1024 * 1024
+_RESULTS_A_JOB = 16
+"""Of small work: who is connected first goes on, while the others still dial."""
 T = TypeVar("T")
 
 
@@ -43,7 +45,7 @@ class Ahead:
         under_way: deque[Future[T]] = deque()
         for path in paths:
             under_way.append(self._begin(work, path))
-            if len(under_way) >= self._jobs:
+            if len(under_way) >= self._jobs * _RESULTS_A_JOB:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
