@@ -11,6 +11,7 @@ import asyncio
 from random import Random
 
 from neumann.env.doors import Env
+from neumann.errors import Unavailable
 from neumann.recovery.restore import Report, Request, plan_restore, restore
 from neumann.recovery.targets import Target, parse_target
 from neumann.store.manifests import load_newest
@@ -22,6 +23,8 @@ from tests.sim.world import World
 
 STARTED_LIMIT_S = 20.0
 WATCHED_S = 2.0
+AGAIN = "run it again"
+"""The remedy that a person follows without a thought."""
 _LATEST_SHARE = 0.6
 _CRASH_SHARE = 0.5
 _OPERATIONS_AHEAD_MAX = 120
@@ -64,7 +67,8 @@ async def rejoin(world: World, machine: Machine) -> None:
 
 
 async def _restore(world: World, random: Random, machine: Machine) -> Report:
-    """wal-replay there, again after each crash on the way."""
+    """wal-replay there, again after each crash on the way, and where it says so: what a crash had left of a
+    swap was finished first, and that was not what had been asked for."""
     target = _target(world, random)
     world.note("restore", machine.name, target.text)
     config = machine.config
@@ -89,6 +93,12 @@ async def _restore(world: World, random: Random, machine: Machine) -> Report:
             report = await process.call(_replay(env, request))
         except SimCrash:
             process.kill()
+            continue
+        except Unavailable as error:
+            if error.remedy != AGAIN:
+                raise
+            world.note("restore again", machine.name, error)
+            machine.exit()
             continue
         machine.exit()
         machine.disk.heal()
