@@ -63,6 +63,7 @@ class Summary:
         self.operations = 0
         self.virtual_s = 0.0
         self.cpu_s = 0.0
+        self._passed_cpu_s = 0.0
         self.counts: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
 
@@ -74,6 +75,7 @@ class Summary:
             self.failed.append(outcome.seed)
             return
         self.passed.append(outcome.seed)
+        self._passed_cpu_s += outcome.cpu_s
         self.steps += report.steps
         self.operations += report.operations
         self.virtual_s += report.virtual_s
@@ -108,7 +110,7 @@ class Summary:
     @property
     def rate(self) -> float:
         """Simulated events a CPU second, over the seeds that passed."""
-        return self.steps / max(self.cpu_s, 0.001)
+        return self.steps / max(self._passed_cpu_s, 0.001)
 
     def __str__(self) -> str:
         told = ", ".join(f"{count:,} {name}" for name, count in sorted(self.counts.items()) if count)

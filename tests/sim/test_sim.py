@@ -150,6 +150,14 @@ def test_a_seed_whose_process_ends_fails_and_the_others_go_on(
     assert "FAILED seed 3: its process ended without a word" in capsys.readouterr().out
 
 
+def test_events_a_second_are_those_of_seeds_that_passed() -> None:
+    """A seed that was stuck for its whole time limit made the others look slow."""
+    summary = campaign.Summary()
+    summary.add(campaign.Outcome(1, Report(1, ("clock",), "", 100, 1.0, 1, {}), "", 2.0))
+    summary.add(campaign.Outcome(2, None, "FAILED seed 2", 98.0))
+    assert (summary.rate, summary.cpu_s) == (50.0, 100.0)
+
+
 def test_a_pool_takes_no_more_seeds_than_it_has_processes_for() -> None:
     """With an end by the clock, what a pool had taken in advance went on for minutes behind it."""
     taken = []
