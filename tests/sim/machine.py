@@ -62,7 +62,7 @@ class Machine:
     """`node` is what runs on it now, if anything does. `is_full`: its disk has no room, on purpose.
     `is_held`: somebody works on it, and starts it himself. `is_stale`: what it has is of a timeline that
     the cluster has left. `has_rotted`: bits of its disk did, and not all is known to be mended yet; then
-    `was_refused` says that its last start was. `may_be_new`: somebody has asked it to rejoin."""
+    `was_refused` says that its last start was. `asked_to_rejoin`: the process that was."""
 
     def __init__(
         self, loop: SimLoop, network: Network, random: Random, config: Config, shared: SimDisk
@@ -83,7 +83,7 @@ class Machine:
         self.is_stale = False
         self.has_rotted = False
         self.was_refused = False
-        self.may_be_new = False
+        self.asked_to_rejoin: Process | None = None
         self._syncs_failed = 0
         self._loop = loop
         self._network = network
@@ -91,6 +91,11 @@ class Machine:
         self._shared = shared
         self._net: SimNet | None = None
         self.disk.make_dirs(self.paths.root)
+
+    @property
+    def may_be_new(self) -> bool:
+        """Whether it may have given its state up: it is known when it is a member again."""
+        return self.asked_to_rejoin is not None
 
     @property
     def is_up(self) -> bool:

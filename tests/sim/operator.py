@@ -117,11 +117,11 @@ class Operator:
     async def _rejoin(self, machine: Machine, process: Process, node: Node) -> dict[str, Any]:
         """Whether this node's state can be spared, the product has to know; so it is asked at any time, but
         for damage on another machine, which nobody may have seen yet."""
-        asked_before, machine.may_be_new = machine.may_be_new, True
+        asked_before, machine.asked_to_rejoin = machine.asked_to_rejoin, process
         try:
             said: dict[str, Any] = await process.call(node.rejoin())
         except NeumannError:
-            machine.may_be_new = asked_before
+            machine.asked_to_rejoin = asked_before
             raise
         return said
 

@@ -328,14 +328,15 @@ class World:
         name, storage_id = machine.name, member.identity.storage_id
         known = self._storages.setdefault(name, storage_id)
         if known == storage_id:
-            machine.may_be_new &= before is not None
+            if machine.asked_to_rejoin is not machine.process:
+                machine.asked_to_rejoin = None
             return before
         require(machine.may_be_new, f"{name} has another storage id, and nobody asked for that")
         self.note("rejoined", name)
         self.promises.forgot(name)
         self._storages[name] = storage_id
         machine.disks += 1
-        machine.may_be_new = machine.has_rotted = False
+        machine.asked_to_rejoin, machine.has_rotted = None, False
         return None
 
     def _check(self, name: str, member: Member, before: _Seen | None) -> None:
