@@ -67,9 +67,9 @@ def _one(stage: Stage, root: Path, command: Callable[[Path], str]) -> Numbers:
 
         def watch() -> None:
             while not ended.wait(_LOOK_S):
-                status = leader.status()
-                if status:
-                    lags.append(float(status["archive"]["lag_seconds"]))
+                told = leader.status().get("archive", {}).get("lag_seconds")
+                if told is not None:
+                    lags.append(float(told))
 
         watching = threading.Thread(target=watch)
         watching.start()
