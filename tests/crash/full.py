@@ -20,6 +20,7 @@ from tests.crash.runs import live, make, witness
 from tests.crash.witness import LIMIT_S, Witness
 from tests.sim.checkers.violation import Violation
 from tests.sim.inode import Write
+from tests.sim.loop import ProcessDied
 from tests.sim.machine import Machine
 from tests.sim.record import Change, ContentChange
 
@@ -99,13 +100,27 @@ class Roomless(Witness):
         self.outcomes["stopped"] += 1
         self.loop.create_task(self.start(machine))
 
+    async def once(self, machine: Machine, call: Any) -> Any:
+        """A node that stops, or is being started again, answers nobody."""
+        if machine.node is None:
+            raise Unavailable(f"{machine.name} is down")
+        try:
+            return await super().once(machine, call)
+        except ProcessDied as died:
+            raise OutcomeUnknown(f"{machine.name} went down") from died
+
+    async def stop(self, machine: Machine) -> None:
+        """Once it is up."""
+        await self.until(lambda: machine.node is not None, LIMIT_S, f"{machine.name} is up")
+        await super().stop(machine)
+
     async def on(self, machine: Machine, call: Any) -> Any:
         """Again, for as long as there is no room or no leader."""
         deadline_s = self.loop.time() + LIMIT_S
         while True:
             try:
                 return await self.once(machine, call)
-            except (DiskFull, Unavailable, OutcomeUnknown, StorageFailed, AssertionError) as error:
+            except (DiskFull, Unavailable, OutcomeUnknown, StorageFailed) as error:
                 if self.loop.time() > deadline_s:
                     raise
                 self._told(machine, error)

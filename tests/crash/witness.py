@@ -181,10 +181,10 @@ class Witness(World):
     async def settled(self) -> None:
         """Everything committed is applied everywhere, and no snapshot or merge is under way."""
         await self.until(self.is_converged, LIMIT_S, "all replicas equal")
-        members = [member for machine in self.machines if (member := self.member(machine)) is not None]
 
         def is_idle() -> bool:
-            return not any(m.checkpointer.is_busy or m.snapshots.in_progress for m in members)
+            members = [self.member(machine) for machine in self.machines]
+            return all(m and not (m.checkpointer.is_busy or m.snapshots.in_progress) for m in members)
 
         await self.until(is_idle, LIMIT_S, "snapshots made")
 
