@@ -1,17 +1,21 @@
 """/admin/snapshots: what this node has published, and the bytes of it, for who copies without a shell there.
 
-Files are named by their names only: the manifest and the tables of one snapshot, and nothing else is opened.
+Files are named by their names only: the manifest and the tables that it names, and nothing else is opened.
+A file's length is said before its bytes: where they can't follow, the connection ends, so that nobody takes a
+part for the whole.
 """
 
 from __future__ import annotations
 
+import logging
+import re
 from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from neumann.env.doors import Lane, ReadableFile
-from neumann.errors import BadInput, NotFound
+from neumann.errors import BadInput, Corrupt, NotFound
 from neumann.format import names
 from neumann.runtime.node import Node
 from neumann.server.http import answer, error_answer, parameters
@@ -20,6 +24,8 @@ from neumann.snapshot.publish import Published, list_published
 
 _CHUNK_BYTES = 1024 * 1024
 _NOT_SATISFIABLE = 416
+_ONE_RANGE = re.compile(r"bytes=(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))", re.ASCII | re.IGNORECASE)
+_log = logging.getLogger(__name__)
 
 
 class SnapshotRoutes:
@@ -57,10 +63,13 @@ class SnapshotRoutes:
         found, name = await self._one(request.match_info["id"]), request.match_info["name"]
         if name != names.MANIFEST and names.parse_table(name) is None:
             raise BadInput(f"{name!r} is no file of a snapshot", remedy="manifest, or a table that it names")
+        missing = NotFound(f"snapshot {found.id} has no file {name}")
+        if name not in _files_of(found):
+            raise missing
         try:
             opened: Any = await self._lane.run(partial(self._node.env.disk.open, f"{found.path}/{name}"))
         except FileNotFoundError:
-            raise NotFound(f"snapshot {found.id} has no file {name}") from None
+            raise missing from None
         try:
             return await self._send(request, opened)
         finally:
@@ -68,26 +77,44 @@ class SnapshotRoutes:
 
     async def _send(self, request: web.Request, file: ReadableFile) -> web.StreamResponse:
         size = await self._lane.run(file.size)
-        try:
-            first, end, _ = request.http_range.indices(size)
-        except ValueError as error:
-            raise BadInput(f"Range: {error}", remedy="one range, such as bytes=0-1048575") from error
-        is_part = "Range" in request.headers
-        if is_part and first >= end:
-            return error_answer(BadInput(f"Range: the file has {size} bytes"), status=_NOT_SATISFIABLE)
-        response = web.StreamResponse(status=206 if is_part else 200)
+        asked = _asked_range(request, size)
+        headers = {"Accept-Ranges": "bytes", "X-Neumann-Node": self._node.config.node.id}
+        if asked is not None and not asked:
+            refused = error_answer(BadInput(f"Range: the file has {size} bytes"), status=_NOT_SATISFIABLE)
+            refused.headers["Content-Range"] = f"bytes */{size}"
+            return refused
+        if asked is not None:
+            headers["Content-Range"] = f"bytes {asked.start}-{asked.stop - 1}/{size}"
+        response = web.StreamResponse(status=200 if asked is None else 206, headers=headers)
         response.content_type = "application/octet-stream"
-        response.content_length = end - first
-        response.headers["Accept-Ranges"] = "bytes"
-        response.headers["X-Neumann-Node"] = self._node.config.node.id
-        if is_part:
-            response.headers["Content-Range"] = f"bytes {first}-{end - 1}/{size}"
+        wanted = range(size) if asked is None else asked
+        response.content_length = len(wanted)
         await response.prepare(request)
-        for offset in range(first, end, _CHUNK_BYTES):
-            length = min(_CHUNK_BYTES, end - offset)
-            await response.write(await self._lane.run(partial(file.pread, length, offset)))
-        await response.write_eof()
+        if request.method != "HEAD":
+            await self._send_body(request, response, file, wanted)
         return response
+
+    async def _send_body(
+        self, request: web.Request, response: web.StreamResponse, file: ReadableFile, wanted: range
+    ) -> None:
+        """Raises nothing: an error's own answer would be taken for bytes of the file."""
+        sent = 0
+        try:
+            for offset in range(wanted.start, wanted.stop, _CHUNK_BYTES):
+                length = min(_CHUNK_BYTES, wanted.stop - offset)
+                data: bytes = await self._lane.run(partial(file.pread, length, offset))
+                if len(data) < length:
+                    raise Corrupt(f"the file ends at {offset + len(data)}, before {wanted.stop}")
+                await response.write(data)
+                sent += length
+            await response.write_eof()
+            return
+        except ConnectionError:
+            _log.info("GET %s: the client went away", request.path)
+        except Exception as error:
+            _log.error("GET %s: cut off behind %d of %d bytes: %s", request.path, sent, len(wanted), error)
+        if request.transport is not None:
+            request.transport.close()
 
     async def _one(self, wanted: str) -> Published:
         for found in await self._published():
@@ -99,3 +126,23 @@ class SnapshotRoutes:
         directory = self._node.paths.snapshots
         found: list[Published] = await self._lane.run(lambda: list_published(self._node.env.disk, directory))
         return found
+
+
+def _files_of(found: Published) -> set[str]:
+    """Its manifest, also a damaged one, and what that names."""
+    tables = found.manifest.tables if found.manifest is not None else ()
+    return {names.MANIFEST, *(names.table_name(ref.digest) for ref in tables)}
+
+
+def _asked_range(request: web.Request, size: int) -> range | None:
+    """The offsets that are asked for, none if the file ends before them; None for the whole file. What is
+    not one range of bytes is ignored (RFC 9110, section 14.2)."""
+    asked = _ONE_RANGE.fullmatch(request.headers.get("Range", "")) if request.method == "GET" else None
+    if asked is None:
+        return None
+    first, last, suffix = asked.groups()
+    if suffix:
+        return range(max(0, size - int(suffix)), size)
+    if last and int(last) < int(first):
+        return None
+    return range(int(first), min(int(last) + 1, size) if last else size)

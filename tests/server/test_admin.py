@@ -245,31 +245,6 @@ async def test_a_scrub_is_begun_and_told_of(web: Web) -> None:
     assert now["files"] > 0 and now["damaged"] == 0 and now["last_success"]
 
 
-async def test_the_files_of_a_snapshot(web: Web) -> None:
-    await web.ask("PUT", "/kv/t/k", 1)
-    made = (await web.ask("POST", "/admin/snapshot")).body
-    one = (await web.ask("GET", f"/admin/snapshots/{made['id']}")).body
-    files = f"{web.url}/admin/snapshots/{made['id']}/files"
-    name = f"{one['tables'][0]['digest']}.table"
-    for file in ("manifest", name):
-        content = Path(one["path"], file).read_bytes()
-        size = len(content)
-        async with web.session.get(f"{files}/{file}") as whole:
-            assert (whole.status, await whole.read()) == (200, content)
-            assert (whole.headers["accept-ranges"], whole.headers["x-neumann-node"]) == ("bytes", "n1")
-        for asked, first, end in (("5-9", 5, 10), ("10-", 10, size), ("-7", size - 7, size), ("0-", 0, size)):
-            async with web.session.get(f"{files}/{file}", headers={"Range": f"bytes={asked}"}) as part:
-                assert (part.status, await part.read()) == (206, content[first:end])
-                assert part.headers["content-range"] == f"bytes {first}-{end - 1}/{size}"
-        async with web.session.get(f"{files}/{file}", headers={"Range": f"bytes={size}-"}) as beyond:
-            assert (beyond.status, (await beyond.json())["code"]) == (416, "bad_input")
-        async with web.session.get(f"{files}/{file}", headers={"Range": "lines=1-2"}) as wrong:
-            assert wrong.status == 400
-    for absent, status in (("x.table", 400), ("..%2Fmanifest", 400), (f"{'0' * 64}.table", 404)):
-        assert (await web.ask("GET", f"/admin/snapshots/{made['id']}/files/{absent}")).status == status
-    assert (await web.ask("GET", "/admin/snapshots/9-9/files/manifest")).status == 404
-
-
 async def test_restore_points_are_listed_from_the_log(node_config: Config) -> None:
     """Also those that were named before this start."""
     for name in ("first", "second"):
