@@ -331,7 +331,9 @@ class World:
             if machine.asked_to_rejoin is not machine.process:
                 machine.asked_to_rejoin = None
             return before
-        require(machine.may_be_new, f"{name} has another storage id, and nobody asked for that")
+        if not machine.may_be_new:  # what it promised is held against it all the same
+            self._storages[name] = storage_id
+            return before
         self.note("rejoined", name)
         self.promises.forgot(name)
         self._storages[name] = storage_id
