@@ -8,6 +8,7 @@ checked. Nothing is cut but a torn batch above the sync mark, and damage that a 
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from neumann.config import Config
@@ -58,7 +59,14 @@ class Opened(NamedTuple):
 
 
 def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened:
-    """Open a data directory that has a vote. Corrupt, RefusedByState: it stays as it is."""
+    """Open a data directory that has a vote. Corrupt, RefusedByState: it stays as it is, and is closed."""
+    with ExitStack() as closed_on_error:
+        opened = _open_member(disk, paths, config, now_ns, closed_on_error)
+        closed_on_error.pop_all()
+    return opened
+
+
+def _open_member(disk: Disk, paths: Paths, config: Config, now_ns: int, closed_on_error: ExitStack) -> Opened:
     identity = state.decode_identity(_needed(disk, paths.identity), paths.identity)
     if identity.node_id != config.node.id:
         raise RefusedByState(
@@ -67,6 +75,8 @@ def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened
         )
     vote_file = TwoSlotFile(disk, paths.vote, state.encode_vote_slot, state.decode_vote)
     mark_file = TwoSlotFile(disk, paths.sync_mark, state.encode_mark_slot, state.decode_mark)
+    closed_on_error.callback(vote_file.close)
+    closed_on_error.callback(mark_file.close)
     _, vote = vote_file.read()
     _, mark = mark_file.read()
     mark_file.write(mark._replace(clean=False))
@@ -86,6 +96,7 @@ def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened
             wal, recovery = _open_log(disk, paths, config, identity, manifest, losing, now_ns, newest)
         except Corrupt as again:
             raise Corrupt(error.message, remedy=again.remedy) from again
+    closed_on_error.callback(wal.close)
     headers, vote = recovery.headers, losing.vote
     restored = _restored(vote, wal, headers, manifest)
     _check_address(restored, identity, config.node.advertise, paths)
