@@ -40,10 +40,12 @@ from neumann.snapshot import install
 log = logging.getLogger(__name__)
 
 _ASK_AGAIN_S = 0.25
+_OPEN_AGAIN_S = 1.5  # each attempt to open a member is counted durably
 _INSTALL_AGAIN_S = 1.0
 _AUDIT_S = 60.0
 _WATCH_S = 1.0
 _MAKE_ROOM = "make room; it goes on by itself"
+_REJOIN_AGAIN = "make room; the node then joins as new, or runs as before: if it does, rejoin again"
 
 
 class Host:
@@ -69,6 +71,7 @@ class Host:
         self._guarding = False
         self._asking = False
         self._had_no_room = False
+        self._again_s = _ASK_AGAIN_S
         self._acting = asyncio.Lock()
         self._stopped = False
 
@@ -132,7 +135,7 @@ class Host:
     async def _ask_and_act(self) -> None:
         again = True
         while again and not self._stopped:
-            await asyncio.sleep(_ASK_AGAIN_S)
+            await asyncio.sleep(self._again_s)
             try:
                 answers = await self.formation.ask()
                 async with self._acting:
@@ -158,20 +161,36 @@ class Host:
                 raise refused
             if self._installing:
                 raise Unavailable("a snapshot is being installed here", remedy="try again")
+            if self._had_no_room:
+                raise DiskFull(self.decision.reason, remedy=self.decision.remedy)
+            return await self._set_aside()
+
+    async def _set_aside(self) -> str:
+        """Close the member and set its state aside. DiskFull: what had begun is finished when there is room,
+        or else the node runs again as it was. Another error ends the node: its member is gone."""
+        try:
             await self._close_member(hand_over=True)
+            self.formation.renew()  # first: what is set aside may be seen by a later look only
             now_ns = self.env.clock.wall_ns()
             aside_id: str = await self.lane.run(
                 lambda: swap.set_aside(self.env.disk, self.paths, "rejoin", now_ns)
             )
-            log.warning("set aside as %s/%s: this node joins as new", self.paths.aside, aside_id)
-            self.formation.renew()
             self.found = await self.lane.run(lambda: look(self.env.disk, self.paths))
-            self.decision = Decision(Action.WAIT, "its state was set aside, and it joins as new")
+        except (NeumannError, OSError) as error:
+            if not is_full(error):
+                self.fail(error)
+                raise
+            self._wait_for_room(error)
+            self._begin_asking()
+            raise DiskFull(self.decision.reason, remedy=_REJOIN_AGAIN) from error
+        log.warning("set aside as %s/%s: this node joins as new", self.paths.aside, aside_id)
+        self.decision = Decision(Action.WAIT, "its state was set aside, and it joins as new")
         self._begin_asking()
         return aside_id
 
     async def _act(self, answers: dict[str, Answer]) -> bool:
         """Do what the table says; True if the peers are to be asked again. A full disk is waited for."""
+        self._again_s = _ASK_AGAIN_S
         try:
             if self._had_no_room:
                 self.found = await self.lane.run(self._finish_and_look)
@@ -185,7 +204,7 @@ class Host:
 
     def _wait_for_room(self, error: Exception) -> None:
         """What was begun may be half done: it is finished or undone before anything is decided again."""
-        self._had_no_room = True
+        self._had_no_room, self._again_s = True, _OPEN_AGAIN_S
         decision = Decision(Action.WAIT, f"{self.paths.root}: no room on the disk: {error}", _MAKE_ROOM)
         if decision != self.decision:
             log.error("%s; %s", decision.reason, decision.remedy)
@@ -238,6 +257,7 @@ class Host:
             if "path" not in error.detail or not self.formation.peers:
                 raise
             self.decision = Decision(Action.WAIT, error.message, repair.REMEDY)
+            self._again_s = _OPEN_AGAIN_S
             return True
         for kind, outcome in opened.damage:
             self.metrics.damaged(kind, outcome)
@@ -254,7 +274,11 @@ class Host:
         )
         self.archiving = LeaderArchiving(self.env, self.paths, member)
         self.member = member
-        await member.start()
+        try:
+            await member.start()
+        except (NeumannError, OSError):
+            await self._close_member(hand_over=False)
+            raise
         self.spawn(self._audit(member))
         self.spawn(self._watch(member))
         return False
@@ -423,7 +447,7 @@ class Host:
                 await self.lane.run(lambda: install.place(self.env.disk, self.paths, fetched, segment_bytes))
                 log.info("installed snapshot %s of %s", fetched.manifest.snapshot_id, leader)
             if await self._run():
-                self.spawn(self._ask_until_member())
+                self._begin_asking()
         except (Unavailable, OutcomeUnknown, NotFound, Corrupt, DiskFull, OSError) as error:
             if self.member is None:
                 if not is_full(error):
