@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import posixpath
 from collections.abc import Sequence
+from functools import partial
 
 from neumann.archive.archiver import Archiver, Brought, Settings
 from neumann.env import Env
@@ -15,7 +17,6 @@ from neumann.format.special import Archived, Break
 from neumann.runtime import missing
 from neumann.runtime.member import Member
 from neumann.wal import SegmentInfo
-from neumann.wal.verify import verify_segment
 
 _GATE_NS = 100_000_000
 
@@ -40,17 +41,8 @@ class MemberLog:
         return missing.sealed(self._member, after_index)
 
     async def make_whole(self, path: str) -> bool:
-        disk = self._member.env.disk
-
-        def read() -> None:
-            try:
-                if not verify_segment(disk, path).sealed:
-                    raise Corrupt(f"{path}: its seal is missing")
-            except Corrupt as error:
-                raise Corrupt(error.message, detail=error.detail | {"path": path}) from error
-
         try:
-            await self._lane.run(read)
+            await self._lane.run(partial(self._member.settled.read, posixpath.basename(path), path))
         except Corrupt as error:
             if not await self._member.repair.mend(error):
                 raise

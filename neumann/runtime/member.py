@@ -53,6 +53,7 @@ from neumann.runtime.reader import Reader
 from neumann.runtime.repair import repair_of
 from neumann.runtime.retaining import Retaining
 from neumann.runtime.scrub import Scrub
+from neumann.runtime.settled import Settled
 from neumann.runtime.snapshots import Snapshots
 from neumann.runtime.space import SpaceWatch
 from neumann.runtime.stalls import Stalls
@@ -114,7 +115,8 @@ class Member:
         """Core, log, peers: how entries come to be committed."""
         env, config = self.env, self.config
         self.raft = make_core(env, config, opened)
-        self.repair = repair_of(env, self.paths, self.metrics, self.raft, self.store, self.wal)
+        self.settled = Settled(env.disk, self.wal, self.raft)
+        self.repair = repair_of(env, self.paths, self.metrics, self.raft, self.store, self.settled)
         self.proposer = Proposer(
             self.raft,
             env.clock,

@@ -1,7 +1,9 @@
-"""Damage to files that are the same everywhere is mended from a peer: tables by digest, segments by name.
+"""Damage to files that are the same everywhere is mended from a peer: tables by digest, segments by their
+end.
 
-What came is verified to its last bit before it takes the damaged file's place, durably, by a rename; then
-published snapshots are linked to it, and open tables read from it. Who met the damage (a read, a merge,
+What came is verified to its last bit before it takes the damaged file's place, durably, by a rename: a
+segment by the point where the own log goes on (runtime/settled.py), as a peer may have another of its name.
+Then published snapshots are linked to it, and open tables read from it. Who met the damage (a read, a merge,
 the scrub) asks `mend` and goes on if it says True. One repair of a file at a time; one log line each.
 Without a peer that has the file nothing is changed, nothing of it is served, and it is asked for again;
 what becomes of one that no member has and that this node does not need says runtime/superseded.py.
@@ -19,19 +21,16 @@ from typing import Any, NamedTuple, TypeVar
 
 from neumann.env import Disk, Env, Lane
 from neumann.env.doors import DoneCallback
-from neumann.env.files import read_file
 from neumann.errors import Corrupt, NeumannError, NotFound, StorageFailed
 from neumann.format import names
 from neumann.format.names import Paths
 from neumann.raft import Raft
-from neumann.recovery.formation import read_identity
 from neumann.runtime.metrics import Metrics
+from neumann.runtime.settled import Settled
 from neumann.snapshot import publish
 from neumann.snapshot.fetch import Part, fetch_part
-from neumann.snapshot.segment_file import End, scan
 from neumann.store.store import Store
 from neumann.store.table_reader import Table
-from neumann.wal import Log
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ def _asked(paths: Paths, path: str, name: str) -> _Asked | None:
 
 class Repair:
     """One node's. `peers()` are the addresses to ask, `reopen(digest)` is told of a replaced table;
-    `is_settled(name)` says of a segment that a peer's of that name has the same bytes."""
+    `settled` knows which segments may be asked for: none without it."""
 
     def __init__(
         self,
@@ -85,7 +84,7 @@ class Repair:
         metrics: Metrics,
         peers: Callable[[], list[str]],
         reopen: Callable[[bytes], None],
-        is_settled: Callable[[str], bool] = lambda _: False,
+        settled: Settled | None = None,
     ) -> None:
         self._env = env
         self._lane = lane
@@ -93,7 +92,7 @@ class Repair:
         self._metrics = metrics
         self._peers = peers
         self._reopen = reopen
-        self._is_settled = is_settled
+        self._settled = settled
         self._running: dict[str, asyncio.Task[Mending]] = {}
         self._told: set[str] = set()
         self._waiting: set[asyncio.Task[None]] = set()
@@ -194,32 +193,22 @@ class Repair:
             publish.relink(disk, self._paths, posixpath.basename(target))
             self._reopen(digest)
 
-    def _check_segment(self, disk: Disk, name: str, path: str) -> None:
-        found = scan(read_file(disk, path), path, bodies=True)
-        own = read_identity(disk, self._paths)
-        if found.end is not End.SEALED:
-            raise Corrupt(found.damage)
-        of_this_log = (found.header.cluster_id, found.header.timeline) == (own.cluster_id, own.timeline)
-        if not of_this_log or names.segment_name(own.timeline, found.header.first_index) != name:
-            raise Corrupt(f"{path}: is another segment than {name}")
+    def _is_settled(self, name: str) -> bool:
+        return self._settled is not None and self._settled.is_settled(name)
+
+    def _check_segment(self, _: Disk, name: str, path: str) -> None:
+        assert self._settled is not None
+        if self._settled.end(name) is None:
+            raise Corrupt(f"{path}: nothing says yet where {name} ends: the one behind it is damaged")
+        self._settled.read(name, path)
 
 
-def is_settled(wal: Log, raft: Raft, name: str) -> bool:
-    """Whether it is a segment of this log that is sealed and committed to its last entry (R4)."""
-    parsed = names.parse_segment(name)
-    if parsed is None or parsed[0] != wal.timeline:
-        return False
-    following = next((s.first_index for s in wal.segments() if s.first_index > parsed[1]), None)
-    return following is not None and following - 1 <= min(raft.commit_index, raft.durable_index)
-
-
-def repair_of(env: Env, paths: Paths, metrics: Metrics, raft: Raft, store: Store, wal: Log) -> Repair:
+def repair_of(env: Env, paths: Paths, metrics: Metrics, raft: Raft, store: Store, settled: Settled) -> Repair:
     """A member's: it asks all other members."""
 
     def peers() -> list[str]:
         return [m.address for m in raft.configuration.members if m.node_id != raft.node_id]
 
-    settled = partial(is_settled, wal, raft)
     return Repair(env, env.lane("repair"), paths, metrics, peers, store.reopen, settled)
 
 

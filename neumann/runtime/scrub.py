@@ -26,16 +26,15 @@ from neumann.format import manifest as manifest_format
 from neumann.format import names
 from neumann.format.names import Paths
 from neumann.format.times import time_text
-from neumann.raft import Raft
 from neumann.runtime.metrics import Metrics
-from neumann.runtime.repair import REMEDY, Mending, Repair, is_settled
+from neumann.runtime.repair import REMEDY, Mending, Repair
+from neumann.runtime.settled import Settled
 from neumann.runtime.snapshots import Snapshots
 from neumann.runtime.superseded import Superseded
 from neumann.store.store import Store
 from neumann.store.table_reader import Table
 from neumann.wal import Log
 from neumann.wal.front import read_front
-from neumann.wal.verify import verify_segment
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +69,7 @@ class Scrubbed(Protocol):
     paths: Paths
     store: Store
     wal: Log
-    raft: Raft
+    settled: Settled
     snapshots: Snapshots
     repair: Repair
     superseded: Superseded
@@ -164,9 +163,10 @@ class Scrub:
         if not self.progress.running:
             self._begin()
         self.progress.expected_bytes = await self._lane.run(self._expected_bytes)
-        for name in await self._list(self._paths.wal):
+        # The newest first: where a file before the log's base ends is said by the one behind it.
+        for name in reversed(await self._list(self._paths.wal)):
             path = f"{self._paths.wal}/{name}"
-            if await self._lane.run(partial(is_settled, self._wal, self._member.raft, name)):
+            if await self._lane.run(partial(self._member.settled.is_settled, name)):
                 await self._check("log", path, partial(self._read_segment, path))
             else:
                 self.progress.not_read.append(f"{path}: not sealed and committed yet")
@@ -294,10 +294,7 @@ class Scrub:
         return iter((len(data),))
 
     def _read_segment(self, path: str) -> Iterator[int]:
-        summary = verify_segment(self._disk, path)
-        if not summary.sealed:
-            raise Corrupt(f"{path}: it ends at entry {summary.end.index} without its seal")
-        return iter((summary.bytes,))
+        return iter((self._member.settled.read(path.rpartition("/")[2], path).bytes,))
 
     def _rewrite_manifest(self, path: str) -> bool:
         """The newest manifest, and that of the newest published snapshot, are known here."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from neumann.env.doors import Disk
 from neumann.env.files import read_file
-from neumann.errors import Corrupt
+from neumann.errors import Corrupt, FormatTooNew
 from neumann.format import segment as segment_format
-from neumann.format.ids import Timeline
+from neumann.format.ids import LogPoint, Timeline
+from neumann.format.segment import SEGMENT_HEADER_BYTES
 from neumann.wal.find import list_segments
 from neumann.wal.scan import scan
 from neumann.wal.segment import Segment
@@ -37,6 +38,28 @@ def read_front(disk: Disk, directory: str, timeline: Timeline, first: Segment) -
         front.insert(0, segment)
         known = segment
     return front
+
+
+def end_before(
+    disk: Disk, directory: str, timeline: Timeline, first: Segment, first_index: int
+) -> LogPoint | None:
+    """Where the segment that begins at `first_index`, before the log's oldest, ends: by the header of the
+    one behind it, where the log does not know. None if that can't be read."""
+    places, _ = list_segments(disk, directory, timeline)
+    following = next((place for place in places if place.first_index > first_index), None)
+    if following is None or (following.first_index == first.first_index and first.is_whole):
+        return first.previous if first.is_whole else None
+    try:
+        file = disk.open(following.path)
+    except FileNotFoundError:
+        return None
+    try:
+        header = segment_format.decode_header(file.pread(SEGMENT_HEADER_BYTES, 0), following.path)
+    except (Corrupt, FormatTooNew):
+        return None
+    finally:
+        file.close()
+    return header.previous if header.first_index == following.first_index else None
 
 
 def _read(disk: Disk, path: str) -> Segment | None:

@@ -15,6 +15,7 @@ import posixpath
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from neumann.env.doors import Disk
 from neumann.errors import Corrupt, Unavailable
@@ -193,6 +194,11 @@ class Log:
         return Drop(self._disk, tuple(segment.path for segment in segments[:count]))
 
     @property
+    def cluster_id(self) -> bytes:
+        """Of all its segments."""
+        return self._cluster_id
+
+    @property
     def timeline(self) -> Timeline:
         """Of all its segments."""
         return self._timeline
@@ -299,6 +305,14 @@ class Log:
         segment = segments[self._segment_number(segments, index)]
         point = segment.point(segment.count_through(index))
         return point if point.index == index else None
+
+    def sealed_end(self, first_index: int) -> LogPoint | None:
+        """Where the segment that begins at `first_index` ends, and the next one goes on; None for the last
+        one and for what the log does not hold."""
+        for segment, following in pairwise(self._segments):
+            if segment.first_index == first_index:
+                return following.previous
+        return None
 
     def point_before(self, index: int) -> LogPoint:
         """The end of the last frame before the one that holds `index`; at most the log's last."""

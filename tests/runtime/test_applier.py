@@ -26,6 +26,7 @@ from neumann.runtime.metrics import Metrics
 from neumann.runtime.opening import open_member
 from neumann.runtime.proposer import Proposer
 from neumann.runtime.repair import repair_of
+from neumann.runtime.settled import Settled
 from tests.runtime.nodes import config_of, one_node, put, unhandled_errors, until
 
 
@@ -71,7 +72,9 @@ class Alone:
             self.store,
             self.log,
             self._lane,
-            repair_of(env, Paths(config.node.data_dir), metrics, core, self.store, self.log),
+            repair_of(
+                env, Paths(config.node.data_dir), metrics, core, self.store, Settled(env.disk, self.log, core)
+            ),
             proposer,
             env.clock,
             metrics,

@@ -34,7 +34,7 @@ from tests.runtime.nodes import (
     until,
     write_rows,
 )
-from tests.runtime.test_repair import flip
+from tests.runtime.test_repair import flip, write_stale
 
 REASON = "the backup host is gone"
 
@@ -207,7 +207,8 @@ def _trouble(node: Node) -> int:
 
 
 async def test_a_segment_that_rotted_before_it_was_archived_is_mended_first(tmp_path: Path) -> None:
-    """`cp` copied what had rotted and ended with 0, and the log said that it was archived."""
+    """`cp` copied what had rotted and ended with 0, and the log said that it was archived; what was whole
+    and not of this log went into the archive too."""
     held, archive = tmp_path / "held", archive_in(tmp_path)
     command = f"while test -e {held}; do sleep 0.02; done; cp %p {archive}/%f"
     configs = [replace(c, wal=replace(c.wal, archive_command=command)) for c in configs_of(tmp_path, 3)]
@@ -223,8 +224,8 @@ async def test_a_segment_that_rotted_before_it_was_archived_is_mended_first(tmp_
         await leading.snapshot()
         rotten = sorted(Path(leading.paths.wal).iterdir())[:2]
         good = [path.read_bytes() for path in rotten]
-        for path in rotten:
-            flip(path, 100)
+        flip(rotten[0], 100)
+        write_stale(rotten[1])
         held.unlink()
         await until(lambda: archiving(leading)[1] > made["index"], "both are archived")
         assert [(archive / path.name).read_bytes() for path in rotten] == good

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from neumann.env.disk import RealDisk
 from neumann.errors import Corrupt
-from neumann.format import names
+from neumann.format import frame, names, special
+from neumann.format.special import Marker
+from neumann.runtime.node import Node
+from neumann.wal.verify import verify_segment
 from tests.runtime.nodes import (
     Running,
     cluster,
@@ -22,6 +27,13 @@ from tests.runtime.nodes import (
 )
 
 ROWS = 300
+
+
+async def scrubbed(node: Node) -> dict[str, Any]:
+    """What one pass over all files has found."""
+    node.scrub(begin=True)
+    await until(lambda: not node.scrub()["running"], "the scrub has ended")
+    return node.scrub()
 
 
 def tables(root: Path, node_id: str) -> list[Path]:
@@ -39,6 +51,15 @@ def flip(path: Path, offset: int) -> None:
         byte = file.read(1)[0]
         file.seek(offset)
         file.write(bytes([byte ^ 4]))
+
+
+def write_stale(path: Path) -> None:
+    """What one that led may keep under a committed segment's name: sealed by a marker that never was."""
+    data, seal = path.read_bytes(), verify_segment(RealDisk(), str(path)).headers[-1]
+    kind, body = special.encode(Marker(seal=True, name="never"))
+    own = frame.encode(kind, seal.first_index, seal.term, seal.time_ns + 1, seal.parent, [body])
+    path.write_bytes(data[: -seal.frame_bytes] + own.data)
+    assert verify_segment(RealDisk(), str(path)).sealed
 
 
 async def _with_a_snapshot(running: list[Running]) -> Running:
@@ -110,6 +131,27 @@ async def test_a_scrub_finds_and_mends_tables_segments_and_manifests(tmp_path: P
         node.scrub(begin=True)
         await until(lambda: not node.scrub()["running"], "the scrub has ended")
         assert node.scrub()["damaged"] == 0 and node.scrub()["bytes"] > sum(map(len, good)) - len(good[2])
+
+
+async def test_a_segment_that_was_never_committed_mends_nothing(tmp_path: Path) -> None:
+    """A peer that had led kept another segment of the same name, sealed with an end that was never committed:
+    it was whole, so it took the place of committed entries, and no later scrub saw it."""
+    async with cluster(tmp_path) as running:
+        follower = await _with_a_snapshot(running)
+        path = sealed(tmp_path, follower.node.config.node.id)[0]
+        good = path.read_bytes()
+        peers = [Path(one.node.paths.wal, path.name) for one in running if one is not follower]
+        for peer in peers:
+            write_stale(peer)
+        flip(path, 90)
+        said = await scrubbed(follower.node)
+        assert [(e["path"], e["outcome"]) for e in said["damage"]] == [(str(path), "unrepaired")]
+        assert path.read_bytes()[91:] == good[91:], "it is as it was"
+        peers[0].write_bytes(good)
+        assert (await scrubbed(follower.node))["unrepaired"] == 0 and path.read_bytes() == good
+        write_stale(path)
+        said = await scrubbed(follower.node)
+        assert (said["damaged"], said["unrepaired"]) == (1, 0) and path.read_bytes() == good
 
 
 async def test_a_scrub_keeps_to_its_rate(tmp_path: Path) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from neumann.env.disk import RealDisk
 from neumann.format import names
 from neumann.runtime.node import Node
 from neumann.store import manifests
 from tests.runtime.nodes import cluster, config_of, keys_of, leads, one_node, start, until, write_rows
-from tests.runtime.test_repair import flip
+from tests.runtime.test_repair import flip, scrubbed
 
 SNAPSHOTS = 10
 ROWS_EACH = 20
@@ -34,12 +33,6 @@ async def _with_a_merge(root: Path) -> AsyncIterator[Node]:
         yield node
 
 
-async def _scrubbed(node: Node) -> dict[str, Any]:
-    node.scrub(begin=True)
-    await until(lambda: not node.scrub()["running"], "the scrub has ended")
-    return node.scrub()
-
-
 async def test_a_damaged_table_that_only_an_older_manifest_names_is_dropped(tmp_path: Path) -> None:
     """A member that an install had carried far ahead kept tables of its older manifest that nobody else had
     any more: damage in one was reported for ever, with `rejoin` as the remedy."""
@@ -50,12 +43,12 @@ async def test_a_damaged_table_that_only_an_older_manifest_names_is_dropped(tmp_
         superseded = [names.table_name(r.digest) for r in older.tables if r.digest not in known]
         flip(store / superseded[0], 100)
         flip(store / superseded[1], 100)
-        said = await _scrubbed(node)
+        said = await scrubbed(node)
         outcomes = {entry["path"]: entry["outcome"] for entry in said["damage"]}
         assert outcomes[str(store / superseded[0])] == outcomes[str(store / superseded[1])] == "dropped"
         assert not any((store / name).exists() for name in superseded[:2])
         assert node.gauges()["corruption_total"]["table", "dropped"] == 2
-        assert (await _scrubbed(node))["damaged"] == 0
+        assert (await scrubbed(node))["damaged"] == 0
         assert len(await keys_of(node)) % ROWS_EACH == 0
         await node.snapshot()
 
@@ -66,11 +59,11 @@ async def test_a_damaged_snapshot_that_nobody_can_mend_is_set_aside(tmp_path: Pa
         published = tmp_path / "n1/raft/snapshots"
         manifest = next(path for path in sorted(published.glob("*-*/manifest")) if path.parent.name != "0-0")
         flip(manifest, 90)
-        said = await _scrubbed(node)
+        said = await scrubbed(node)
         assert [(e["path"], e["outcome"]) for e in said["damage"]] == [(str(manifest), "set_aside")]
         assert not manifest.parent.exists()
         [kept] = (tmp_path / "n1/aside").glob(f"*/{manifest.parent.name}")
-        assert (kept / "manifest").exists() and (await _scrubbed(node))["damaged"] == 0
+        assert (kept / "manifest").exists() and (await scrubbed(node))["damaged"] == 0
     async with one_node(config_of(tmp_path)) as node:
         assert node.member is not None
 
@@ -80,7 +73,7 @@ async def test_what_the_newest_manifest_needs_stays(tmp_path: Path) -> None:
         assert node.member is not None
         name = names.table_name(node.member.store.manifest.tables[0].digest)
         flip(tmp_path / "n1/store" / name, 100)
-        said = await _scrubbed(node)
+        said = await scrubbed(node)
         assert said["unrepaired"] >= 1 and (tmp_path / "n1/store" / name).exists()
 
 
@@ -89,9 +82,9 @@ async def test_nothing_goes_while_somebody_copies(tmp_path: Path) -> None:
         manifest = min((tmp_path / "n1/raft/snapshots").glob("[1-9]*-*/manifest"))
         flip(manifest, 90)
         await node.pause_writes(60.0)
-        assert (await _scrubbed(node))["unrepaired"] == 1 and manifest.exists()
+        assert (await scrubbed(node))["unrepaired"] == 1 and manifest.exists()
         await node.resume_writes()
-        assert (await _scrubbed(node))["unrepaired"] == 0 and not manifest.exists()
+        assert (await scrubbed(node))["unrepaired"] == 0 and not manifest.exists()
 
 
 async def test_a_damaged_segment_that_nobody_has_and_nobody_needs_is_dropped(tmp_path: Path) -> None:
@@ -103,7 +96,7 @@ async def test_a_damaged_segment_that_nobody_has_and_nobody_needs_is_dropped(tmp
         made = await node.snapshot()
         first, second, *_ = sorted((tmp_path / "n1/raft/wal").iterdir())
         flip(second, 70)
-        said = await _scrubbed(node)
+        said = await scrubbed(node)
         assert [(e["path"], e["outcome"]) for e in said["damage"]] == [(str(second), "dropped")]
         await until(lambda: not first.exists() and not second.exists(), "they are gone")
         assert node.member is not None and node.member.wal.base.index == made["index"]
@@ -136,9 +129,9 @@ async def test_a_member_that_may_have_it_is_waited_for(tmp_path: Path) -> None:
         running.remove(away)
         await away.stop()
         flip(damaged, 70)
-        assert (await _scrubbed(follower.node))["unrepaired"] == 1 and damaged.exists()
+        assert (await scrubbed(follower.node))["unrepaired"] == 1 and damaged.exists()
         back = await start(away.node.config)
         running.append(back)
         await until(lambda: back.node.serving()[0], "it is there again")
-        assert (await _scrubbed(follower.node))["unrepaired"] == 0 and not damaged.exists()
+        assert (await scrubbed(follower.node))["unrepaired"] == 0 and not damaged.exists()
         assert follower.node.member is not None and follower.node.member.wal.base.index <= made["index"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from neumann.format.frame import decode_run
 from neumann.format.ids import LogPoint
 from neumann.format.segment import SEGMENT_HEADER_BYTES
 from neumann.format.segment import decode_header as decode_segment_header
-from neumann.wal.front import read_front
+from neumann.wal.front import end_before, read_front
 from neumann.wal.segment import SegmentInfo
 from tests.sim.disk import SimDisk
 from tests.wal.bench import BASE, CLUSTER, ROOT, TIMELINE, Bench, data_frame
@@ -238,6 +239,20 @@ def test_what_was_dropped_is_not_taken_in_again_before_it_is_unlinked(bench: Ben
     log.take_front(front)
     assert log.base == base
     dropped.run()
+
+
+def test_where_a_segment_ends_is_said_by_the_one_behind_it(bench: Bench) -> None:
+    log = bench.log
+    bench.append("..S..S..S.")
+    points = [segment.previous for segment in log._segments]
+    assert [log.sealed_end(s.first_index) for s in log.segments()] == [*points[1:], None]
+    oldest = log._segments[2]
+    ends = partial(end_before, bench.disk, bench.wal, TIMELINE, oldest)
+    assert [ends(1), ends(4)] == points[1:3]
+    file = bench.disk.open(log.segments()[1].path, write=True)
+    file.pwrite(b"X", 50)
+    file.close()
+    assert [ends(1), ends(4)] == [None, points[2]], "not by a damaged header"
 
 
 def test_a_read_of_a_dropped_segment_is_refused(bench: Bench) -> None:
