@@ -16,7 +16,6 @@ from neumann.config import Config
 from neumann.env import Env
 from neumann.errors import BadInput, NeumannError, NotLeader, OutcomeUnknown, Unavailable
 from neumann.format import command
-from neumann.format.times import time_text
 from neumann.query.statement import Params, QueryResult
 from neumann.runtime import gauges, leader_index, missing, operations, tailing, transfer, views
 from neumann.runtime.administration import MARGIN_S, administer
@@ -25,6 +24,7 @@ from neumann.runtime.host import Host
 from neumann.runtime.leading import Leading
 from neumann.runtime.member import Member
 from neumann.runtime.queries import Queries
+from neumann.runtime.restore_points import RestorePoints
 from neumann.runtime.scans import ScanPage, Scans
 from neumann.runtime.sinks import FutureSink, Sink, Version, as_version
 
@@ -49,6 +49,7 @@ class Node:
         limit = host.config.raft.proposal_bytes_max
         self._forwards = Forwards(host.spawn, self._write_anywhere, limit)
         self._tail_lane = host.env.lane("tail")
+        self._restore_points = RestorePoints(host.env)
         self.scans = Scans(host.env.lane("scan"), self._leading.member, self.barrier)
         self._queries = Queries(
             host.config.limits, host.env.clock, host.env.lane("query"), self._leading.member, self.barrier
@@ -80,6 +81,7 @@ class Node:
         self.scans.close()
         self._queries.close()
         self._tail_lane.close()
+        self._restore_points.close()
 
     def take_config(self, config: Config) -> None:
         """Go on with another configuration, which differs in keys that take effect on a reload."""
@@ -359,16 +361,7 @@ class Node:
 
     async def restore_points(self) -> dict[str, Any]:
         """The restore points that this node's own log holds still, oldest first, and where that begins."""
-        member = self._leading.member()
-        segments, through = [s.name for s in member.wal.segments()], member.raft.commit_index
-        find = partial(transfer.restore_points, self.env.disk, self.paths, segments, through)
-        points = await self._tail_lane.run(find)
-        return {
-            "restore_points": [
-                {"name": p.name, "index": p.index, "time": time_text(p.time_ns, 9)} for p in points
-            ],
-            "first_index": member.wal.base.index + 1,
-        }
+        return await self._restore_points.find(self._leading.member())
 
     async def archive_flush(self, timeout_s: float = 60.0) -> dict[str, Any]:
         """Seal, and wait until the archive has everything written so far."""

@@ -6,18 +6,15 @@ log's sealed segments is ever opened for it.
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from neumann.env import Disk
-from neumann.env.files import read_file
 from neumann.errors import BadInput, NotFound
 from neumann.format import manifest as manifest_format
 from neumann.format import names
 from neumann.format.history import History
 from neumann.format.names import Paths
 from neumann.snapshot import publish
-from neumann.snapshot.segment_file import RestorePoint, scan
 from neumann.wal import SegmentInfo
 
 CHUNK_BYTES_MAX = 4 * 1024 * 1024
@@ -81,17 +78,6 @@ def read_segment(disk: Disk, paths: Paths, name: str, offset: int, length: int) 
     if names.parse_segment(name) is None:
         raise BadInput(f"{name!r} is no segment")
     return _read(disk, f"{paths.wal}/{name}", offset, length)
-
-
-def restore_points(disk: Disk, paths: Paths, segments: list[str], through: int) -> list[RestorePoint]:
-    """Those in these segments of the log, up to a committed index. One that is gone was dropped."""
-    found: list[RestorePoint] = []
-    for name in segments:
-        path = f"{paths.wal}/{name}"
-        with contextlib.suppress(FileNotFoundError):
-            read = scan(read_file(disk, path), path, bodies=False)
-            found += [point for point in read.points if point.index <= through]
-    return found
 
 
 def _read(disk: Disk, path: str, offset: int, length: int) -> bytes:
