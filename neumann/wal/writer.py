@@ -73,9 +73,11 @@ Operation = Append | Seal | Create | Truncate
 
 
 class Writer:
-    """The one writer of a log; used in its lane only, save for `place`, which anybody may read.
+    """The one writer of a log; used in its lane only, save for `place`, `truncations` and `waits_for_room`,
+    which change when a batch has been run, and which anybody may read.
 
     `place` is the durable end of the log, and `truncations` counts those that are behind it.
+    `waits_for_room`: the next segment could not be made; running a batch, even an empty one, tries again.
     `segment_bytes` is how much room is reserved at a time.
     """
 
@@ -91,6 +93,7 @@ class Writer:
         self._room_bytes = 0
         self._failed = ""
         self.truncations = 0
+        self.waits_for_room = False
         self._truncated = 0
         self._reached = place
         self._is_dirty = False
@@ -112,12 +115,9 @@ class Writer:
         except OSError as error:
             self._failed = f"writing the log in {self._directory} failed: {error}"
             raise StorageFailed(self._failed, remedy="check the disk, then restart the node") from error
+        finally:
+            self.waits_for_room = bool(self._queue)
         return self.place
-
-    @property
-    def waits_for_room(self) -> bool:
-        """Whether the next segment could not be made yet: running a batch, even an empty one, tries again."""
-        return bool(self._queue)
 
     def close(self) -> None:
         """Close the open segment."""

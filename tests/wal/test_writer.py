@@ -138,6 +138,31 @@ def test_a_restart_while_the_next_segment_waits_for_room() -> None:
     assert len(again.disk.list(again.wal)) == 2
 
 
+def test_a_batch_that_the_lane_is_writing_does_not_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop looked at the queue that the lane was working off, and took a write for a full disk."""
+    disk = SimDisk()
+    bench = bench_on(disk)
+    offered = []
+    step = disk.step
+
+    def look(what: str, path: str, *does: Any) -> None:
+        offered.append(bench.log.batch_behind_full())
+        step(what, path, *does)
+
+    monkeypatch.setattr(disk, "step", look)
+    bench.append(".S.")
+    assert len(offered) > 5 and not any(offered)
+    fill(disk, 0)
+    disk.capacity_bytes -= SEGMENT_BYTES
+    bench.append("S")
+    assert bench.log.batch_behind_full() is not None
+    disk.capacity_bytes += 2 * SEGMENT_BYTES
+    again = bench.log.batch_behind_full()
+    assert again is not None
+    bench.write(again)
+    assert bench.log.batch_behind_full() is None and len(disk.list(bench.wal)) == 3
+
+
 def test_create_on_a_full_disk_says_so() -> None:
     disk = SimDisk(capacity_bytes=SEGMENT_BYTES - 1)
     with pytest.raises(DiskFull):
