@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from neumann.format.frame import FrameHeader, Kind
 from neumann.wal import SegmentInfo
@@ -30,6 +31,8 @@ class LagSamples:
     """When client entries were written, one sample each 0.2 s: enough to tell a lag in seconds. Their
     number is kept at special entries, of which one ends each segment: exact where an archive can end.
 
+    A long outage is remembered from its begin: when there are too many, every second one goes.
+
     Log time runs ahead of a wall clock that was set back, so an age by it alone would be 0 for as long:
     an entry is at least as old as this node has had it.
     """
@@ -37,9 +40,9 @@ class LagSamples:
     def __init__(self) -> None:
         self.break_index = 0
         self.archived_time_ns = 0
-        self._samples: deque[_Sample] = deque(maxlen=_SAMPLES_MAX)
+        self._samples: deque[_Sample] = deque()
         self._entries = 0
-        self._entries_at: deque[tuple[int, int]] = deque(maxlen=_SAMPLES_MAX)
+        self._entries_at: deque[tuple[int, int]] = deque()
 
     def note(self, header: FrameHeader, seen_ns: int = 0) -> None:
         """A frame was applied, by a monotonic clock at `seen_ns`, or found at start."""
@@ -48,14 +51,25 @@ class LagSamples:
             self._entries += header.last_index - header.first_index + 1
             newest = samples[-1] if samples else None
             if newest is None or max(header.time_ns - newest.time_ns, seen_ns - newest.seen_ns) >= _SAMPLE_NS:
-                samples.append(_Sample(header.time_ns, seen_ns, header.last_index))
+                if len(samples) >= _SAMPLES_MAX:
+                    self._thin_samples()
+                self._samples.append(_Sample(header.time_ns, seen_ns, header.last_index))
             else:
                 newest.through = header.last_index
             return
         if header.kind is Kind.BREAK:
             self.break_index = header.first_index
         if not self._entries_at or self._entries_at[-1][1] != self._entries:
+            if len(self._entries_at) >= _SAMPLES_MAX:
+                self._entries_at = deque(islice(self._entries_at, 0, None, 2))
             self._entries_at.append((header.last_index, self._entries))
+
+    def _thin_samples(self) -> None:
+        """Each takes the entries of its follower, which goes."""
+        samples = list(self._samples)
+        for sample, follower in zip(samples[::2], samples[1::2], strict=False):
+            sample.through = follower.through
+        self._samples = deque(samples[::2])
 
     def archived(self, segments: Sequence[SegmentInfo], through: int) -> None:
         """Everything through there is archived: up to when that is, as far as the log still tells."""

@@ -17,6 +17,7 @@ from neumann.errors import ArchiveGap, BackPressure, ConfigError
 from neumann.format.frame import FrameHeader, Kind
 from neumann.recovery.catalog import Catalog
 from neumann.recovery.runs import runs
+from neumann.runtime import lag
 from neumann.runtime.lag import LagSamples
 from neumann.runtime.member import Member
 from neumann.runtime.node import Node
@@ -144,6 +145,31 @@ def test_the_lag_is_that_of_the_oldest_entry_that_is_not_archived() -> None:
     assert samples.age_behind_ns(3, *now) == 2 * SECOND
     assert samples.age_behind_ns(3, 0, now[1]) == 2 * SECOND, "the wall clock was set back"
     assert samples.age_behind_ns(4, *now) == 0
+
+
+def test_the_lag_grows_for_as_long_as_the_archive_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind 5.5 hours the oldest sample was dropped for the newest, and the lag grew no more."""
+    monkeypatch.setattr(lag, "_SAMPLES_MAX", 8)
+    samples = LagSamples()
+    for second in range(1, 101):
+        for index, kind in ((2 * second, Kind.DATA), (2 * second + 1, Kind.MARKER)):
+            samples.note(FrameHeader(index, index, 1, kind, second * SECOND, 0, 0, 0, 0), second * SECOND)
+        assert samples.age_behind_ns(0, 101 * SECOND, 101 * SECOND) == 100 * SECOND
+        assert samples.entries_behind(0) == second
+    assert samples.entries_behind(201) == 0, "the newest is exact"
+    ages = [samples.age_behind_ns(2 * s + 1, 101 * SECOND, 101 * SECOND) / SECOND for s in range(1, 101)]
+    assert ages == sorted(ages, reverse=True) and ages[-1] == 0
+    assert all(100 - s <= age <= 101 for s, age in enumerate(ages, 1)), "never less than it is"
+
+
+def test_entries_are_counted_from_the_begin_of_a_long_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the oldest count gone, all entries since the start were said to wait for the archive."""
+    monkeypatch.setattr(lag, "_SAMPLES_MAX", 8)
+    samples = LagSamples()
+    for index in range(1, 101):
+        kind = Kind.MARKER if index % 2 == 0 else Kind.DATA
+        samples.note(FrameHeader(index, index, 1, kind, SECOND, 0, 0, 0, 0), SECOND)
+    assert samples.entries_behind(2) == 49
 
 
 def test_the_lag_of_entries_from_before_this_start_begins_with_it() -> None:
