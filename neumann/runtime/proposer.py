@@ -3,8 +3,9 @@
 A frame takes whatever queued while the last ones were on their way; there is no timer (design
 section 4, group commit). Rules: a command is fully checked before it is framed (R3); a frame is created
 once, in one (index, term), and never taken back (R15); whoever was refused was not framed, whoever was
-framed hears the outcome or "unknown". A command of a session that meets a refusal (a pause, a full disk,
-back-pressure) and whose first copy is applied already hears what that one was told.
+framed hears the outcome or "unknown". A command of a session that is refused, whatever for (a pause, a full
+disk, back-pressure, a hand-over, another leader, a stop), and whose first copy is applied here already hears
+what that one was told.
 """
 
 from __future__ import annotations
