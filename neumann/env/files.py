@@ -48,6 +48,19 @@ def write_durable(disk: Disk, path: str, data: bytes) -> None:
     disk.sync_dir(posixpath.dirname(path))
 
 
+def link_over(disk: Disk, source: str, target: str) -> bool:
+    """Make `target` a hard link to `source`, atomically, whatever file that is now. False, and nothing is
+    done, if it is that one already. Not durable before sync_dir."""
+    if disk.exists(target) and disk.stat(target).inode == disk.stat(source).inode:
+        return False
+    temporary = target + names.TEMPORARY
+    if disk.exists(temporary):
+        disk.unlink(temporary)
+    disk.link(source, temporary)
+    disk.rename(temporary, target)
+    return True
+
+
 def remove_temporaries(disk: Disk, directory: str) -> None:
     """Unlink what a crash left half-written in a directory."""
     for name in disk.list(directory):

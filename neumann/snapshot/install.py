@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from neumann.env.doors import Disk, Lane, Net
-from neumann.env.files import read_file, write_durable
+from neumann.env.files import link_over, read_file, write_durable
 from neumann.errors import Corrupt
 from neumann.format import manifest as manifest_format
 from neumann.format import names
@@ -97,8 +97,7 @@ def place(disk: Disk, paths: Paths, fetched: Fetched, segment_bytes: int) -> Non
     disk.make_dirs(paths.raft)
     for ref in manifest.tables:
         name = names.table_name(ref.digest)
-        if not disk.exists(f"{paths.store}/{name}"):
-            disk.link(f"{scratch}/{names.STORE}/{name}", f"{paths.store}/{name}")
+        link_over(disk, f"{scratch}/{names.STORE}/{name}", f"{paths.store}/{name}")
     disk.sync_dir(paths.store)
     head = names.segment_name(manifest.history.timeline, manifest.point.index + 1)
     for leftover in (f"{scratch}/{names.WAL}/{head}", f"{scratch}/{names.SYNC_MARK}"):

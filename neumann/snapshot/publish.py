@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from neumann.env.doors import Disk, Files
-from neumann.env.files import read_file, write_new
+from neumann.env.files import link_over, read_file, write_new
 from neumann.errors import Corrupt, FormatTooNew, NotFound
 from neumann.format import manifest as manifest_format
 from neumann.format import names
@@ -117,15 +117,9 @@ def put_back(disk: Disk, paths: Paths, published: Published) -> None:
 
 def relink(disk: Disk, paths: Paths, name: str) -> None:
     """Let every published snapshot that has this table link to the one in store/, which was replaced."""
-    inode = disk.stat(f"{paths.store}/{name}").inode
     for snapshot in filter(names.parse_snapshot, disk.list(paths.snapshots)):
         path = f"{paths.snapshots}/{snapshot}/{name}"
-        if disk.exists(path) and disk.stat(path).inode != inode:
-            building = path + names.TEMPORARY
-            if disk.exists(building):
-                disk.unlink(building)
-            disk.link(f"{paths.store}/{name}", building)
-            disk.rename(building, path)
+        if disk.exists(path) and link_over(disk, f"{paths.store}/{name}", path):
             disk.sync_dir(f"{paths.snapshots}/{snapshot}")
 
 

@@ -257,6 +257,19 @@ def test_tables_that_are_here_are_reused_unless_they_are_damaged(leader: Leader)
     assert with_table == only_segments + len(data)
 
 
+def test_a_table_that_rotted_here_gives_way_to_the_one_that_was_fetched(leader: Leader) -> None:
+    """The good one was fetched and thrown away: the damaged one had its name in store/ already."""
+    disk, manifest = leader.cluster.disk, leader.cluster.manifest
+    assert isinstance(disk, SimDisk)
+    disk.make_dirs(JOINER.store)
+    name = names.table_name(manifest.tables[0].digest)
+    write_new(disk, f"{JOINER.store}/{name}", read_file(disk, f"{leader.cluster.paths.store}/{name}"))
+    disk.flip(f"{JOINER.store}/{name}", 20, 3)
+    install.place(disk, JOINER, fetch(leader, disk), SEGMENT_BYTES)
+    check_installed(disk, manifest)
+    assert not [left for left in disk.list(JOINER.store) if left.endswith(names.TEMPORARY)]
+
+
 def test_damage_on_the_way_is_never_placed(leader: Leader) -> None:
     disk = leader.cluster.disk
     assert isinstance(disk, SimDisk)
