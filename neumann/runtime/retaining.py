@@ -7,8 +7,6 @@ begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Protocol
 
 from neumann.config import Config
@@ -19,8 +17,7 @@ from neumann.format.names import Paths
 from neumann.raft import Raft
 from neumann.runtime.applier import Applier
 from neumann.runtime.snapshots import Snapshots
-from neumann.wal import Log
-from neumann.wal.find import remove_segments
+from neumann.wal import Drop, Log
 from neumann.wal.retention import retain, unneeded_through
 
 
@@ -54,9 +51,10 @@ class Retaining:
         if self._is_kept():
             return
         wal, keep = self._member.wal, self._member.config.wal.retain_entries
-        dropped = wal.drop_before(retain(wal.segments(), *self._needs(), retain_entries=keep))
+        through = retain(wal.segments(), *self._needs(), retain_entries=keep)
+        dropped = wal.drop_before(through) if through > wal.base.index else None
         if dropped is not None:
-            self._unlink(dropped.run)
+            self._unlink(dropped)
 
     def let_go(self, name: str) -> bool:
         """Drop the log up to the end of this segment, for followers too: no member has a whole copy of it.
@@ -67,9 +65,7 @@ class Retaining:
         )
         if following is None or following - 1 > unneeded_through(*self._needs()) or self._is_kept():
             return False
-        wal.drop_before(following - 1)
-        disk, paths = self._member.env.disk, self._member.paths
-        self._unlink(partial(remove_segments, disk, paths.wal, wal.timeline, following - 1))
+        self._unlink(wal.let_go(following - 1))
         return True
 
     def _is_kept(self) -> bool:
@@ -83,7 +79,7 @@ class Retaining:
         snapshot_index = min(member.manifest.point.index, member.snapshots.published_index)
         return snapshot_index, archiving.through if archiving.on else None
 
-    def _unlink(self, work: Callable[[], object]) -> None:
+    def _unlink(self, dropped: Drop) -> None:
         member = self._member
         member.raft.compact_to(member.wal.base)
-        self._lane.submit(work, lambda _, error: member.fail(error) if error else None)
+        self._lane.submit(dropped.run, lambda _, error: member.fail(error) if error else None)

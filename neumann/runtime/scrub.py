@@ -311,8 +311,7 @@ class Scrub:
         oldest = self._wal.oldest()
         paths = self._paths
         front = await self._lane.run(partial(read_front, self._disk, paths.wal, self._wal.timeline, oldest))
-        if front and self._wal.oldest() is oldest:
-            self._wal.take_front(front)
+        if front and self._wal.oldest() is oldest and self._wal.take_front(front):
             log.info("the log begins behind entry %d again", self._wal.base.index)
 
 

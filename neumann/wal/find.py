@@ -223,16 +223,6 @@ def list_segments(disk: Disk, directory: str, timeline: Timeline) -> tuple[list[
     return own, strays
 
 
-def remove_segments(disk: Disk, directory: str, timeline: Timeline, last_index: int) -> None:
-    """Unlink this timeline's segments that begin at or before `last_index`, the end of one of them; oldest
-    first, each durably. The log has forgotten them."""
-    own, _ = list_segments(disk, directory, timeline)
-    for place in own:
-        if place.first_index <= last_index:
-            disk.unlink(place.path)
-            disk.sync_dir(directory)
-
-
 def _configurations(result: Scan, data: bytes) -> list[Frame]:
     frames, offset = [], result.segment.start_bytes
     for header in result.headers:

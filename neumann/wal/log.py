@@ -185,13 +185,20 @@ class Log:
         count = 0
         while self._is_sealed(segments[count]) and segments[count].last_index <= index:
             count += 1
-        if not count:
-            self._dropped_through = max(self._dropped_through, min(index, segments[0].first_index - 1))
-            return None
-        self._segments = segments[count:]
-        self._dropped_through = segments[count - 1].last_index
-        self._forget_cached_through(segments[count - 1].last_index)
-        return Drop(self._disk, tuple(segment.path for segment in segments[:count]))
+        return self._forget(count, segments[count - 1].last_index) if count else None
+
+    def let_go(self, index: int) -> Drop:
+        """Forget all before the segment that continues `index`, and what lies before the base, damaged as it
+        may be: it is not taken in again. Run the answer in the lane."""
+        segments = self._segments
+        count = sum(segment.last_index <= index for segment in segments[:-1])
+        return self._forget(count, index)
+
+    def _forget(self, count: int, index: int) -> Drop:
+        self._segments = self._segments[count:]
+        self._dropped_through = max(self._dropped_through, index)
+        self._forget_cached_through(index)
+        return Drop(self._disk, self._directory, self._timeline, index)
 
     @property
     def cluster_id(self) -> bytes:
@@ -207,16 +214,19 @@ class Log:
         """The first segment; not to be changed. Whether it is whole tells if a repair is due."""
         return self._segments[0]
 
-    def take_front(self, front: list[Segment]) -> None:
-        """Hold what wal/front.py read again, but for what was dropped and is not unlinked yet."""
+    def take_front(self, front: list[Segment]) -> bool:
+        """Hold what wal/front.py read again, but for what was dropped and is not unlinked yet. False if
+        nothing of it is."""
         first = self._segments[0]
         front = [segment for segment in front if segment.last_index > self._dropped_through]
         if not front or front[-1].first_index > first.first_index:
-            return
+            return False
         rest = self._segments[1:] if front[-1].first_index == first.first_index else self._segments
         end = front[-1].point(len(front[-1].lasts))
-        if rest and rest[0].previous == end:
-            self._segments = [*front, *rest]
+        if not rest or rest[0].previous != end:
+            return False
+        self._segments = [*front, *rest]
+        return True
 
     def close(self) -> None:
         """Close the open segment, after the lane's last batch. Syncs nothing: an ack was a sync."""

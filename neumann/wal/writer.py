@@ -13,7 +13,6 @@ Rules:
 
 from __future__ import annotations
 
-import posixpath
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,8 @@ from typing import NamedTuple
 from neumann.env.doors import Disk, File
 from neumann.env.files import is_full
 from neumann.errors import DiskFull, StorageFailed
-from neumann.format.ids import LogPoint
+from neumann.format.ids import LogPoint, Timeline
+from neumann.wal.find import list_segments
 
 
 class Synced(NamedTuple):
@@ -228,19 +228,24 @@ class WriteBatch:
 
 
 class Drop:
-    """The lane's part of dropping old segments. After a crash none is missing before an older one."""
+    """The lane's part of dropping the log up to `last_index`, where a segment ends: also what lay before the
+    log's base. After a crash none is missing before an older one."""
 
-    __slots__ = ("_disk", "paths")
+    __slots__ = ("_directory", "_disk", "_last_index", "_timeline")
 
-    def __init__(self, disk: Disk, paths: tuple[str, ...]) -> None:
+    def __init__(self, disk: Disk, directory: str, timeline: Timeline, last_index: int) -> None:
         self._disk = disk
-        self.paths = paths
+        self._directory = directory
+        self._timeline = timeline
+        self._last_index = last_index
 
     def run(self) -> None:
-        """Unlink them, oldest first, each durably; OSError if that fails."""
-        for path in self.paths:
-            self._disk.unlink(path)
-            self._disk.sync_dir(posixpath.dirname(path))
+        """Unlink the segments, oldest first, each durably; OSError if that fails."""
+        own, _ = list_segments(self._disk, self._directory, self._timeline)
+        for place in own:
+            if place.first_index <= self._last_index:
+                self._disk.unlink(place.path)
+                self._disk.sync_dir(self._directory)
 
 
 @contextmanager

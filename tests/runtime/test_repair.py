@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,32 @@ async def test_a_segment_that_the_start_passed_over_is_mended_and_held_again(tmp
         assert first.read_bytes() == good
         frames = member.wal.read_frames(0, member.wal.last.index)
         assert frames[-1].header.last_index == member.wal.last.index
+
+
+async def test_a_segment_that_is_mended_behind_a_snapshot_is_held_again_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A snapshot dropped nothing of the log, and from there on everything before its base counted as dropped:
+    what was mended later was never held again before a restart, and each scrub said that it was."""
+    caplog.set_level(logging.INFO)
+    async with cluster(tmp_path) as running:
+        follower = await _with_a_snapshot(running)
+        running.remove(follower)
+        await follower.stop()
+        first = sealed(tmp_path, follower.node.config.node.id)[0]
+        good = first.read_bytes()
+        flip(first, 70)
+        for one in running:
+            write_stale(Path(one.node.paths.wal, first.name))
+        running.append(await start(follower.node.config))
+        await _with_a_snapshot(running)
+        back = running[-1].node
+        assert back.member is not None and back.member.wal.base.index > 0
+        Path(running[0].node.paths.wal, first.name).write_bytes(good)
+        await scrubbed(back)
+        assert back.member.wal.base.index == 0 and first.read_bytes() == good
+        await scrubbed(back)
+    assert caplog.text.count("the log begins behind entry 0 again") == 1
 
 
 async def test_a_follower_that_needs_a_damaged_segment_waits_for_a_whole_one(tmp_path: Path) -> None:

@@ -241,6 +241,25 @@ def test_what_was_dropped_is_not_taken_in_again_before_it_is_unlinked(bench: Ben
     dropped.run()
 
 
+def test_what_lies_before_the_base_is_dropped_with_the_log(bench: Bench) -> None:
+    """Only the segments that the log held were unlinked: a damaged one before them lay there for ever, and
+    each start told of it."""
+    bench.append("..S..S.")
+    [first, second, _] = bench.log.segments()
+    point = bench.log.end_at(first.last_index)
+    assert point is not None
+    bench.manifest_point = point
+    bench.mark()
+    bench.log.close()
+    file = bench.disk.open(first.path, write=True)
+    file.pwrite(b"X", 70)
+    file.close()
+    bench.recover()
+    assert bench.log.base == point and bench.disk.exists(first.path)
+    bench.drop(second.last_index)
+    assert bench.disk.list(bench.wal) == [bench.log.segments()[0].name]
+
+
 def test_where_a_segment_ends_is_said_by_the_one_behind_it(bench: Bench) -> None:
     log = bench.log
     bench.append("..S..S..S.")
