@@ -17,7 +17,8 @@ _SOURCE = Path(__file__).resolve().parent.parent / "loadgen"
 _BINARY = _SOURCE / "build" / "loadgen"
 _GO_PATH = "/usr/share/gocode"
 _FILL_IN_FLIGHT = 256
-_ANSWERS_TIMEOUT_S = 60.0  # for a fill, and for the last answers
+_ANSWERS_TIMEOUT_S = 60.0  # for the last answers
+_FILL_RATE_MIN = 500  # rows a second; a machine that fills more slowly measures nothing
 _CLIENT = Path(_GO_PATH, "src/go.etcd.io/etcd/clientv3")
 
 
@@ -102,10 +103,18 @@ def fill(target: str, endpoint: str, load: Load) -> None:
     # More than this in flight makes etcd refuse ("too many requests") on a slow disk.
     outstanding = 1 if load.http else max(1, _FILL_IN_FLIGHT // load.connections)
     filling = Load("fill", load.connections, outstanding, load.keys, load.value_bytes, http=load.http)
-    _run(target, endpoint, filling, seed=0, seconds=0.0, warmup_s=0.0)
+    _run(target, endpoint, filling, seed=0, seconds=0.0, warmup_s=0.0, patience_s=load.keys / _FILL_RATE_MIN)
 
 
-def _run(target: str, endpoint: str, load: Load, seed: int, seconds: float, warmup_s: float) -> Figures:
+def _run(
+    target: str,
+    endpoint: str,
+    load: Load,
+    seed: int,
+    seconds: float,
+    warmup_s: float,
+    patience_s: float = 0.0,
+) -> Figures:
     flags: dict[str, object] = {
         "endpoint": endpoint,
         "connections": load.connections,
@@ -121,7 +130,7 @@ def _run(target: str, endpoint: str, load: Load, seed: int, seconds: float, warm
         program = [_BINARY]
         flags |= {"target": target, "workload": load.kind, "batch": load.batch_rows, "rate": load.rate}
     words = [word for name, value in flags.items() for word in (f"-{name}", str(value))]
-    limit_s = warmup_s + seconds + _ANSWERS_TIMEOUT_S
+    limit_s = warmup_s + seconds + patience_s + _ANSWERS_TIMEOUT_S
     try:
         done = subprocess.run([*program, *words], capture_output=True, text=True, timeout=limit_s)
     except subprocess.TimeoutExpired as error:
