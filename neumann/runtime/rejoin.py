@@ -6,7 +6,8 @@ the only majority. What justifies it, on a running node or on a directory alike:
 
     a peer's leader serves another history      this node's state is no part of it
     the leader goes on without this node        a majority of the voters is up and has what is committed
-    the leader's configuration lacks it         it was removed
+    the cluster's configuration lacks it        it was removed (startup.was_removed: a peer that just joined
+                                                knows an older one than this node does)
 
 A directory whose server is stopped may also go aside where no peer answers at all, if it is not the only
 voter's: the whole cluster is stopped, as a restore wants it, and whoever typed it stopped it.
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from neumann.errors import RefusedByState
-from neumann.runtime.startup import Answer, Found
+from neumann.runtime.startup import Answer, Found, was_removed
 
 _KEEP = "neumann-admin cluster-status on a peer; a cluster that is lost is restored with wal-replay"
 
@@ -32,9 +33,11 @@ def refusal(
             continue
         if answer.history != found.history:
             return None
-        if node_id in answer.spares or (answer.members and node_id not in answer.members):
+        if node_id in answer.spares:
             return None
         needed_by = answer.leader
+    if needed_by and was_removed(found, node_id, answers) is not None:
+        return None
     if found.sole_voter:
         text = f"{node_id} is the only voter of its cluster: its state may be the only one"
     elif needed_by:

@@ -22,7 +22,23 @@ def allowed(found: Found, *answers: Answer, is_stopped: bool = False) -> bool:
 
 def test_a_state_that_the_leader_can_spare_may_go() -> None:
     assert allowed(FOUND, leader()._replace(spares=frozenset({"n1", "n3"})))
-    assert allowed(FOUND, leader()._replace(members=frozenset({"n2", "n3"}))), "it was removed"
+    removed = leader()._replace(members=frozenset({"n2", "n3"}), members_index=7)
+    assert allowed(FOUND, removed), "it was removed"
+
+
+def test_a_learner_that_just_joined_does_not_say_who_was_removed() -> None:
+    """A new learner knows the configuration that the cluster began with, and one of the two voters gave its
+    state up because it was not in there: nobody could be elected any more (seed 100008 at the time)."""
+    voters = frozenset({"n1", "n2", "n3"})
+    learner = Answer(
+        "n3", vote=True, history=OLD, leader="n2", leader_address="h:2", members=frozenset({"n2"})
+    )
+    needed = leader()._replace(members=voters, members_index=9)
+    found = FOUND._replace(members_index=9)
+    assert not allowed(found, learner)
+    assert not allowed(found, learner, needed)
+    assert not allowed(found, learner._replace(members_index=5))
+    assert not allowed(found._replace(members_index=0), learner, is_stopped=True)
 
 
 def test_a_state_that_the_leader_needs_stays() -> None:
