@@ -75,6 +75,8 @@ class Scrubbed(Protocol):
     superseded: Superseded
     metrics: Metrics
 
+    def fail(self, error: BaseException) -> None: ...
+
 
 class Scrub:
     """One member's. `start` it; `ask` begins a pass now. `is_urgent`: the start had to pass over damage."""
@@ -98,6 +100,11 @@ class Scrub:
     def start(self) -> None:
         """Begin to look after the files."""
         self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._member.fail(error)
 
     async def stop(self) -> None:
         """Look no more."""
@@ -145,7 +152,8 @@ class Scrub:
             except OSError as error:
                 log.warning("the scrub could not read everything: %s", error)
                 self.progress.unrepaired += 1
-            self.progress.running = False
+            finally:
+                self.progress.running = False
             self._wait_s = AGAIN_S if self.progress.unrepaired else PASS_S
             if not self.progress.unrepaired:
                 self._metrics.scrub_last_success_ns = self._member.env.clock.wall_ns()

@@ -5,27 +5,33 @@ node still keeps can't be mended (runtime/repair.py). It is not served either, a
 
     a table that only an older manifest names    dropped, with that manifest: the newest supersedes it
     an older manifest                            dropped
-    a published snapshot before the newest       set aside whole: not listed, chosen or copied any more
+    a snapshot of this history, published        set aside whole: not listed, chosen or copied any more
+      before the newest one
     a sealed segment                             dropped, with the log before it, where a published snapshot
                                                  has it, and the archive, if archiving is on (R7)
 
-Everything else stays as it is and is asked for again: a newer file is needed. Nothing goes while a pause
-holds: somebody copies the directory. The scrub calls it.
+Everything else stays as it is and is asked for again: a newer file is needed, and what is of another history
+or release in raft/snapshots/ a person has put there. Nothing goes while a pause holds: somebody copies the
+directory. The scrub calls it; a file that somebody else removed meanwhile has gone, too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 from collections.abc import Callable
 from functools import partial
 
-from neumann.env import Env, Lane
+from neumann.env import Disk, Env, Lane
+from neumann.errors import Corrupt, FormatTooNew
 from neumann.format import names
+from neumann.format.history import History
 from neumann.format.names import Paths
 from neumann.recovery import swap
 from neumann.runtime.retaining import Retaining
 from neumann.runtime.snapshots import Snapshots
 from neumann.store.checkpoint import Checkpointer
+from neumann.store.manifests import read_manifest
 
 DROPPED, SET_ASIDE, NEEDED = "dropped", "set_aside", ""
 
@@ -67,17 +73,34 @@ class Superseded:
             return DROPPED if await self._checkpointer.let_go(digest) else NEEDED
         if (names.parse_manifest(name) or (0, 0)) >= self._snapshots.manifest.point[:2]:
             return NEEDED
-        await self._io_lane.run(partial(self._disk.unlink, path))
+        with contextlib.suppress(FileNotFoundError):
+            await self._io_lane.run(partial(self._disk.unlink, path))
         return DROPPED
 
     def _aside(self, directory: str) -> str:
         disk, paths, newest = self._disk, self._paths, self._snapshots.published
         snapshot_id = posixpath.basename(directory)
-        if newest is None or snapshot_id == newest.snapshot_id:
+        if newest is None or (names.parse_snapshot(snapshot_id) or newest.point) >= newest.point[:2]:
+            return NEEDED
+        if disk.exists(directory) and not _may_be_of(newest.history, disk, directory):
             return NEEDED
         aside = f"{paths.aside}/{swap.new_aside_id(disk, paths, self._clock.wall_ns())}"
         disk.make_dirs(aside)
-        disk.rename(directory, f"{aside}/{snapshot_id}")
+        try:
+            disk.rename(directory, f"{aside}/{snapshot_id}")
+        except FileNotFoundError:
+            disk.remove_tree(aside)
+            return DROPPED
         disk.sync_dir(aside)
         disk.sync_dir(paths.snapshots)
         return SET_ASIDE
+
+
+def _may_be_of(history: History, disk: Disk, directory: str) -> bool:
+    """Whether a snapshot's manifest says that it is of this history, or is damaged and says nothing."""
+    try:
+        return read_manifest(disk, f"{directory}/{names.MANIFEST}").history == history
+    except Corrupt:
+        return True
+    except (FileNotFoundError, FormatTooNew):
+        return False

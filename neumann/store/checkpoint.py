@@ -16,6 +16,7 @@ A job whose helper died is run again; on a full disk the pipeline waits for room
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import posixpath
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -117,7 +118,7 @@ class Checkpointer:
         """Unlink a table that only older manifests name, if any does, and these; False where it is needed, or
         a job may have written it for the next one."""
         merge, disk, directory = self._merge, self._disk, self._store.directory
-        if self.is_busy:
+        if self.is_busy or self._has_failed:
             return False
         output = merge.task.result() if merge else None
         needed = {ref.digest for ref in (*self._store.manifest.tables, *([output] if output else []))}
@@ -127,7 +128,8 @@ class Checkpointer:
         def unlink() -> bool:
             if not drop_naming(disk, directory, digest):
                 return False
-            disk.unlink(posixpath.join(directory, names.table_name(digest)))
+            with contextlib.suppress(FileNotFoundError):
+                disk.unlink(posixpath.join(directory, names.table_name(digest)))
             return True
 
         return bool(await self._lane.run(unlink))

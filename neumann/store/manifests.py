@@ -9,7 +9,7 @@ import posixpath
 
 from neumann.env import Disk
 from neumann.env.files import read_file, write_durable
-from neumann.errors import Corrupt
+from neumann.errors import Corrupt, FormatTooNew
 from neumann.format import manifest as manifest_format
 from neumann.format import names
 from neumann.format.manifest import Manifest
@@ -96,7 +96,7 @@ def _newest_first(disk: Disk, directory: str) -> list[str]:
 def _names_table(disk: Disk, path: str, digest: bytes) -> bool:
     try:
         return any(ref.digest == digest for ref in read_manifest(disk, path).tables)
-    except Corrupt:
+    except (Corrupt, FormatTooNew):
         return False
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from neumann.env.disk import RealDisk
-from neumann.format import names
+from neumann.errors import StorageFailed
+from neumann.format import manifest, names, record
 from neumann.runtime.node import Node
 from neumann.store import manifests
+from neumann.store.checkpoint import _Merge
 from tests.runtime.nodes import cluster, config_of, keys_of, leads, one_node, start, until, write_rows
 from tests.runtime.test_repair import flip, scrubbed
 
@@ -30,6 +36,7 @@ async def _with_a_merge(root: Path) -> AsyncIterator[Node]:
                 break
             await until(lambda: not member.checkpointer.is_busy, "no merge is under way")
         assert number < 2 * SNAPSHOTS - 1
+        await until(lambda: not member.checkpointer.is_busy, "the next merge has ended too")
         yield node
 
 
@@ -66,6 +73,86 @@ async def test_a_damaged_snapshot_that_nobody_can_mend_is_set_aside(tmp_path: Pa
         assert (kept / "manifest").exists() and (await scrubbed(node))["damaged"] == 0
     async with one_node(config_of(tmp_path)) as node:
         assert node.member is not None
+
+
+async def test_a_snapshot_that_somebody_is_copying_in_stays(tmp_path: Path) -> None:
+    """All but the newest published were set aside when something of them could not be read: also what was
+    only half copied yet, or of another cluster or release, under the copying process."""
+    async with _with_a_merge(tmp_path) as node:
+        assert node.member is not None and node.member.snapshots.published is not None
+        published, newest = tmp_path / "n1/raft/snapshots", node.member.snapshots.published
+        [table, *_] = [p for p in (published / newest.snapshot_id).iterdir() if names.parse_table(p.name)]
+        other = newest.history._replace(cluster_id=b"o" * 16)
+        brought = {
+            "999999-9": manifest.encode(newest)[:-9],
+            "1-1": manifest.encode(newest._replace(history=other)),
+            "2-1": record.encode(b"NEUMAN99", (1,)),
+        }
+        for snapshot_id, data in brought.items():
+            (published / snapshot_id).mkdir()
+            (published / snapshot_id / "manifest").write_bytes(data)
+            (published / snapshot_id / table.name).write_bytes(table.read_bytes()[:-20])
+        (published / "3-1").mkdir()
+        (published / "3-1" / table.name).write_bytes(table.read_bytes()[:-20])
+        said = await scrubbed(node)
+        assert said["unrepaired"] == 6 and {e["outcome"] for e in said["damage"]} == {"unrepaired"}
+        assert all((published / snapshot_id / table.name).exists() for snapshot_id in (*brought, "3-1"))
+
+
+async def test_what_somebody_else_removed_meanwhile_has_gone(tmp_path: Path) -> None:
+    """An older manifest, its table or a snapshot was pruned between the look and the removal: that ended the
+    pass, and all behind it was not read."""
+    async with _with_a_merge(tmp_path) as node:
+        assert node.member is not None
+        store = tmp_path / "n1/store"
+        newest, older = manifests.kept_manifests(RealDisk(), str(store))
+        known = {ref.digest for ref in newest.tables}
+        gone = [store / names.table_name(ref.digest) for ref in older.tables if ref.digest not in known][:1]
+        gone.append(store / names.manifest_name(*older.point[:2]))
+        gone[0].unlink()
+        let_go = node.member.superseded.let_go
+        assert [await let_go(str(path)) for path in gone] == ["dropped", "dropped"]
+        assert await let_go(str(tmp_path / "n1/raft/snapshots/1-1/manifest")) == "dropped"
+        assert not list((tmp_path / "n1/aside").iterdir())
+
+
+async def test_damage_does_not_end_the_scrub_where_a_merge_failed_or_a_manifest_is_too_new(
+    tmp_path: Path,
+) -> None:
+    """Whether a table is needed can't be told there; asking ended the scrub unheard, and it seemed to run."""
+    async with _with_a_merge(tmp_path) as node:
+        assert node.member is not None
+        store, checkpointer = tmp_path / "n1/store", node.member.checkpointer
+        newest, older = manifests.kept_manifests(RealDisk(), str(store))
+        known = {ref.digest for ref in newest.tables}
+        [first, second, *_] = [ref.digest for ref in older.tables if ref.digest not in known]
+        too_new = store / names.manifest_name(1, 1)
+        too_new.write_bytes(record.encode(b"NEUMAN99", (1,)))
+        assert await checkpointer.let_go(first)
+        too_new.unlink()
+        failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        failed.set_exception(StorageFailed("planted"))
+        kept, checkpointer._merge = checkpointer._merge, _Merge(None, failed)  # type: ignore[arg-type]
+        checkpointer._has_failed = True
+        assert not await checkpointer.let_go(second)
+        checkpointer._merge, checkpointer._has_failed = kept, False
+        with pytest.raises(StorageFailed):
+            failed.result()
+
+
+async def test_a_scrub_that_fails_is_heard(tmp_path: Path) -> None:
+    """It ended silently: verify said that it was running, for ever."""
+    async with one_node(config_of(tmp_path)) as node:
+        member = node.member
+        assert member is not None
+
+        async def failing() -> None:
+            raise StorageFailed("planted")
+
+        member.scrub._pass = failing  # type: ignore[method-assign]
+        node.scrub(begin=True)
+        await until(lambda: member.failure is not None, "it is told")
+        assert not member.scrub.progress.running and "planted" in str(member.failure)
 
 
 async def test_what_the_newest_manifest_needs_stays(tmp_path: Path) -> None:
