@@ -1,8 +1,9 @@
 """A disaster, and the way back: everything stops, one machine is restored from the archive as a new timeline.
 
 The others come back as they were, with data of the timeline that was left: they are told so, and neither
-vote nor lead, serve or archive (checkers/timelines.py). One after the other is made to join anew. Called by
-scenario.py, with a whole network; faults go on while the last one is still as it was.
+vote nor lead, serve or archive (checkers/timelines.py). One after the other is made to join anew; who gave
+its state up just before has nothing of that timeline, and joins by itself. Called by scenario.py, with a
+whole network; faults go on while the last one is still as it was.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from random import Random
 
 from neumann.env.doors import Env
 from neumann.errors import Unavailable
+from neumann.recovery import swap
 from neumann.recovery.restore import Report, Request, plan_restore, restore
 from neumann.recovery.targets import Target, parse_target
 from neumann.store.manifests import load_newest
@@ -44,7 +46,9 @@ async def strike(world: World, random: Random) -> Machine:
     assert base is not None
     world.restored(report.restored.reached_index, base.history.base)
     world.note("restored", first.name, report.restored.timeline, report.restored.reached_index)
-    for machine in others:
+    stale = [machine for machine in others if _has_vote(machine)]
+    require(bool(stale), "a majority gave its state up")
+    for machine in stale:
         machine.is_stale = True
     await world.start(first)
     first.is_held = False
@@ -52,9 +56,16 @@ async def strike(world: World, random: Random) -> Machine:
     for machine in others:
         machine.is_held = False
     await asyncio.sleep(random.uniform(0.0, WATCHED_S))
-    for machine in others[:-1]:
+    for machine in stale[:-1]:
         await rejoin(world, machine)
-    return others[-1]
+    return stale[-1]
+
+
+def _has_vote(machine: Machine) -> bool:
+    """Whether its next start finds a vote; a rejoin that had begun, answered or not, is finished by then."""
+    disk = machine.disk.fork()
+    swap.finish_or_undo(disk, machine.paths.root)
+    return disk.exists(machine.paths.vote)
 
 
 async def rejoin(world: World, machine: Machine) -> None:

@@ -24,7 +24,8 @@ LIMIT_S = 20.0
 ARCHIVED_SEEDS = ("disaster/0", "disaster/8")
 
 
-def _live_through(seed: str) -> World:
+def _live_through(seed: str, rejoins: int | None = None) -> World:
+    """`rejoins`: this one of the followers gives its state up, as asked, just before."""
     world = World(seed)
     assert world.is_archived, "choose another seed"
 
@@ -45,6 +46,11 @@ def _live_through(seed: str) -> World:
             )
         await process.call(node.archive_flush(LIMIT_S))
         world.is_calm = True
+        if rejoins is not None:
+            follower = [m for m in world.machines if m is not leading][rejoins]
+            process, node = follower.process, follower.node
+            assert process is not None and node is not None
+            await process.call(node.rejoin())
         stale = await strike(world, world.random("what"))
         await asyncio.sleep(3.0)
         assert not world.is_formed() and stale.is_stale
@@ -65,6 +71,14 @@ def test_a_cluster_comes_back_as_another_timeline(seed: str) -> None:
     world = _live_through(seed)
     assert world.counts["restores"] == 1 and world.clients.acknowledged == 60
     assert world.committed.base.index > 10**9
+
+
+@pytest.mark.parametrize("follower", [0, 1])  # one of them at least is not the one that is restored
+def test_who_gave_its_state_up_just_before_joins_by_itself(follower: int) -> None:
+    """The world took it for one with data of the timeline that was left, and its rejoining for a fault (seed
+    100018 at the time)."""
+    world = _live_through(ARCHIVED_SEEDS[0], follower)
+    assert world.counts["restores"] == 1 and world.clients.acknowledged == 60
 
 
 def test_a_restore_that_says_to_run_it_again_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
