@@ -118,13 +118,7 @@ class Node:
                 operations.needs_leader(member)
                 return await member.membership.announce(node_id, storage_id, address)
             case "snapshot.describe", (str() as snapshot_id,):
-                member = self._leading.member()
-                archiving = member.applier.state.archiving
-                through = archiving.through if archiving.on else None
-                history, segments = member.manifest.history, member.wal.segments()
-                return await self.host.lane.run(
-                    partial(transfer.describe, disk, paths, history, snapshot_id, segments, through)
-                )
+                return await self._describe_snapshot(snapshot_id)
             case "snapshot.read", (str() as snapshot_id, str() as name, int() as offset, int() as length):
                 return await self.host.lane.run(
                     partial(transfer.read_snapshot_file, disk, paths, snapshot_id, name, offset, length)
@@ -182,6 +176,16 @@ class Node:
             case str(), (dict() as asked,) if method.startswith("admin."):
                 return await self._administer(method.removeprefix("admin."), dict(asked))
         raise BadInput(f"{method!r} with {len(params)} params is no method of this server")
+
+    async def _describe_snapshot(self, snapshot_id: str) -> dict[str, Any]:
+        member = self._leading.member()
+        archiving = member.applier.state.archiving
+        through = archiving.through if archiving.on else None
+        history, segments = member.manifest.history, member.wal.segments()
+        described: dict[str, Any] = await self.host.lane.run(
+            partial(transfer.describe, self.env.disk, self.paths, history, snapshot_id, segments, through)
+        )
+        return described
 
     # --- data ------------------------------------------------------------------------------------
 
