@@ -28,13 +28,13 @@ from neumann.errors import (
 from neumann.format.message import SnapshotOffer
 from neumann.format.names import Paths
 from neumann.recovery import swap
-from neumann.runtime import rejoin, repair
+from neumann.runtime import opening, rejoin, repair
 from neumann.runtime.archiving import LeaderArchiving
 from neumann.runtime.formation import Formation
+from neumann.runtime.guarding import Guard
 from neumann.runtime.member import Member
 from neumann.runtime.metrics import Metrics
-from neumann.runtime.opening import Opened, open_member
-from neumann.runtime.startup import Action, Answer, Decision, Found, decide, look, was_removed
+from neumann.runtime.startup import Action, Answer, Decision, Found, decide, look
 from neumann.snapshot import install
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,6 @@ _ASK_AGAIN_S = 0.25
 _OPEN_AGAIN_S = 1.5  # each attempt to open a member is counted durably
 _INSTALL_AGAIN_S = 1.0
 _AUDIT_S = 60.0
-_WATCH_S = 1.0
 _MAKE_ROOM = "make room; it goes on by itself"
 _REJOIN_AGAIN = "make room; the node then joins as new, or runs as before: if it does, rejoin again"
 
@@ -67,8 +66,15 @@ class Host:
         self._release: Callable[[], None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._installing = False
-        self._guarded = False
-        self._guarding = False
+        self._guard = Guard(
+            self.formation,
+            config.node.id,
+            spawn=self.spawn,
+            found_of=self._found_of,
+            decide=self._decide,
+            instead=self._wait_instead,
+            on_passed=self._on_change,
+        )
         self._asking = False
         self._had_no_room = False
         self._again_s = _ASK_AGAIN_S
@@ -248,7 +254,9 @@ class Host:
         """Open the member; True if that is to be tried again. State that somebody put here, or a table that
         no peer could give yet, keeps the node up, serving nothing."""
         try:
-            opened = await self._open()
+            opened = await opening.open_or_mend(
+                self.env, self.lane, self.paths, self.config, self.metrics, [*self.formation.peers.values()]
+            )
         except (RefusedByState, NotFound) as error:
             self.decision = Decision(Action.WAIT, error.message, error.remedy)
             log.error("%s", error)
@@ -261,14 +269,13 @@ class Host:
             return True
         for kind, outcome in opened.damage:
             self.metrics.damaged(kind, outcome)
-        self._guarded = self._guarded or not self.formation.peers
         member = Member(
             self.env,
             self.config,
             self.paths,
             opened,
             self.metrics,
-            serves=lambda: self._guarded,
+            serves=lambda: self._guard.has_passed,
             on_change=self._on_change,
             on_need_snapshot=self._on_need_snapshot,
         )
@@ -280,28 +287,8 @@ class Host:
             await self._close_member(hand_over=False)
             raise
         self.spawn(self._audit(member))
-        self.spawn(self._watch(member))
+        self.spawn(self._guard.watch(member, lambda: self.member is member))
         return False
-
-    async def _open(self) -> Opened:
-        """Open what is on the disk; a damaged table is mended from a configured peer first."""
-        peers = list(self.formation.peers.values())
-        lane = self.env.lane("repair")
-        mender = repair.Repair(self.env, lane, self.paths, self.metrics, lambda: peers, lambda _: None)
-
-        def attempt() -> Opened:
-            return open_member(self.env.disk, self.paths, self.config, self.env.clock.wall_ns())
-
-        try:
-            while True:
-                try:
-                    opened: Opened = await self.lane.run(attempt)
-                    return opened
-                except Corrupt as error:
-                    if not await mender.mend(error):
-                        raise
-        finally:
-            await mender.stop()
 
     async def stop(self) -> None:
         """An orderly end; a leader hands over first."""
@@ -360,26 +347,8 @@ class Host:
             self.fail(self.member.failure)
         if self.archiving is not None:
             self.archiving.look()
-        if self.member is not None and not self._guarded and not self._guarding:
-            if self.member.raft.role == "leader":
-                self._guarding = True
-                self.spawn(self._guard(self.member))
-            elif self.member.raft.leader:
-                self._guarded = True
-
-    async def _guard(self, member: Member) -> None:
-        """The formation guard (design section 6), once a start: whoever leads first asks its peers
-        whether another history of this cluster is served already, and serves nothing until they answered.
-        If one is, the member is closed, and this node asks until it may run again."""
-        try:
-            decision = self._decide(await self.formation.ask(), self._found_of(member))
-            if decision.action is Action.RUN:
-                self._guarded = True
-                self._on_change()
-            else:
-                await self._wait_instead(member, decision)
-        finally:
-            self._guarding = False
+        if self.member is not None:
+            self._guard.look(self.member)
 
     async def _wait_instead(self, member: Member, decision: Decision) -> None:
         """Close the member for what the peers say, and ask them until it may run again."""
@@ -399,18 +368,6 @@ class Host:
             history=member.manifest.history,
             members_index=raft.configuration_index,
         )
-
-    async def _watch(self, member: Member) -> None:
-        """A member without a leader asks whether the others go on without it: nobody sends a message to
-        one that was removed. Then it is closed, and asks until it may run again."""
-        while self.member is member:
-            await asyncio.sleep(_WATCH_S)
-            if self.member is not member or member.raft.leader or not self.formation.peers:
-                continue
-            answers = await self.formation.ask()
-            removed = was_removed(self._found_of(member), self.config.node.id, answers)
-            if removed is not None:
-                await self._wait_instead(member, removed)
 
     def _decide(self, answers: dict[str, Answer], found: Found) -> Decision:
         peers = frozenset(self.formation.peers)

@@ -1,7 +1,7 @@
 """Opens what is on a member's disk, and refuses what can't be right (design section 4, last part).
 
-Run in a lane, before anything is answered. Both slots of vote and sync mark are made equal first; the
-start is counted durably; then the newest manifest, the log behind it, and their meeting point are
+`open_member` runs in a lane, before anything is answered. Both slots of vote and sync mark are made equal
+first; the start is counted durably; then the newest manifest, the log behind it, and their meeting point are
 checked. Nothing is cut but a torn batch above the sync mark, and damage that a floor stands for (R8).
 """
 
@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from neumann.config import Config
-from neumann.env import Disk
+from neumann.env import Disk, Env, Lane
 from neumann.env.files import read_file, remove_temporaries
 from neumann.errors import Corrupt, NotFound, RefusedByState
 from neumann.format import frame as frame_format
@@ -27,6 +27,8 @@ from neumann.raft import FrameLog, Restored
 from neumann.recovery import swap
 from neumann.runtime.floor import Losing
 from neumann.runtime.lag import LagSamples
+from neumann.runtime.metrics import Metrics
+from neumann.runtime.repair import Repair
 from neumann.snapshot import publish
 from neumann.store.manifests import check_usable, load_newest, write_manifest
 from neumann.store.store import Store
@@ -56,6 +58,25 @@ class Opened(NamedTuple):
     """What was found: (kind, outcome) of the metric corruption_total."""
     unlisted: tuple[str, ...]
     """Segments before the log's base, behind which it was damaged."""
+
+
+async def open_or_mend(
+    env: Env, lane: Lane, paths: Paths, config: Config, metrics: Metrics, peers: list[str]
+) -> Opened:
+    """`open_member` in that lane; a damaged table is mended first, from a peer at one of these addresses."""
+    mender = Repair(env, env.lane("repair"), paths, metrics, lambda: peers, lambda _: None)
+    try:
+        while True:
+            try:
+                opened: Opened = await lane.run(
+                    lambda: open_member(env.disk, paths, config, env.clock.wall_ns())
+                )
+                return opened
+            except Corrupt as error:
+                if not await mender.mend(error):
+                    raise
+    finally:
+        await mender.stop()
 
 
 def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened:
