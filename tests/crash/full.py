@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from neumann.errors import DiskFull, NeumannError, OutcomeUnknown, StorageFailed, Unavailable
 from tests.crash.runs import live, make, witness
 from tests.crash.witness import LIMIT_S, Witness
-from tests.sim.checkers.violation import Violation
+from tests.sim.checkers.violation import Violation, require
 from tests.sim.inode import Write
 from tests.sim.loop import ProcessDied
 from tests.sim.machine import Machine
@@ -54,7 +54,10 @@ def is_in_place(change: Change) -> bool:
 
 
 class Roomless(Witness):
-    """A world whose watched machine finds no room at one point. Clients and service managers try again."""
+    """A world whose watched machine finds no room at one point. Clients and service managers try again.
+
+    `found_none`: the change that was the first to find none.
+    """
 
     must_lead = False
 
@@ -62,16 +65,16 @@ class Roomless(Witness):
         super().__init__(seed, node_count, watched)
         self.outcomes: Counter[str] = Counter()
         self.point: Point | None = None
-        self._since_s: float | None = None
+        self.found_none: Change | None = None
+        self._since_s = 0.0
         self.watched.disk.has_no_room = self._has_no_room
 
     def _has_no_room(self, change: Change) -> bool:
         point = self.point
         if point is None or len(self.changes) < point.number:
             return False
-        if self._since_s is None:
-            self._since_s = self.loop.time()
-            assert change[:2] == point.change[:2], "the run is the same up to there"
+        if self.found_none is None:
+            self.found_none, self._since_s = change, self.loop.time()
             return True
         return point.lasts and self.loop.time() < self._since_s + LASTS_S and needs_room(change)
 
@@ -112,7 +115,13 @@ class Roomless(Witness):
     async def stop(self, machine: Machine) -> None:
         """Once it is up."""
         await self.until(lambda: machine.node is not None, LIMIT_S, f"{machine.name} is up")
-        await super().stop(machine)
+        try:
+            await super().stop(machine)
+        except StorageFailed:
+            if not self._may_stop(machine):
+                raise
+            self.outcomes["stopped without its mark"] += 1
+            machine.exit()
 
     async def on(self, machine: Machine, call: Any) -> Any:
         """Again, for as long as there is no room or no leader."""
@@ -156,25 +165,28 @@ class Roomless(Witness):
 
 
 @cache
-def _changes(name: str) -> tuple[Change, ...]:
-    return tuple(witness(name).changes)
+def _changes(name: str, seed: int) -> tuple[Change, ...]:
+    return tuple(witness(name, seed).changes)
 
 
-def points(name: str, *, in_place: bool = False) -> Iterator[Point]:
+def points(name: str, seed: int = 1, *, in_place: bool = False) -> Iterator[Point]:
     """All points of a run: where it needs room, or, `in_place`, where it writes into room that it has."""
-    for number, change in enumerate(_changes(name)):
+    for number, change in enumerate(_changes(name, seed)):
         if is_in_place(change) if in_place else needs_room(change):
             yield Point(number, change, False)
             yield Point(number, change, True)
 
 
-def run_into(name: str, point: Point, no_room_errno: int = errno.ENOSPC) -> Roomless:
-    """Live through the run with no room at that point. Violation, with the point as a note."""
-    world = make(Roomless, name, 1)
+def run_into(name: str, point: Point, seed: int = 1, *, no_room_errno: int = errno.ENOSPC) -> Roomless:
+    """Live through the run that `point` is of, with no room there. Violation, with the point as a note."""
+    world = make(Roomless, name, seed)
     world.point, world.watched.disk.no_room_errno = point, no_room_errno
     try:
-        return live(name, world)
+        live(name, world)
+        found = world.found_none
+        require(found is not None and found[:2] == point.change[:2], f"no room for {found}, not there")
     except BaseException as error:
         lasts = "for a while" if point.lasts else "once"
         error.add_note(f"no room, {lasts}, at change {point.number}: {point.change.what} {point.change.path}")
         raise
+    return world

@@ -11,6 +11,7 @@ import pytest
 
 from tests.crash.full import Point, points, run_into
 from tests.crash.runs import RUNS
+from tests.sim.checkers.violation import Violation
 
 EVERY = {"alone": 83, "member": 61}
 
@@ -38,6 +39,14 @@ def test_every_write_in_place(name: str) -> None:
     """Only file systems that copy on write need room for it; the node may stop, with an error of ours."""
     for point in points(name, in_place=True):
         run_into(name, point)
+
+
+def test_a_run_that_does_not_come_to_its_point_is_no_proof() -> None:
+    """Without this, a run in which nothing went wrong would pass for one that bore it."""
+    first = next(points("alone"))
+    for missed in (first._replace(number=10**6), first._replace(change=first.change._replace(path="/x"))):
+        with pytest.raises(Violation, match="not there"):
+            run_into("alone", missed)
 
 
 def point(name: str, what: str, path: str, *, lasts: bool, last: bool = False) -> Point:
@@ -85,4 +94,4 @@ def test_a_segment_that_found_no_room_is_made_without_another_write() -> None:
 def test_a_full_quota_is_a_full_disk() -> None:
     """EDQUOT ended the node where ENOSPC was waited for: in a flush, a manifest and a publication."""
     for what, path in (("write", "/store/flush"), ("rename", ".manifest"), ("mkdir", "/raft/snapshots/")):
-        run_into("alone", point("alone", what, path, lasts=False, last=True), errno.EDQUOT)
+        run_into("alone", point("alone", what, path, lasts=False, last=True), no_room_errno=errno.EDQUOT)
