@@ -7,6 +7,8 @@ import errno
 import shutil
 from pathlib import Path
 
+import pytest
+
 from neumann.env import real_env
 from neumann.env.disk import RealDisk
 from neumann.format.message import SnapshotOffer
@@ -101,3 +103,29 @@ async def test_a_member_without_room_for_a_snapshot_goes_on(tmp_path: Path) -> N
         await asyncio.sleep(0.1)
         assert disk.refused == 1, "it does not try again at once"
         assert not node.failed.done() and len(await keys_of(node)) == 10
+
+
+async def test_a_member_that_can_not_be_opened_behind_an_install_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The install began to ask the peers beside whoever else does: two loops then opened the member."""
+    async with one_node(config_of(tmp_path)) as node:
+        await write_rows(node, range(10))
+        await node.snapshot()
+        host, member = node.host, node.member
+        assert member is not None
+        run = host._run
+
+        async def not_yet() -> bool:
+            monkeypatch.setattr(host, "_run", run)
+            return True
+
+        monkeypatch.setattr(host, "_run", not_yet)
+        monkeypatch.setattr(member, "holds", lambda _: False)
+        host._on_need_snapshot("n1", SnapshotOffer(member.raft.term, *member.manifest.point, 1))
+        await until(lambda: not host._installing, "the install has ended")
+        host._begin_asking()
+        asking = [task for task in asyncio.all_tasks() if "_ask_until_member" in repr(task.get_coro())]
+        assert len(asking) == 1
+        await until(lambda: leads(node), "it leads again")
+        assert len(await keys_of(node)) == 10
