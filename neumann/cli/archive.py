@@ -14,10 +14,10 @@ import click
 
 from neumann.archive.read_back import read_back
 from neumann.cli import output
-from neumann.cli.place import configured_repo, find_source, places, with_source
+from neumann.cli.place import configured_repo, find_source, must_hold_something, places, with_source
 from neumann.cli.snapshots import lines
 from neumann.cli.verb import Call, verb
-from neumann.errors import NeumannError, NotFound
+from neumann.errors import NeumannError
 from neumann.format.times import time_text
 from neumann.recovery import search as search_engine
 from neumann.recovery.catalog import Catalog, restore_points
@@ -53,7 +53,7 @@ def wal_verify(
     with places() as files:
         source = find_source(call, files, repo, wal_dir, snapshot_dir)
         found = survey(files, source, bodies=True, since_ns=since_ns)
-        _must_hold_something(found.catalog)
+        must_hold_something(found.catalog)
         body = {**_survey_facts(found), "checked_files": found.runs.checked}
     read = f"{found.runs.checked} of {len(found.catalog.heads)} files read to the last byte"
     call.show(body, lambda: f"{_survey_text(found, body)}\n{read}, {len(found.runs.wrong)} things wrong")
@@ -158,7 +158,7 @@ def wal_search(
     wrong: list[NeumannError] = []
     with places() as files:
         catalog = Catalog(files, find_source(call, files, repo, wal_dir, snapshot_dir).wal_directory)
-        _must_hold_something(catalog)
+        must_hold_something(catalog)
         found = list(islice(search(catalog, Query(table, key, op, *times), wrong), limit + 1))
     entries = [
         {
@@ -197,13 +197,6 @@ def _remark(entry: dict[str, Any]) -> str:
     if entry["conditional"]:
         remarks.append("conditional")
     return ", ".join(remarks)
-
-
-def _must_hold_something(catalog: Catalog) -> None:
-    """NotFound for a place without any file of an archive: nothing wrong was found in it, but nothing at all
-    was. A history file is there from the first segment's seal on."""
-    if catalog.directory and not (catalog.heads or catalog.histories or catalog.problems):
-        raise NotFound(f"{catalog.directory} holds no file of an archive", remedy="is it mounted?")
 
 
 def _exit(wrong: Sequence[NeumannError]) -> None:

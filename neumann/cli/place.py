@@ -18,8 +18,9 @@ from neumann.config import Config, NodeConfig
 from neumann.env import Files
 from neumann.env.disk import RealDisk
 from neumann.env.places import Places
-from neumann.errors import ConfigError
+from neumann.errors import ConfigError, NotFound
 from neumann.format.names import Paths
+from neumann.recovery.catalog import Catalog
 from neumann.recovery.formation import read_identity
 
 _SOURCE_OPTIONS = (
@@ -90,6 +91,13 @@ def find_source(
     """The places to read from; BadInput or NotFound for what is none."""
     repo = configured_repo(call, repo, wal_dir)
     return source(files, repo=repo, wal_dir=local(wal_dir), snapshot_dir=local(snapshot_dir))
+
+
+def must_hold_something(catalog: Catalog) -> None:
+    """NotFound for a place without any file of an archive: nothing wrong was found in it, but nothing at all
+    was. A history file is there from the first segment's seal on."""
+    if catalog.directory and not (catalog.heads or catalog.histories or catalog.problems):
+        raise NotFound(f"{catalog.directory} holds no file of an archive", remedy="is it mounted?")
 
 
 def find_place(

@@ -26,12 +26,12 @@ from neumann.cli.against import (
     state_in,
 )
 from neumann.cli.checksums import Damage, Report, verify_directory
-from neumann.cli.place import configured_repo, find_source, local, places
+from neumann.cli.place import configured_repo, find_source, local, must_hold_something, places
 from neumann.cli.progress import bar
 from neumann.cli.verb import Call, verb
 from neumann.env.disk import RealDisk, lock_holder
 from neumann.env.doors import Files
-from neumann.errors import BadInput, Corrupt, FormatTooNew, NeumannError, Unavailable
+from neumann.errors import BadInput, Corrupt, FormatTooNew, NeumannError, NotFound, Unavailable
 from neumann.format.names import Paths
 from neumann.format.times import time_text
 from neumann.recovery.runs import worst
@@ -166,20 +166,26 @@ def _verify_repository(call: Call, repo: str, content: bool) -> None:
         if log is not None:
             wrong += log.runs.wrong
             damage += [Damage(source.wal_directory, e.message, e.remedy or _of_log(e)) for e in wrong]
-        for published in (
-            list_published(files, source.snapshot_directory) if source.snapshot_directory else ()
-        ):
+        listed = list_published(files, source.snapshot_directory) if source.snapshot_directory else []
+        if log is not None and not listed:
+            must_hold_something(log.catalog)
+        elif not listed:
+            raise NotFound(f"{source.snapshot_directory} holds no snapshot", remedy="is it mounted?")
+        for published in listed:
             try:
                 found = verify_snapshot(files, published.path)
                 read = _content_in(files, published.path) if content else None
-            except (Corrupt, FormatTooNew, FileNotFoundError) as error:
-                lasting = error if isinstance(error, NeumannError) else Corrupt(str(error))
-                wrong.append(lasting)
-                damage.append(Damage(published.path, lasting.message, lasting.remedy or _SNAPSHOT_REMEDY))
+            except (Corrupt, FormatTooNew) as error:
+                lasting: NeumannError = error
+            except (NotFound, FileNotFoundError) as error:
+                lasting = Corrupt(f"{published.path}: {published.damage or error}")
+            else:
+                state = State(found.id, found.index, read, frozenset()) if read is not None else None
+                snapshots.append({**_snapshot_facts(found), "content": _state_facts(state)})
+                lines += [_snapshot_line(found), *_state_lines(state)]
                 continue
-            state = State(found.id, found.index, read, frozenset()) if read is not None else None
-            snapshots.append({**_snapshot_facts(found), "content": _state_facts(state)})
-            lines += [_snapshot_line(found), *_state_lines(state)]
+            wrong.append(lasting)
+            damage.append(Damage(published.path, lasting.message, lasting.remedy or _SNAPSHOT_REMEDY))
     runs = log.runs.found if log is not None else []
     scope = {
         "files": log.runs.checked if log is not None else 0,
@@ -247,7 +253,8 @@ def _verify_node(call: Call, content: bool, known: Known | None) -> None:
         rows = Content(stats["total_entries"], bytes.fromhex(stats["content_digest"]))
         state = State("", stats["index"], rows, frozenset({stats["index"]}))
     body = {**found, "content": _state_facts(state)}
-    _finish(call, body, _node_text(call.node.url, found, state), bool(found["damaged"]))
+    is_damaged = bool(found["damaged"] or found["unrepaired"])
+    _finish(call, body, _node_text(call.node.url, found, state), is_damaged)
     if known is not None:
         if state is not None and known.content:
             check_content(known, state, call.node.url)

@@ -1,11 +1,12 @@
 """Reads every file of the store and the log again and again, so that damage is found before it is needed.
 
 A pass reads tables, manifests, sealed segments and published snapshots, each byte of them, in a lane of its
-own and no faster than [store] scrub_bytes_per_s (0: only when asked). What is damaged is mended from a peer
-(runtime/repair.py), the newest manifests from memory; what nobody has and this node does not need is let go
-(runtime/superseded.py). A pass begins a while after the start, at once where
-the start had to pass over damage, then every hour, sooner after one that left damage behind, and when
-somebody asks.
+own and no faster than [store] scrub_bytes_per_s (0: only when asked). A table that a manifest names and that
+is not there is damage too, and so is a file that can't be read: neither ends the pass. What is damaged is
+mended from a peer (runtime/repair.py), the newest manifests from memory; what nobody has and this node does
+not need is let go (runtime/superseded.py), but not what can't be read: the file itself may be good. A pass
+begins a while after the start, at once where the start had to pass over damage, then every hour, sooner
+after one that left damage behind, and when somebody asks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -151,7 +153,7 @@ class Scrub:
                 await self._pass()
             except OSError as error:
                 log.warning("the scrub could not read everything: %s", error)
-                self.progress.unrepaired += 1
+                self._note(_unread(self._paths.root, error), error.filename or self._paths.root, "unrepaired")
             finally:
                 self.progress.running = False
             self._wait_s = AGAIN_S if self.progress.unrepaired else PASS_S
@@ -179,14 +181,17 @@ class Scrub:
             else:
                 self.progress.not_read.append(f"{path}: not sealed and committed yet")
         await self._take_front()
+        manifests: list[str] = []
         for name in await self._list(self._paths.store):
             path = f"{self._paths.store}/{name}"
             if names.parse_table(name):
                 await self._check("tables", path, partial(self._read_table, path))
             elif names.parse_manifest(name):
+                manifests.append(path)
                 await self._check(
                     "manifests", path, partial(self._read_manifest, path), self._rewrite_manifest
                 )
+        await self._check_named(manifests)
         for snapshot in filter(names.parse_snapshot, await self._list(self._paths.snapshots)):
             await self._check_snapshot(f"{self._paths.snapshots}/{snapshot}")
 
@@ -204,6 +209,40 @@ class Scrub:
                 )
             elif names.parse_table(name) and await self._lane.run(partial(self._inode, path)) not in inodes:
                 await self._check("tables", path, partial(self._read_table, path))
+        newest = self._member.snapshots.published
+        if newest is not None and newest.snapshot_id != posixpath.basename(directory):
+            is_at_rest = await self._lane.run(partial(self._is_at_rest, directory))
+            await self._check_named([f"{directory}/{names.MANIFEST}"], may_go=is_at_rest)
+
+    async def _check_named(self, manifests: list[str], *, may_go: bool = True) -> None:
+        """That the tables which these name are there. Those of the newest published snapshot are linked again
+        every minute (snapshot/publish.py)."""
+        told: set[str] = set()
+        for manifest in manifests:
+            for path in await self._lane.run(partial(self._missing, manifest)):
+                if path not in told and await self._lane.run(partial(self._disk.exists, manifest)):
+                    told.add(path)
+                    damage = Corrupt(f"{path}: is missing, and {manifest} names it")
+                    await self._found(damage, path, None, may_go=may_go)
+
+    def _missing(self, manifest: str) -> list[str]:
+        try:
+            found = manifest_format.decode(read_file(self._disk, manifest), manifest)
+        except (OSError, Corrupt, FormatTooNew):
+            return []  # was found when it was read
+        if found.history != self._member.store.manifest.history:
+            return []  # a person has put it there
+        directory = posixpath.dirname(manifest)
+        paths = [f"{directory}/{names.table_name(ref.digest)}" for ref in found.tables]
+        return [path for path in paths if not self._disk.exists(path)]
+
+    def _is_at_rest(self, directory: str) -> bool:
+        """False while somebody may be copying into it, or deleting it."""
+        try:
+            changed_ns = self._disk.stat(directory).modified_ns
+        except FileNotFoundError:
+            return False
+        return self._member.env.clock.wall_ns() - changed_ns > PASS_S * 1e9
 
     def _expected_bytes(self) -> int:
         """About what a pass reads: the log and the store; what lies in snapshots/ is mostly linked there."""
@@ -237,16 +276,28 @@ class Scrub:
             await self._read(read, scope)
         except FileNotFoundError:
             return
+        except OSError as error:
+            await self._found(_unread(path, error), path, rewrite, may_go=False)
         except FormatTooNew as error:
-            damage = Corrupt(error.message)
+            await self._found(Corrupt(error.message), path, rewrite)
         except Corrupt as error:
-            damage = error
+            await self._found(error, path, rewrite)
         else:
             scope[0] += 1
-            return
-        self.progress.found += 1
+
+    async def _found(
+        self, damage: Corrupt, path: str, rewrite: Callable[[str], bool] | None, *, may_go: bool = True
+    ) -> None:
         damage.detail = damage.detail | {"path": path}
-        outcome = await self._outcome(damage, path, rewrite)
+        try:
+            outcome = await self._outcome(damage, path, rewrite, may_go=may_go)
+        except OSError as error:
+            log.error("%s; mending it failed: %s", damage.message, error)
+            outcome = "unrepaired"
+        self._note(damage, path, outcome)
+
+    def _note(self, damage: Corrupt, path: str, outcome: str) -> None:
+        self.progress.found += 1
         self.progress.unrepaired += outcome == "unrepaired"
         if len(self.progress.damage) < _LISTED_MAX:
             self.progress.damage.append(
@@ -260,7 +311,9 @@ class Scrub:
                 }
             )
 
-    async def _outcome(self, damage: Corrupt, path: str, rewrite: Callable[[str], bool] | None) -> str:
+    async def _outcome(
+        self, damage: Corrupt, path: str, rewrite: Callable[[str], bool] | None, *, may_go: bool
+    ) -> str:
         """Mended ("repaired"), let go ("dropped", "set_aside"), or "unrepaired"."""
         if rewrite is None:
             kind = "segment" if path.startswith(self._paths.wal) else "table"
@@ -274,10 +327,11 @@ class Scrub:
                 log.error("%s; written anew", damage.message)
                 return "repaired"
             self._metrics.damaged(kind, "unrepaired")
-        if outcome := await self._member.superseded.let_go(path):
+        if may_go and (outcome := await self._member.superseded.let_go(path)):
             self._metrics.damaged(kind, outcome)
             log.error("%s; nobody has it, and nobody needs it: %s", damage.message, outcome.replace("_", " "))
-        return outcome or "unrepaired"
+            return outcome
+        return "unrepaired"
 
     async def _read(self, read: Callable[[], Iterator[int]], scope: list[int]) -> None:
         steps = await self._lane.run(read)
@@ -321,6 +375,10 @@ class Scrub:
         front = await self._lane.run(partial(read_front, self._disk, paths.wal, self._wal.timeline, oldest))
         if front and self._wal.oldest() is oldest and self._wal.take_front(front):
             log.info("the log begins behind entry %d again", self._wal.base.index)
+
+
+def _unread(path: str, error: OSError) -> Corrupt:
+    return Corrupt(f"{path}: can't be read: {error.strerror or error}")
 
 
 def _step(steps: Iterator[int]) -> tuple[int, bool]:

@@ -115,8 +115,8 @@ class Checkpointer:
             self._pipeline = asyncio.create_task(self._work_off())
 
     async def let_go(self, digest: bytes) -> bool:
-        """Unlink a table that only older manifests name, if any does, and these; False where it is needed, or
-        a job may have written it for the next one."""
+        """Unlink a table that only older manifests name, if any does, and these, also where it is missing;
+        False where it is needed, or a job may have written it for the next one."""
         merge, disk, directory = self._merge, self._disk, self._store.directory
         if self.is_busy or self._has_failed:
             return False

@@ -260,6 +260,33 @@ def test_damage_in_a_repository(admin: Admin, repo: Path, pattern: str) -> None:
     assert "DAMAGE" in admin("verify-checksums", "--repo", repo).out
 
 
+def test_a_snapshot_without_its_manifest_in_a_repository(admin: Admin, repo: Path) -> None:
+    """One such directory ended the whole report: no word on the log, nor on any other snapshot."""
+    manifest = find(repo, "snapshots/[1-9]*-*/manifest")
+    manifest.unlink()
+    ended = admin("verify-checksums", "--repo", repo, "--format", "json")
+    assert ended.code == 5
+    [damage] = ended.json["damage"]
+    assert damage["path"] == str(manifest.parent) and "its manifest is missing" in damage["message"]
+    assert ended.json["scope"]["log"]["files"] and len(ended.json["snapshots"]) == 2
+
+
+def test_a_repository_that_holds_nothing(admin: Admin, tmp_path: Path) -> None:
+    """A mount that was missing verified well: 0 files, no damage."""
+    for below in ("wal", "snapshots"):
+        repo = tmp_path / below
+        (repo / below).mkdir(parents=True)
+        ended = admin("verify-checksums", "--repo", repo)
+        assert (ended.code, ended.out) == (10, "")
+        assert str(repo / below) in ended.err
+
+
+def test_a_repository_of_snapshots_only(admin: Admin, repo: Path) -> None:
+    for path in (repo / "wal").iterdir():
+        path.unlink()
+    assert admin("verify-checksums", "--repo", repo).code == 0
+
+
 def test_a_gap_in_a_repository(admin: Admin, repo: Path) -> None:
     sorted((repo / "wal").glob("*.wal"))[1].unlink()
     assert admin("verify-checksums", "--repo", repo).code == 4
@@ -324,3 +351,23 @@ def test_damage_below_a_running_node(admin: Admin, tmp_path: Path) -> None:
     finally:
         server.stop()
     assert asked(admin, server).code == 8
+
+
+def test_what_a_running_node_can_t_read_is_no_good_news(admin: Admin, tmp_path: Path) -> None:
+    """`no damage` and exit 0, though a read had failed and what was behind it had not been read."""
+    server = Server(tmp_path)
+    server.start("--bootstrap")
+    try:
+        assert admin("put", "t", "k", 1, "--admin", server.url).code == 0
+        assert admin("snapshot", "--admin", server.url).code == 0
+        table = find(server.data_dir, "store/*.table")
+        table.rename(tmp_path / "kept")
+        table.mkdir()  # EISDIR: an error of read() that needs no broken disk
+        ended = asked(admin, server)
+        assert ended.code == 5
+        assert f"{table}: can't be read" in ended.out and "no damage" not in ended.out
+        table.rmdir()
+        (tmp_path / "kept").rename(table)
+        assert asked(admin, server).code == 0
+    finally:
+        server.stop()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from neumann.env.disk import RealDisk
+from neumann.env.disk import RealDisk, RealFile
 from neumann.errors import Corrupt
 from neumann.format import frame, names, special
 from neumann.format.special import Marker
@@ -153,6 +155,65 @@ async def test_a_segment_that_was_never_committed_mends_nothing(tmp_path: Path) 
         write_stale(path)
         said = await scrubbed(follower.node)
         assert (said["damaged"], said["unrepaired"]) == (1, 0) and path.read_bytes() == good
+
+
+def unreadable(patch: pytest.MonkeyPatch, *paths: Path) -> None:
+    """The disk can't read what these hold now."""
+    bad, pread = {path.stat().st_ino for path in paths}, RealFile.pread
+
+    def read(file: RealFile, length: int, offset: int) -> bytes:
+        if os.fstat(file._fd).st_ino in bad:
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(file, length, offset)
+
+    patch.setattr(RealFile, "pread", read)
+
+
+async def test_what_the_disk_can_t_read_is_damage_and_what_is_behind_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One read error ended the pass: nothing was said to be damaged, and what was behind it stayed unread."""
+    async with one_node(config_of(tmp_path)) as node:
+        await write_rows(node, range(50), {"text": "x" * 50})
+        await node.snapshot()
+        [first, *_], [table] = sealed(tmp_path, "n1"), tables(tmp_path, "n1")
+        flip(table, 100)
+        with monkeypatch.context() as patch:
+            unreadable(patch, first)
+            said = await scrubbed(node)
+        assert {one["path"] for one in said["damage"]} >= {str(first), str(table)}
+        assert "Input/output error" in said["damage"][0]["error"] and first.exists()
+        assert said["damaged"] == said["unrepaired"] >= 2 and not said["last_success"]
+        flip(table, 100)
+        assert (await scrubbed(node))["damaged"] == 0
+
+
+async def test_what_the_disk_can_t_read_is_fetched_from_a_peer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stayed as it was until somebody noticed, though every other member had it."""
+    async with cluster(tmp_path) as running:
+        follower = await _with_a_snapshot(running)
+        node_id = follower.node.config.node.id
+        bad = [sealed(tmp_path, node_id)[0], tables(tmp_path, node_id)[0]]
+        unreadable(monkeypatch, *bad)
+        said = await scrubbed(follower.node)
+        outcomes = {one["path"]: one["outcome"] for one in said["damage"]}
+        assert (said["unrepaired"], outcomes) == (0, {str(path): "repaired" for path in bad})
+        assert (await scrubbed(follower.node))["damaged"] == 0
+
+
+async def test_a_table_that_is_gone_is_noticed_and_fetched(tmp_path: Path) -> None:
+    """The scrub read the tables that were there, and never missed one that a manifest named."""
+    async with cluster(tmp_path) as running:
+        follower = await _with_a_snapshot(running)
+        node_id = follower.node.config.node.id
+        path = tables(tmp_path, node_id)[0]
+        good = path.read_bytes()
+        path.unlink()
+        said = await scrubbed(follower.node)
+        assert [(one["path"], one["outcome"]) for one in said["damage"]] == [(str(path), "repaired")]
+        assert path.read_bytes() == good and said["unrepaired"] == 0
 
 
 async def test_a_scrub_keeps_to_its_rate(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -153,6 +154,36 @@ async def test_a_scrub_that_fails_is_heard(tmp_path: Path) -> None:
         node.scrub(begin=True)
         await until(lambda: member.failure is not None, "it is told")
         assert not member.scrub.progress.running and "planted" in str(member.failure)
+
+
+async def test_an_older_manifest_goes_whose_tables_are_gone(tmp_path: Path) -> None:
+    """The scrub passed over it, and an installing follower or a restart would have chosen it."""
+    async with _with_a_merge(tmp_path) as node:
+        store = tmp_path / "n1/store"
+        newest, older = manifests.kept_manifests(RealDisk(), str(store))
+        known = {ref.digest for ref in newest.tables}
+        gone = [store / names.table_name(r.digest) for r in older.tables if r.digest not in known]
+        for path in gone:
+            path.unlink()
+        said = await scrubbed(node)
+        found = {one["path"]: one["outcome"] for one in said["damage"] if Path(one["path"]).parent == store}
+        assert list(found.values()) == ["dropped"] and set(found) <= set(map(str, gone))
+        assert manifests.kept_manifests(RealDisk(), str(store)) == [newest]
+        assert (await scrubbed(node))["damaged"] == 0
+
+
+async def test_a_snapshot_that_lacks_a_table_is_set_aside_once_nobody_works_in_it(tmp_path: Path) -> None:
+    """Only the newest published one was looked through: an older one that could restore nothing stayed."""
+    async with _with_a_merge(tmp_path) as node:
+        published = sorted((tmp_path / "n1/raft/snapshots").glob("[1-9]*-*/*.table"))
+        lost = min(published, key=lambda path: names.parse_snapshot(path.parent.name) or (0, 0))
+        lost.unlink()
+        said = await scrubbed(node)
+        assert [(one["path"], one["outcome"]) for one in said["damage"]] == [(str(lost), "unrepaired")]
+        assert lost.parent.exists(), "somebody may be copying it, or deleting it"
+        os.utime(lost.parent, (0, 0))
+        assert (await scrubbed(node))["damage"][0]["outcome"] == "set_aside"
+        assert not lost.parent.exists() and (await scrubbed(node))["damaged"] == 0
 
 
 async def test_what_the_newest_manifest_needs_stays(tmp_path: Path) -> None:
