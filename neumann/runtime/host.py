@@ -23,6 +23,7 @@ from neumann.errors import (
     NotFound,
     OutcomeUnknown,
     RefusedByState,
+    StorageFailed,
     Unavailable,
 )
 from neumann.format.message import SnapshotOffer
@@ -173,7 +174,8 @@ class Host:
 
     async def _set_aside(self) -> str:
         """Close the member and set its state aside. DiskFull: what had begun is finished when there is room,
-        or else the node runs again as it was. Another error ends the node: its member is gone."""
+        or else the node runs again as it was. Another error, such as StorageFailed, ends the node: its member
+        is gone."""
         try:
             await self._close_member(hand_over=True)
             self.formation.renew()  # first: what is set aside may be seen by a later look only
@@ -184,8 +186,9 @@ class Host:
             self.found = await self.lane.run(lambda: look(self.env.disk, self.paths))
         except (NeumannError, OSError) as error:
             if not is_full(error):
-                self.fail(error)
-                raise
+                failure = _as_ours(error)
+                self.fail(failure)
+                raise failure from error
             self._wait_for_room(error)
             self._begin_asking()
             raise DiskFull(self.decision.reason, remedy=_REJOIN_AGAIN) from error
@@ -328,7 +331,7 @@ class Host:
     def fail(self, error: BaseException) -> None:
         """This node can't go on; `failed` tells whoever runs it."""
         if not self.failed.done():
-            self.failed.set_result(error)
+            self.failed.set_result(_as_ours(error))
 
     def spawn(self, work: Any) -> None:
         """Run a coroutine beside; its failure is the node's."""
@@ -428,3 +431,10 @@ class Host:
         """env.PeerHandler."""
         if self.member is not None:
             self.member.on_reply(address, payload)
+
+
+def _as_ours(error: BaseException) -> BaseException:
+    """A disk that failed, in the words of errors.py (R9)."""
+    if not isinstance(error, OSError):
+        return error
+    return StorageFailed(f"the node stops: {error}", remedy="check the disk, then restart the node")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from neumann.errors import NeumannError, RefusedByState
+from neumann.errors import DiskFull, NeumannError, RefusedByState, StorageFailed
 from neumann.format import names
 from neumann.runtime.node import Node
 from neumann.snapshot import publish
@@ -116,12 +116,14 @@ class Operator:
 
     async def _rejoin(self, machine: Machine, process: Process, node: Node) -> dict[str, Any]:
         """Whether this node's state can be spared, the product has to know; so it is asked at any time, but
-        for damage on another machine, which nobody may have seen yet."""
+        for damage on another machine, which nobody may have seen yet. Where the disk failed on the way, it
+        may be done, or will be."""
         asked_before, machine.asked_to_rejoin = machine.asked_to_rejoin, process
         try:
             said: dict[str, Any] = await process.call(node.rejoin())
-        except NeumannError:
-            machine.asked_to_rejoin = asked_before
+        except NeumannError as error:
+            if not isinstance(error, DiskFull | StorageFailed):
+                machine.asked_to_rejoin = asked_before
             raise
         return said
 

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from neumann.errors import OutcomeUnknown
+from neumann.errors import OutcomeUnknown, StorageFailed
+from neumann.format import names
 from neumann.format.command import encode_put, pack_value
 from neumann.format.times import time_text
 from neumann.snapshot.publish import open_published
@@ -115,3 +116,32 @@ def test_a_leader_whose_disk_stalls_lets_another_lead() -> None:
 
     with world:
         world.loop.run(script())
+
+
+@pytest.mark.parametrize("part", [names.RESTORE_JOURNAL, f"/{names.ASIDE}"])
+def test_a_rejoin_whose_fsync_fails_ends_the_node_and_says_so(part: str) -> None:
+    """The error of the disk came out as it was: HTTP called it a bug in neumann (seed 100037 at the time)."""
+    world = World("rejoin")
+
+    async def script() -> None:
+        for machine in world.machines:
+            await world.start(machine)
+        await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
+        leader = world.leader()
+        assert leader is not None
+        victim = next(m for m in world.machines if m.name != leader.identity.node_id)
+        process, node = victim.process, victim.node
+        assert process is not None and node is not None
+        await world.until(lambda: victim.name in leader.membership.spares(), LIMIT_S, "it can be spared")
+        victim.asked_to_rejoin = process
+        victim.disk.fail_sync(part)
+        with pytest.raises(StorageFailed, match="Input/output error"):
+            await process.spawn(node.rejoin())
+        assert isinstance(node.failed.result(), StorageFailed)
+        assert not victim.is_up
+        victim.disk = victim.disk.crash(world.random("crash"))
+        await world.start(victim)
+        await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
+
+    with world:
+        world.loop.run(script(), 60.0)
