@@ -115,8 +115,9 @@ class Member:
         """Core, log, peers: how entries come to be committed."""
         env, config = self.env, self.config
         self.raft = make_core(env, config, opened)
-        self.settled = Settled(env.disk, self.wal, self.raft)
-        self.repair = repair_of(env, self.paths, self.metrics, self.raft, self.store, self.settled)
+        self.settled = Settled(env.disk, self.wal, self.raft, self._lane)
+        parts = self.raft, self.store, self.settled
+        self.repair = repair_of(env, self.paths, self.metrics, *parts, lambda n: self.peers.silent_ns(n))  # noqa: PLW0108  made below
         self.proposer = Proposer(
             self.raft,
             env.clock,

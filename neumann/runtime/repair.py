@@ -38,6 +38,7 @@ REMEDY = (
     "no peer that has this file could be reached: it is asked for again by the next read and the next scrub; "
     "neumann-admin rejoin fetches all of this node's state anew"
 )
+_REACH_TIMEOUT_S = 2.0
 T = TypeVar("T")
 
 
@@ -107,7 +108,7 @@ class Repair:
         path = error.detail.get("path")
         name = posixpath.basename(path) if isinstance(path, str) else ""
         asked = _asked(self._paths, str(path), name)
-        if asked is None or self._stopped or (asked.kind == "segment" and not self._is_settled(name)):
+        if asked is None or self._stopped or not self._is_wanted(asked):
             return Mending.LATER
         task = self._running.get(asked.path)
         if task is None:
@@ -160,6 +161,8 @@ class Repair:
             try:
                 await self._fetch(asked, address)
             except (NeumannError, OSError) as error:
+                if not self._is_wanted(asked):
+                    return Mending.LATER
                 why.append(f"{address}: {error}")
                 if not isinstance(error, NotFound):
                     outcome = Mending.LATER
@@ -175,14 +178,23 @@ class Repair:
         return outcome
 
     async def _fetch(self, asked: _Asked, address: str) -> None:
+        """A read, a flush or an apply may wait for it: one byte, asked once, tells of a peer that is away."""
         disk, directory = self._env.disk, f"{self._paths.scratch}/repair"
+        await self._env.net.call(address, asked.method, [*asked.params, 0, 1], _REACH_TIMEOUT_S)
         await self._lane.run(partial(disk.make_dirs, directory))
         name = posixpath.basename(asked.path)
         verify = partial(_check_table if asked.kind == "table" else self._check_segment, disk, name)
         part = Part(asked.method, asked.params, None, f"{directory}/{name}", verify)
         async for _ in fetch_part(self._env.net, address, disk, self._lane, part):
             pass
-        await self._lane.run(partial(self._replace, part.path, asked.path))
+        replace = partial(self._replace, part.path, asked.path)
+        if asked.kind == "table" or self._settled is None:
+            await self._lane.run(replace)
+        elif self._is_wanted(asked):
+            await self._settled.lane.run(replace)  # what is dropped from now on is unlinked behind it
+        else:
+            await self._lane.run(partial(disk.unlink, part.path))
+            raise NotFound(f"{asked.path} was dropped from the log meanwhile")
 
     def _replace(self, source: str, target: str) -> None:
         disk, directory = self._env.disk, posixpath.dirname(target)
@@ -193,8 +205,9 @@ class Repair:
             publish.relink(disk, self._paths, posixpath.basename(target))
             self._reopen(digest)
 
-    def _is_settled(self, name: str) -> bool:
-        return self._settled is not None and self._settled.is_settled(name)
+    def _is_wanted(self, asked: _Asked) -> bool:
+        name, settled = posixpath.basename(asked.path), self._settled
+        return asked.kind == "table" or (settled is not None and settled.is_settled(name))
 
     def _check_segment(self, _: Disk, name: str, path: str) -> None:
         assert self._settled is not None
@@ -203,11 +216,22 @@ class Repair:
         self._settled.read(name, path)
 
 
-def repair_of(env: Env, paths: Paths, metrics: Metrics, raft: Raft, store: Store, settled: Settled) -> Repair:
-    """A member's: it asks all other members."""
+def repair_of(
+    env: Env,
+    paths: Paths,
+    metrics: Metrics,
+    raft: Raft,
+    store: Store,
+    settled: Settled,
+    silent_ns: Callable[[str], int] = lambda _: 0,
+) -> Repair:
+    """A member's: it asks all other members, the leader first, then those heard last; `silent_ns(node_id)`
+    is how long one has not been heard."""
 
     def peers() -> list[str]:
-        return [m.address for m in raft.configuration.members if m.node_id != raft.node_id]
+        others = [m for m in raft.configuration.members if m.node_id != raft.node_id]
+        others.sort(key=lambda m: (m.node_id != raft.leader, silent_ns(m.node_id)))
+        return [m.address for m in others]
 
     return Repair(env, env.lane("repair"), paths, metrics, peers, store.reopen, settled)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posixpath
 
-from neumann.env import Disk
+from neumann.env import Disk, Lane
 from neumann.errors import Corrupt
 from neumann.format import names
 from neumann.format.ids import LogPoint
@@ -21,17 +21,19 @@ from neumann.wal.verify import SegmentSummary, verify_segment
 
 
 class Settled:
-    """One member's. Its methods change nothing; all may be called on another thread."""
+    """One member's. Its methods change nothing; all may be called on another thread. `lane` is the log's,
+    in which alone its files are changed."""
 
-    def __init__(self, disk: Disk, wal: Log, raft: Raft) -> None:
+    def __init__(self, disk: Disk, wal: Log, raft: Raft, lane: Lane) -> None:
+        self.lane = lane
         self._disk = disk
         self._wal = wal
         self._raft = raft
 
     def is_settled(self, name: str) -> bool:
-        """Whether it is a segment of this log that is sealed and committed to its last entry."""
+        """Whether it is a segment of this log, sealed, committed to its last entry, and not dropped."""
         wal, parsed = self._wal, names.parse_segment(name)
-        if parsed is None or parsed[0] != wal.timeline:
+        if parsed is None or parsed[0] != wal.timeline or wal.has_dropped(parsed[1]):
             return False
         following = next((s.first_index for s in wal.segments() if s.first_index > parsed[1]), None)
         return following is not None and following - 1 <= min(

@@ -210,6 +210,10 @@ class Log:
         """Of all its segments."""
         return self._timeline
 
+    def has_dropped(self, first_index: int) -> bool:
+        """Whether the segment that begins there was dropped; it may not be unlinked yet."""
+        return first_index <= self._dropped_through
+
     def oldest(self) -> Segment:
         """The first segment; not to be changed. Whether it is whole tells if a repair is due."""
         return self._segments[0]

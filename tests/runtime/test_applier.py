@@ -73,7 +73,12 @@ class Alone:
             self.log,
             self._lane,
             repair_of(
-                env, Paths(config.node.data_dir), metrics, core, self.store, Settled(env.disk, self.log, core)
+                env,
+                Paths(config.node.data_dir),
+                metrics,
+                core,
+                self.store,
+                Settled(env.disk, self.log, core, self._lane),
             ),
             proposer,
             env.clock,

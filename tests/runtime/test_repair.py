@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from neumann.errors import Corrupt
 from neumann.format import frame, names, special
 from neumann.format.special import Marker
 from neumann.runtime.node import Node
-from neumann.wal.verify import verify_segment
+from neumann.wal.verify import SegmentSummary, verify_segment
 from tests.runtime.nodes import (
+    TIMEOUT_S,
     Running,
     cluster,
     config_of,
@@ -214,6 +216,59 @@ async def test_a_table_that_is_gone_is_noticed_and_fetched(tmp_path: Path) -> No
         said = await scrubbed(follower.node)
         assert [(one["path"], one["outcome"]) for one in said["damage"]] == [(str(path), "repaired")]
         assert path.read_bytes() == good and said["unrepaired"] == 0
+
+
+async def test_a_segment_that_is_dropped_while_a_copy_comes_does_not_come_back(tmp_path: Path) -> None:
+    """The copy took the place of what was unlinked meanwhile, and each later start found a gap in the log."""
+    async with cluster(tmp_path) as running:
+        follower = (await _with_a_snapshot(running)).node
+        path = sealed(tmp_path, follower.config.node.id)[0]
+        flip(path, 90)
+        member, loop = follower.member, asyncio.get_running_loop()
+        assert member is not None
+        read = member.settled.read
+
+        def while_it_comes(name: str, copy: str) -> SegmentSummary:
+            found = read(name, copy)
+            dropped = asyncio.run_coroutine_threadsafe(drop(), loop)
+            assert dropped.result(10.0)
+            return found
+
+        async def drop() -> bool:
+            has_gone = member.retaining.let_go(path.name)
+            await until(lambda: not path.exists(), "it is unlinked")
+            return has_gone
+
+        member.settled.read = while_it_comes  # type: ignore[method-assign]
+        damage = Corrupt("planted", detail={"path": str(path)})
+        assert not await member.repair.mend(damage) and not path.exists()
+        assert not list((tmp_path / follower.config.node.id / "scratch/repair").iterdir())
+        assert not await member.repair.mend(damage), "nor is it asked for again"
+
+
+async def test_a_peer_that_does_not_answer_is_asked_last_and_waited_for_shortly(tmp_path: Path) -> None:
+    """A peer behind a network that swallowed everything was asked three times for ten seconds before the next
+    one was: a read or an apply that had met damage waited that long, and a leader gave up its place."""
+    async with cluster(tmp_path) as running:
+        follower = (await _with_a_snapshot(running)).node
+        leading = next(one.node for one in running if leads(one.node))
+        away = next(one for one in running if one.node not in (follower, leading))
+        assert follower.member is not None and leading.member is not None
+        assert follower.member.repair._peers()[0] == leading.config.node.listen
+        running.remove(away)
+        await away.stop()
+        heard, silent = follower.config.node.listen, away.node.config.node.listen
+        peers = leading.member.repair._peers
+        await until(lambda: peers() == [heard, silent], "the one that is away comes last")
+        host, _, port = silent.partition(":")
+        with socket.create_server((host, int(port))):
+            path = max(tables(tmp_path, follower.config.node.id), key=lambda p: p.stat().st_size)
+            good = path.read_bytes()
+            flip(path, 100)
+            follower.member.repair._peers = lambda: [silent, leading.config.node.listen]
+            async with asyncio.timeout(TIMEOUT_S):
+                assert len(await keys_of(follower)) == ROWS
+            assert path.read_bytes() == good
 
 
 async def test_a_scrub_keeps_to_its_rate(tmp_path: Path) -> None:
