@@ -303,13 +303,15 @@ class Host:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await self._close_member(hand_over=True)
-        self.formation.close()
-        await self.env.net.close()
-        await self.env.jobs.close()
-        self.lane.close()
-        if self._release is not None:
-            self._release()
+        try:
+            await self._close_member(hand_over=True)
+        finally:
+            self.formation.close()
+            await self.env.net.close()
+            await self.env.jobs.close()
+            self.lane.close()
+            if self._release is not None:
+                self._release()
 
     def take_config(self, config: Config) -> None:
         """See Node.take_config."""

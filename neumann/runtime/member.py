@@ -282,7 +282,7 @@ class Member:
             await asyncio.sleep(TICK_MS / 1000)
 
     async def stop(self) -> None:
-        """An orderly end: what is staged is written, the mark says that the log ends here."""
+        """An orderly end: the mark says that the log ends here, or StorageFailed; ended in any case."""
         if not self._stopped:
             self._halt(Unavailable("this node is stopping", remedy="try another node"))
         await self.durability.stop()
@@ -294,12 +294,12 @@ class Member:
         await self.checkpointer.close()
         for lane in (self._io_lane, self._read_lane, self._mark_lane):
             lane.close()
-        if self.failure is None:
-            await self._lane.run(lambda: self._mark_file.write(mark))
-        self._lane.close()
-        self.wal.close()
-        self._vote_file.close()
-        self._mark_file.close()
+        try:
+            if self.failure is None:
+                await self._lane.run(lambda: self._mark_file.write(mark))
+        finally:
+            for held in (self._lane, self.wal, self._vote_file, self._mark_file):
+                held.close()
 
     def fail(self, error: BaseException) -> None:
         """End the member for a failure that it can't go on with (R9); the node says why."""

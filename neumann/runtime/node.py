@@ -75,13 +75,18 @@ class Node:
             self.host.fail(error)
 
     async def stop(self) -> None:
-        """An orderly end; a leader hands over first."""
+        """An orderly end; a leader hands over first.
+
+        StorageFailed if the disk failed at it: the node has ended, and holds nothing any more, all the same.
+        """
         self._queries.give_up()
-        await self.host.stop()
-        self.scans.close()
-        self._queries.close()
-        self._tail_lane.close()
-        self._restore_points.close()
+        try:
+            await self.host.stop()
+        finally:
+            self.scans.close()
+            self._queries.close()
+            self._tail_lane.close()
+            self._restore_points.close()
 
     def take_config(self, config: Config) -> None:
         """Go on with another configuration, which differs in keys that take effect on a reload."""

@@ -14,7 +14,7 @@ from neumann.env import real_env
 from neumann.env.disk import RealDisk
 from neumann.env.doors import File
 from neumann.env.files import read_file, write_new
-from neumann.errors import Corrupt, DiskFull
+from neumann.errors import Corrupt, DiskFull, StorageFailed
 from neumann.format import names, state
 from neumann.format.names import Paths
 from neumann.runtime.opening import open_member
@@ -114,6 +114,31 @@ def test_a_member_that_found_no_room_as_it_began_is_opened_again() -> None:
         assert 3 < _start_number(machine) - before < 10
         machine.disk.has_no_room = None
         await world.until(world.is_formed, LIMIT_S, "it leads")
+        await world.write(machine, 2)
+        await world.settled()
+
+    with world:
+        world.loop.run(script(), 300.0)
+        world.finish_checks()
+
+
+def test_a_stop_that_can_not_write_its_mark_lets_go_of_the_directory() -> None:
+    """The error left the lock held, the log open and the lanes running: who embeds a node could not open the
+    directory again before the process ended."""
+    world = make(Witness, "alone", 3)
+
+    async def script() -> None:
+        (machine,) = world.machines
+        await world.formed()
+        await world.write(machine, 3)
+        machine.disk.has_no_room = lambda change: change.path == machine.paths.sync_mark
+        assert machine.process is not None and machine.node is not None
+        with pytest.raises(StorageFailed, match="sync-mark"):
+            await machine.process.call(machine.node.stop())
+        machine.disk.has_no_room = None
+        machine.disk.lock(machine.paths.lock)()
+        machine.exit()
+        await world.start(machine)
         await world.write(machine, 2)
         await world.settled()
 
