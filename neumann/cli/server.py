@@ -100,12 +100,13 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
 
 async def _serve(config: Config, read: Callable[[], Config], bootstrap: bool) -> None:
     """Run until a signal, or until the node fails. SIGHUP is for `read`, the configuration as it is then."""
+    stop, was_told_to_reload = asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, was_told_to_reload.set)
     with extras.needed("neumann", "server"):
         from neumann.server import admin, reload, rpc
     _check_ports(config)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         node = await Node.start(config, real_env(), bootstrap=bootstrap)
         stack.push_async_callback(node.stop)
@@ -114,6 +115,8 @@ async def _serve(config: Config, read: Callable[[], Config], bootstrap: bool) ->
         stack.push_async_callback(rpc_server.close)
         reloading = reload.Reload(node, config, read, lambda changed: logs.begin(changed.log))
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloading.signalled)
+        if was_told_to_reload.is_set():
+            reloading.signalled()
         admin_server = await admin.serve(node, config, reloading)
         stack.push_async_callback(admin_server.close)
         gc.collect()
