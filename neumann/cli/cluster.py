@@ -149,7 +149,8 @@ def reload(call: Call) -> None:
 def _reload_text(reply: dict[str, Any]) -> str:
     def line(what: str, change: dict[str, Any]) -> str:
         running, given = (json.dumps(change[name], ensure_ascii=False) for name in ("running", "given"))
-        return f"{what:<16} {change['key']}  {running} -> {given}"
+        becomes = f"what {given} holds" if running == given else f"{running} -> {given}"
+        return f"{what:<16} {change['key']}  {becomes}"
 
     lines = [line("changed", change) for change in reply["changed"]]
     lines += [line("needs a restart", change) for change in reply["needs_restart"]]

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from neumann.config import Change, Config, changes
+from neumann.config import Change, Changes, Config, changes
 from neumann.env.files import read_file
 from neumann.errors import ConfigError, NeumannError, RefusedByState
 from neumann.runtime.node import Node
@@ -44,12 +44,14 @@ class Reload:
         if read is None:
             raise RefusedByState("this node has no configuration that could be read again")
         async with self._one_at_a_time:
-            found, token = await self._lane.run(lambda: self._look(read))
-            self.token = token
+            found, self.token = await self._lane.run(lambda: self._look(read))
             self._node.take_config(found.config)
             self._begin_log(found.config)
         for change in found.taken:
-            log.info("%s is %r now, and was %r", change.key, change.given, change.running)
+            if change.running == change.given:
+                log.info("%s: what %s holds has changed", change.key, change.given)
+            else:
+                log.info("%s is %r now, and was %r", change.key, change.given, change.running)
         for change in found.waiting:
             log.warning("%s stays %r: %r needs a restart", change.key, change.running, change.given)
         return {
@@ -57,9 +59,14 @@ class Reload:
             "needs_restart": [_facts(change) for change in found.waiting],
         }
 
-    def _look(self, read: Callable[[], Config]) -> Any:
+    def _look(self, read: Callable[[], Config]) -> tuple[Changes, str]:
+        """Another word in the same token file is a change from its name to its name: no word is told."""
         found = changes(self._node.config, read())
-        return found, _read_token(self._node, found.config.security.token_file)
+        path = found.config.security.token_file
+        token = _read_token(self._node, path)
+        if token != self.token and path == self._node.config.security.token_file:
+            found = found._replace(taken=(*found.taken, Change("[security] token_file", path, path)))
+        return found, token
 
     def signalled(self) -> None:
         """SIGHUP: the same, and what is wrong is a line in the log."""

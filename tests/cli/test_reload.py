@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cli import conftest
 from tests.cli.conftest import Admin, Ended, Server, run_admin
 
 WAIT_S = 20.0
@@ -115,8 +117,9 @@ def test_what_a_start_would_refuse_changes_nothing(
     refused = ask("reload")
     assert (refused.code, refused.out) == (2, "")
     assert said in refused.err and refused.err.count("\n") == 1
+    refusals = own.log.read_text().count("stays as it was")
     os.kill(own.pid, signal.SIGHUP)
-    until(lambda: own.log.read_text().count("stays as it was") > 0)
+    until(lambda: own.log.read_text().count("stays as it was") > refusals)
     own.config.write_text(before)
     assert ask("reload").out == "nothing has changed\n"
     own.config.rename(own.config.with_suffix(".away"))
@@ -126,6 +129,7 @@ def test_what_a_start_would_refuse_changes_nothing(
 
 
 def test_a_token_that_is_asked_for_from_now_on(ask: Admin, own: Server, tmp_path: Path) -> None:
+    """Another word in the same file was taken, and the answer was that nothing has changed."""
     token = tmp_path / "token"
     token.write_text("first\n")
     with own.config.open("a") as file:
@@ -136,7 +140,13 @@ def test_a_token_that_is_asked_for_from_now_on(ask: Admin, own: Server, tmp_path
     old = tmp_path / "old"
     old.write_text("first\n")
     token.write_text("second\n")
-    assert ask("reload", "--token-file", old).code == 0
+    changed = ask("reload", "--token-file", old)
+    assert (changed.code, changed.out) == (
+        0,
+        f'changed          [security] token_file  what "{token}" holds\n',
+    )
+    assert "second" not in own.log.read_text()
+    assert ask("reload", "--token-file", token).out == "nothing has changed\n"
     assert ask("stats", "--token-file", old).code == 2
     assert ask("stats", "--token-file", token).code == 0
 
@@ -149,3 +159,34 @@ def test_a_signal_does_the_same(ask: Admin, own: Server) -> None:
     line = next(line for line in own.log.read_text().splitlines() if "keep_newest" in line)
     assert json.loads(line)["message"] == "[snapshot] keep_newest is 5 now, and was 3"
     assert ask("put", "t", "k", "3").code == 0
+
+
+def test_a_signal_while_it_starts_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGHUP ended a server that was still starting: its default action is to end the process."""
+    program = tmp_path / "neumann"
+    program.write_text(
+        f"""#!{sys.executable}
+import os, signal
+from neumann.cli import server
+
+start = server.Node.start
+
+async def signalled(*words, **named):
+    with open(os.environ["CHANGES"], "a") as config:
+        config.write("\\n[snapshot]\\nkeep_newest = 5\\n")
+    os.kill(os.getpid(), signal.SIGHUP)
+    return await start(*words, **named)
+
+server.Node.start = signalled
+server.main()
+"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(conftest, "NEUMANN", program)
+    starting = Server(tmp_path / "server")
+    monkeypatch.setenv("CHANGES", str(starting.config))
+    starting.start("--bootstrap")
+    try:
+        until(lambda: "keep_newest is 5 now" in starting.log.read_text())
+    finally:
+        assert starting.stop() == 0
