@@ -55,7 +55,8 @@ def wal_replay(call: Call, *, dry_run: bool, yes: bool, **given: Any) -> None:
     --until-name.
 
     The server must be stopped. What was in the data directory goes to aside/. Exits 0 reached, 3 outside of
-    the archive, 4 gap, 5 corrupt, 6 another cluster or timeline, 7 in use, 9 refused.
+    the archive, 4 gap, 5 corrupt, 6 another cluster or timeline, 7 in use, 8 out of reach or changed
+    meanwhile, 9 refused, 10 where a named place is missing.
     """
     request = _request(call, dry_run=dry_run, **given)
     facts, report = asyncio.run(_run(call, request, dry_run, yes))
@@ -103,13 +104,15 @@ async def _run(
     env = real_env()
     try:
         planned = plan_restore(env, request)
+        is_asked = bool(planned.set_aside_bytes) and sys.stdin.isatty() and not yes
+        if dry_run or is_asked:
+            planned.catalog.rest()
         facts = planned.facts()
         if dry_run:
-            planned.catalog.rest()
             return facts, None
         for line in _plan_lines(facts):
             call.note(line)
-        if planned.set_aside_bytes and sys.stdin.isatty():
+        if is_asked:
             call.confirm("Go on?", yes)
         return facts, await _carry_out(env, planned, call)
     finally:

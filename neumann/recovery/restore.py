@@ -200,7 +200,15 @@ def _of_what_was_left(catalog: Catalog, plan: Plan) -> list[str]:
 
 
 async def restore(env: Env, planned: Planned, progress: Progress | None = None) -> Report:
-    """Carry out a plan. InUse: the directory, or the cluster, is alive; nothing was changed then."""
+    """Carry out a plan. InUse: the directory, or the cluster, is alive; nothing was changed then. However it
+    ends, so do the threads that fetched."""
+    try:
+        return await _restore(env, planned, progress)
+    finally:
+        planned.catalog.rest()
+
+
+async def _restore(env: Env, planned: Planned, progress: Progress | None) -> Report:
     request, disk = planned.request, env.disk
     started_ns = env.clock.monotonic_ns()
     paths = Paths(request.to or request.data_dir)
@@ -295,6 +303,7 @@ def read_restored(env: Env, paths: Paths) -> Restored | None:
 def _plan_again(env: Env, planned: Planned) -> Planned:
     """An interrupted swap was finished, so snapshots of the data directory may lie elsewhere now."""
     again = plan_restore(env, planned.request)
+    again.catalog.rest()
     if again.fingerprint != planned.fingerprint:
         raise Unavailable("a swap that had been interrupted was finished first", remedy="run it again")
     return again

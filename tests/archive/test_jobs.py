@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from neumann.env.disk import RealDisk
 from neumann.env.places import Places
-from neumann.errors import ArchiveGap, Corrupt
-from neumann.recovery.restore import Request, plan_restore, restore
+from neumann.errors import ArchiveGap, Corrupt, InUse, RefusedByState
+from neumann.recovery.restore import Report, Request, plan_restore, restore
 from neumann.recovery.targets import parse_target
 from tests import distant
 from tests.recovery.world import Cluster, make_env, rows_in
@@ -87,3 +88,34 @@ def test_a_missing_and_a_damaged_file_are_told_apart(
     with pytest.raises(ArchiveGap):
         run(place[1], tmp_path / "gap", 5, index)
     assert not (tmp_path / "damaged").exists() and not (tmp_path / "gap").exists()
+
+
+def test_however_a_restore_ends_its_threads_do(cluster: Cluster, tmp_path: Path) -> None:
+    """Those that fetched for the plan stayed, with their connections, where it was not carried out."""
+
+    def fetching() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("fetch")]
+
+    def ask(target: Path, to: str = "") -> Report:
+        env = make_env()
+        wanted = parse_target(None, cluster.frames[-1].last, None, False)
+        request = Request(
+            wanted, str(target), "n1", "h1:7878", wal_dir=cluster.archive, jobs=4, index_jump=1, to=to
+        )
+        planned = plan_restore(env, request)
+        assert fetching(), "they are there while it is not known what becomes of the plan"
+        return asyncio.run(restore(env, planned))
+
+    target = tmp_path / "target"
+    assert not ask(target).already and not fetching()
+    assert ask(target).already and not fetching()
+    release = RealDisk().lock(f"{target}/lock")
+    with pytest.raises(InUse):
+        ask(target)
+    release()
+    assert not fetching()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/file").touch()
+    with pytest.raises(RefusedByState):
+        ask(target, str(tmp_path / "other"))
+    assert not fetching()
