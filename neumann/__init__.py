@@ -44,13 +44,21 @@ _HOMES = {
     "QueryResult": "neumann.query.statement",
 }
 """Loaded when they are asked for: a tool that needs no node, or no client, starts in half the time."""
+_MODULES = frozenset({"client", "embedded", "errors", "sync"})
+"""Of these, too, `import neumann` is enough."""
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__, *_MODULES})
 
 
 def open(path: str) -> EmbeddedStore:
