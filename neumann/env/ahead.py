@@ -2,8 +2,8 @@
 
 What waits for latency, another host's or an object store's, is waited for by several at once; what is taken
 comes in the order that was announced, and a failure comes with the file that it belongs to. At most `jobs`
-files, and about BYTES_MAX, are held or under way at a time. One job means no thread: each file is read when
-it is asked for.
+whole files, and about BYTES_MAX, are held or under way at a time, and of small work (`each`) as many results
+as _RESULTS_A_JOB says. One job means no thread: each file is read when it is asked for.
 """
 
 from __future__ import annotations

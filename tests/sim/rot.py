@@ -2,7 +2,7 @@
 
 Only of one machine at a time, so that a majority keeps everything in one piece, and never in the log above
 the sync mark, where damage can't be told from a torn batch. Of a file with two slots one stays good.
-Called by faults.py; `World.mend` says when all is whole again.
+Called by faults.py; mending.py says when all is whole again.
 """
 
 from __future__ import annotations
