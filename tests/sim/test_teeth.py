@@ -63,7 +63,7 @@ def test_reads_that_nobody_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_a_write_that_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    write_once = Node.write
+    write_once = Node._write_anywhere
 
     async def write(self: Node, raw: bytes, timeout_s: float = 10.0) -> tuple[int, int]:
         try:
@@ -71,7 +71,7 @@ def test_a_write_that_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
         except OutcomeUnknown:
             return await write_once(self, raw, timeout_s)
 
-    monkeypatch.setattr(Node, "write", write)
+    monkeypatch.setattr(Node, "_write_anywhere", write)
     assert "in the log twice" in str(found("one-way"))
 
 
