@@ -61,8 +61,8 @@ class Burst:
 class Machine:
     """`node` is what runs on it now, if anything does. `is_full`: its disk has no room, on purpose.
     `is_held`: somebody works on it, and starts it himself. `is_stale`: what it has is of a timeline that
-    the cluster has left. `has_rotted`: bits of its disk did, and not all is known to be mended yet; then
-    `was_refused` says that its last start was. `asked_to_rejoin`: the process that was."""
+    the cluster has left. `rotten`: of which kinds of its files (rot.py) bits did, and not all is known to be
+    mended yet; then `was_refused` says that its last start was. `asked_to_rejoin`: the process that was."""
 
     def __init__(
         self, loop: SimLoop, network: Network, random: Random, config: Config, shared: SimDisk
@@ -81,7 +81,7 @@ class Machine:
         self.is_full = False
         self.is_held = False
         self.is_stale = False
-        self.has_rotted = False
+        self.rotten: set[str] = set()
         self.was_refused = False
         self.asked_to_rejoin: Process | None = None
         self._syncs_failed = 0
@@ -96,6 +96,16 @@ class Machine:
     def may_be_new(self) -> bool:
         """Whether it may have given its state up: it is known when it is a member again."""
         return self.asked_to_rejoin is not None
+
+    @property
+    def has_rotted(self) -> bool:
+        """Whether anything on its disk did, and may not be mended yet."""
+        return bool(self.rotten)
+
+    def made_whole(self) -> None:
+        """All that it has is good now."""
+        self.rotten.clear()
+        self.was_refused = False
 
     @property
     def is_up(self) -> bool:

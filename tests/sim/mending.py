@@ -21,7 +21,7 @@ async def mend(world: World) -> None:
         deadline_s = world.loop.time() + LIMIT_S
         while not await _is_whole(machine):
             require(world.loop.time() < deadline_s, f"{machine.name} has damage that nobody mends")
-        machine.has_rotted = machine.was_refused = False
+        machine.made_whole()
 
 
 async def _is_whole(machine: Machine) -> bool:

@@ -17,6 +17,11 @@ from neumann.format.record import SLOT_BYTES
 from tests.sim.machine import Machine
 
 _SHARES = {"table": 40, "segment": 40, "snapshot": 6, "manifest": 4, "slot": 10}
+MAY_REFUSE = frozenset({"segment", "manifest"})
+"""Whose damage may be such that a node refuses to start: the log at the place of the newest manifest, or of
+an only voter, and a manifest that no log leads to."""
+MAY_STOP = MAY_REFUSE | {"table"}
+"""And that a node stops by itself: it needs what no peer gave it in time."""
 Spot = tuple[str, int, int]
 """(path, first offset, end) of what may rot."""
 
@@ -30,7 +35,7 @@ def rot(machine: Machine, random: Random) -> str:
     if not spots:
         return ""
     path, first, end = random.choice(spots)
-    machine.has_rotted = True
+    machine.rotten.add(kind)
     machine.disk.flip(path, random.randrange(first, end), random.randrange(8))
     return path
 

@@ -57,6 +57,8 @@ EVENTS = (
     "restores",
 )
 """What a report counts beside the clients' operations and each kind of fault."""
+EXCUSED = ("refused for rot", "stopped for rot")
+"""What is told where it happens: a node may do that, and need not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,8 @@ def _counts(world: World) -> dict[str, int]:
         "archived": sum(archive.segments for archive in world.archives),
         "faults": counted["faults"],
     }
-    return known | {name: counted[name] for name in sorted(world.fault_kinds)}
+    excused = {name: counted[name] for name in EXCUSED if counted[name]}
+    return known | excused | {name: counted[name] for name in sorted(world.fault_kinds)}
 
 
 def _innermost(error: BaseException) -> BaseException:

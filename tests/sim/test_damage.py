@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from neumann.errors import Corrupt
 from neumann.format import names
 from tests.sim.checkers.replicas import compare_rows
 from tests.sim.machine import Machine
@@ -71,6 +72,29 @@ def test_a_flip_in_a_segment_of_one_machine_loses_nothing(seed: int) -> None:
 
     with world:
         world.loop.run(script())
+
+
+@pytest.mark.parametrize("kind", ["table", "snapshot", "slot", "segment", "manifest"])
+def test_a_refusal_to_start_is_excused_only_by_damage_that_may_be_the_reason(kind: str) -> None:
+    """One rotten bit of any kind excused every refusal to start of that machine."""
+    world = World("damage/refuses")
+    victim = world.machines[0]
+    may_refuse = kind in ("segment", "manifest")
+
+    async def script() -> None:
+        await formed(world)
+        world.crash(victim)
+        victim.disk.flip(victim.paths.identity, 20, 3)
+        victim.rotten.add(kind)
+        assert not await world.start(victim)
+
+    with world:
+        if may_refuse:
+            world.loop.run(script(), LIMIT_S)
+        else:
+            with pytest.raises(Corrupt, match="identity"):
+                world.loop.run(script(), LIMIT_S)
+        assert world.counts["refused for rot"] == may_refuse
 
 
 def test_a_node_that_ends_while_it_reads_all_that_it_has_is_asked_again() -> None:

@@ -42,6 +42,7 @@ from tests.sim.machine import Machine
 from tests.sim.net import Network
 from tests.sim.operator import Operator
 from tests.sim.retrying import RetryingClient
+from tests.sim.rot import MAY_REFUSE, MAY_STOP
 from tests.sim.settings import ARCHIVE, make_config
 from tests.sim.trace import Trace
 
@@ -190,7 +191,8 @@ class World:
     async def start(self, machine: Machine, crash_at: int | None = None) -> bool:
         """Start a node there; False if it crashed on the way, at the latest at that change of its disk.
 
-        A refusal to start fails the run, unless its disk is the reason.
+        A refusal to start fails the run, unless its disk is the reason; of what rotted there, only what the
+        runbook says a node may refuse to start for.
         """
         self.note("start", machine.name)
         self.counts["power losses"] += machine.disk.is_dead
@@ -206,7 +208,9 @@ class World:
         except ProcessDied:
             return False
         except (NeumannError, OSError) as error:
-            machine.was_refused = machine.has_rotted and isinstance(error, Corrupt | RefusedByState)
+            may_refuse = not machine.rotten.isdisjoint(MAY_REFUSE)
+            machine.was_refused = may_refuse and isinstance(error, Corrupt | RefusedByState)
+            self.counts["refused for rot"] += machine.was_refused
             if not (machine.is_excused or machine.is_stale or machine.was_refused):
                 raise
             self.note("refused to start", machine.name, type(error).__name__, error)
@@ -271,7 +275,8 @@ class World:
         self.promises.forgot(machine.name)
         self.note("rejoined", machine.name)
         self._storages.pop(machine.name, None)
-        machine.is_stale = machine.has_rotted = machine.was_refused = False
+        machine.is_stale = False
+        machine.made_whole()
 
     def has_spare(self) -> bool:
         """Whether one disk may be lost: all are voters with what they have, whole, and that is committed."""
@@ -318,8 +323,10 @@ class World:
     def _stopped_by_itself(self, machine: Machine, error: BaseException) -> None:
         """A node says that it can't go on: right where its disk failed it (R9), or has damage that no peer
         could mend in time; wrong elsewhere."""
-        if not machine.is_excused and not (machine.has_rotted and isinstance(error, Corrupt)):
+        for_rot = not machine.rotten.isdisjoint(MAY_STOP) and isinstance(error, Corrupt)
+        if not machine.is_excused and not for_rot:
             raise error
+        self.counts["stopped for rot"] += for_rot
         self.note("stopped by itself", machine.name, type(error).__name__, error)
         machine.exit()
 
@@ -338,7 +345,8 @@ class World:
         self.promises.forgot(name)
         self._storages[name] = storage_id
         machine.disks += 1
-        machine.asked_to_rejoin, machine.has_rotted = None, False
+        machine.asked_to_rejoin = None
+        machine.rotten.clear()
         return None
 
     def _check(self, name: str, member: Member, before: _Seen | None) -> None:
