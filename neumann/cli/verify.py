@@ -62,7 +62,8 @@ def verify_checksums(
     content: bool,
     against: str | None,
 ) -> None:
-    """Read every byte, beside a running server or without. Exits 5 if one is not as it was written.
+    """Read every byte, beside a running server or without. Exits 5 if one is not as it was written, or can't
+    be read on a node that is asked; 10 where a repository holds nothing.
 
     With --admin and no directory the node reads its own files, at its scrub's rate, and mends what it can.
     --against says 5 too where the same moment has other rows, 9 where it is another moment, 10 where that
