@@ -30,6 +30,7 @@ AGAIN = "run it again"
 _LATEST_SHARE = 0.6
 _CRASH_SHARE = 0.5
 _OPERATIONS_AHEAD_MAX = 120
+_TYPED_AGAIN_S = 0.05
 
 
 async def strike(world: World, random: Random) -> Machine:
@@ -73,7 +74,8 @@ async def rejoin(world: World, machine: Machine) -> None:
     machine.is_held = True
     if machine.is_up:
         world.crash(machine, loses_power=False)
-    world.set_aside(machine)
+    while not world.set_aside(machine):
+        await asyncio.sleep(_TYPED_AGAIN_S)
     machine.is_held = False
 
 

@@ -2,7 +2,7 @@
 
 A kind leaves nothing of its own broken behind: wires whole, disks quick and roomy. The kinds know nothing
 of each other and run at once, as `trouble` mixes them. Machines that are down are brought up again by the
-world (World.keep_up), as a service manager and the person who runs the place do.
+world (keeping.py), as a service manager and the person who runs the place do.
 """
 
 from __future__ import annotations

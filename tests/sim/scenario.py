@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from tests.sim.clients import Client
 from tests.sim.disaster import rejoin, strike
 from tests.sim.faults import RARE, draw, trouble
+from tests.sim.keeping import keep_all_up, watch
 from tests.sim.mending import mend
 from tests.sim.world import World
 
@@ -144,11 +145,11 @@ def _innermost(error: BaseException) -> BaseException:
 async def _script(world: World, kinds: tuple[str, ...]) -> None:
     for machine in world.machines:
         await world.start(machine)
-    watching = [asyncio.create_task(world.keep_up(machine)) for machine in world.machines]
+    watching = keep_all_up(world)
     if world.random("early").random() >= EARLY_SHARE:
         await world.until(world.is_formed, RECOVERY_LIMIT_S, "three voters and a leader")
         world.note("formed")
-    watching.append(asyncio.create_task(world.watch_files()))
+    watching += watch(world.watch_files())
     await _live_through(world, kinds, _enough_trouble)
     await _recover(world, OPERATIONS_MIN)
     if world.is_archived and world.random("disaster").random() < DISASTER_SHARE:

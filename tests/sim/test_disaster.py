@@ -18,6 +18,7 @@ from tests.sim import disaster
 from tests.sim.checkers.timelines import check_stale_answer
 from tests.sim.checkers.violation import Violation
 from tests.sim.disaster import rejoin, strike
+from tests.sim.keeping import keep_all_up
 from tests.sim.world import World
 
 LIMIT_S = 20.0
@@ -32,7 +33,7 @@ def _live_through(seed: str, rejoins: int | None = None) -> World:
     async def script() -> None:
         for machine in world.machines:
             await world.start(machine)
-        keeping = [asyncio.create_task(world.keep_up(machine)) for machine in world.machines]
+        keeping = keep_all_up(world)
         await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
         leader = world.leader()
         assert leader is not None

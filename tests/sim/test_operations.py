@@ -11,6 +11,7 @@ from neumann.format import names
 from neumann.format.command import encode_put, pack_value
 from neumann.format.times import time_text
 from neumann.snapshot.publish import open_published
+from tests.sim.keeping import keep_all_up, watch
 from tests.sim.world import World
 
 LIMIT_S = 20.0
@@ -145,3 +146,46 @@ def test_a_rejoin_whose_fsync_fails_ends_the_node_and_says_so(part: str) -> None
 
     with world:
         world.loop.run(script(), 60.0)
+
+
+def test_a_rejoin_without_room_is_typed_again() -> None:
+    """The world gave up on a machine whose disk was full as its state was to go aside, without a word, and
+    then waited for it (seed 200043 at the time)."""
+    world = World("aside")
+
+    async def script() -> None:
+        for machine in world.machines:
+            await world.start(machine)
+        keeping = keep_all_up(world)
+        await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
+        world.is_calm = True
+        refused = world.machines[0]
+        refused.is_full = True
+        refused.disk.capacity_bytes = refused.disk.used_bytes()
+        world.crash(refused, loses_power=False)
+        refused.was_refused = True
+        await asyncio.sleep(1.0)
+        assert not refused.is_up
+        refused.disk.heal()
+        refused.is_full = False
+        await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
+        for task in keeping:
+            task.cancel()
+
+    with world:
+        world.loop.run(script())
+
+
+def test_what_a_watcher_meets_fails_the_run() -> None:
+    """It ended without a word, and what it watched stayed down."""
+    world = World("watchers")
+
+    async def script() -> None:
+        watch(_failing())
+        await asyncio.sleep(1.0)
+
+    async def _failing() -> None:
+        raise RuntimeError("seen")
+
+    with world, pytest.raises(RuntimeError, match="seen"):
+        world.loop.run(script())

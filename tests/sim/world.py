@@ -17,7 +17,7 @@ from random import Random
 from typing import NamedTuple, Self
 
 from neumann.config import Config
-from neumann.errors import Corrupt, NeumannError, RefusedByState
+from neumann.errors import Corrupt, NeumannError, NotFound, RefusedByState
 from neumann.format import message
 from neumann.format.frame import Frame
 from neumann.format.ids import LogPoint
@@ -47,10 +47,7 @@ from tests.sim.settings import ARCHIVE, make_config
 from tests.sim.trace import Trace
 
 FILES_CHECK_S = 0.5
-REBOOTED_SHARE = 0.5
 """Of the machines whose process ended, those that are rebooted before it is started again."""
-CRASH_WHILE_STARTING_SHARE = 0.15
-OPERATIONS_AHEAD_MAX = 60
 SKEW_NS = 400_000_000
 ARCHIVED_SHARE = 0.5
 _REPAIRS = {
@@ -219,28 +216,6 @@ class World:
         self.note("started", machine.name)
         return True
 
-    async def keep_up(self, machine: Machine) -> None:
-        """Start it whenever it is down, as a service manager does, or somebody who switches it on again.
-
-        While there is trouble that takes a while, and some starts end in the next crash.
-        """
-        random = self.random(f"{machine.name}/starts")
-        while True:
-            await asyncio.sleep(0.05)
-            if not machine.is_down():
-                continue
-            if not self.is_calm:
-                await asyncio.sleep(random.choice((0.0, 0.02, random.uniform(0.0, 2.0))))
-            if not machine.is_down():
-                continue
-            if self.is_calm and machine.was_refused:
-                self.set_aside(machine)
-            must_reboot = machine.disk.is_read_only
-            if not machine.disk.is_dead and (must_reboot or random.random() < REBOOTED_SHARE):
-                machine.disk = machine.disk.crash(random)
-            is_next = not self.is_calm and random.random() < CRASH_WHILE_STARTING_SHARE
-            await self.start(machine, random.randrange(OPERATIONS_AHEAD_MAX) if is_next else None)
-
     def calm(self) -> None:
         """Trouble ends: each kind of fault mends what it broke, and what is started now stays up."""
         self.is_calm = True
@@ -266,17 +241,28 @@ class World:
         self.promises.forgot(machine.name)
         self._storages.pop(machine.name, None)
 
-    def set_aside(self, machine: Machine) -> None:
-        """`neumann-admin rejoin` on a node that is stopped: it joins without state at its next start."""
+    def set_aside(self, machine: Machine) -> bool:
+        """`neumann-admin rejoin` on a node that is stopped: it joins without state at its next start. False
+        where its disk fails that: then it is typed again."""
         assert not machine.is_up
         process = machine.power_on()
-        process.run(swap.rejoin, machine.disk, machine.paths.root, machine.clock.wall_ns())
-        machine.exit()
+        try:
+            process.run(swap.rejoin, machine.disk, machine.paths.root, machine.clock.wall_ns())
+        except NotFound:
+            self.note("is aside already", machine.name)
+        except (NeumannError, OSError) as error:
+            if not machine.is_excused:
+                raise
+            self.note("not set aside", machine.name, type(error).__name__, error)
+            return False
+        finally:
+            machine.exit()
         self.promises.forgot(machine.name)
         self.note("rejoined", machine.name)
         self._storages.pop(machine.name, None)
         machine.is_stale = False
         machine.made_whole()
+        return True
 
     def has_spare(self) -> bool:
         """Whether one disk may be lost: all are voters with what they have, whole, and that is committed."""
