@@ -53,6 +53,7 @@ def test_what_rots_is_mended() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_fault_alone(kind: str) -> None:
     """Bug 37: twenty-one bugs in one Raft, each under some fault that nobody had tried."""
@@ -60,6 +61,7 @@ def test_each_kind_of_fault_alone(kind: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_everything_happens_within_some_seeds(tmp_path: Path) -> None:
     """A fault or an event that a report counts and that never comes is tested by nobody."""
     told = tmp_path / "report.json"

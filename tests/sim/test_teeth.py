@@ -62,6 +62,7 @@ def test_reads_that_nobody_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_write_that_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     write_once = Node._write_anywhere
 
@@ -76,6 +77,7 @@ def test_a_write_that_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_not_done_where_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposer, "OutcomeUnknown", Unavailable)
     error = str(found("one-way"))
@@ -83,6 +85,7 @@ def test_not_done_where_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_an_old_append_that_cuts_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bug 17: a follower that cuts what an old, shorter Append does not have."""
     append = Following._append
@@ -99,6 +102,7 @@ def test_an_old_append_that_cuts_the_log(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_snapshot_that_is_not_of_its_marker(monkeypatch: pytest.MonkeyPatch) -> None:
     flush, calls = jobs.flush, itertools.count(1)
 
