@@ -18,6 +18,9 @@ server, so the thesis's argument (4.1) covers both; a server is a (node id, stor
 costs no availability: of n voters, one of them silent, n - 1 need as many to agree as n do, or fewer. If
 the leader changes anywhere in between, the next one goes on from what the configuration says.
 
+**A member that gives its state up** (runtime/rejoin.py) asks first, and the answer counts on the voters of
+that moment: it is not made one for LEAVING_S, in which it is gone, or has stayed.
+
 A learner's place is taken at once: it has no vote. So is that of a member that `member-add` named and
 nobody has seen yet: its storage id is empty.
 """
@@ -40,6 +43,7 @@ from neumann.runtime.proposer import Proposer
 log = logging.getLogger(__name__)
 
 _SECOND_NS = 1_000_000_000
+LEAVING_S = 5.0
 
 
 class Membership:
@@ -58,7 +62,17 @@ class Membership:
         self._commits: deque[tuple[int, int]] = deque()
         self._lonely_since_ns: int | None = None
         self._replaced: Candidate | None = None
+        self._leaving: dict[str, int] = {}
         self._peers.began()
+
+    def leaving(self, node_id: str) -> None:
+        """This member asks whether it may give its state up, and does so next."""
+        if self._raft.configuration.member(node_id) is not None:
+            self._leaving[node_id] = self._clock.monotonic_ns()
+
+    def _may_vote(self, node_id: str) -> bool:
+        asked_ns = self._leaving.get(node_id)
+        return asked_ns is None or self._clock.monotonic_ns() - asked_ns >= LEAVING_S * _SECOND_NS
 
     def look(self) -> None:
         """Propose the change that is due, if one is and none is on its way."""
@@ -143,6 +157,8 @@ class Membership:
         begun, self._replaced = self._replaced, None
         if member is None or member.storage_id != begun.storage_id or member.role != LEARNER:
             return False
+        if not self._may_vote(begun.node_id):
+            return False
         self._proposer.propose_now(self._raft.configuration.with_member(member._replace(role=VOTER)))
         return True
 
@@ -151,7 +167,7 @@ class Membership:
     def _promote(self, now_ns: int) -> None:
         """Learners that have caught up become voters, in pairs."""
         configuration = self._raft.configuration
-        caught_up = {node_id for node_id in configuration.learners if self.has_caught_up(node_id)}
+        caught_up = {n for n in configuration.learners if self.has_caught_up(n) and self._may_vote(n)}
         if not caught_up or not self._config.raft.auto_promote:
             self._lonely_since_ns = None
             return

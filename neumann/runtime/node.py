@@ -116,6 +116,10 @@ class Node:
         """RPC methods other than the hot ones; BadInput for an unknown one or bad params."""
         disk, paths = self.env.disk, self.paths
         match method, params:
+            case "who", (str() as leaving,):
+                if self.member is not None:
+                    self.member.membership.leaving(leaving)
+                return await self.call("who", ())
             case "who", ():
                 return self.host.formation.who(self.host.found, self.member, self.serving()[0])
             case "announce", (str() as node_id, bytes() as storage_id, str() as address):

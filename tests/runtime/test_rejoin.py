@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from neumann.errors import BadInput, RefusedByState
+from neumann.runtime import membership
 from neumann.runtime.rejoin import refusal
 from neumann.runtime.startup import Answer, Found
-from tests.runtime.nodes import Running, cluster, config_of, keys_of, leads, one_node, until, write_rows
+from tests.runtime.nodes import (
+    Running,
+    cluster,
+    config_of,
+    keys_of,
+    leads,
+    one_node,
+    start,
+    until,
+    write_rows,
+)
 from tests.runtime.test_startup import ALL, NEW, OLD, leader
 
 FOUND = Found(vote=True, history=OLD)
@@ -99,6 +112,34 @@ async def test_a_running_follower_gives_its_state_up_and_votes_again_with_a_new_
         await until(votes_again, "it votes again")
         assert one.node.member is not None and one.node.member.identity.storage_id != old
         assert await keys_of(one.node) == [f"{n:05d}" for n in range(20)]
+
+
+async def test_who_may_give_its_state_up_next_is_not_made_a_voter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A learner that the cluster could spare was promoted as it gave its state up: of two voters one was
+    gone, and nobody could be elected any more (seed 200066 of the simulation at the time)."""
+    monkeypatch.setattr(membership, "LEAVING_S", 4.0)
+    async with cluster(tmp_path) as running:
+        leading = _leader(running)
+        one = next(other for other in running if other is not leading)
+        config = one.node.config
+        running.remove(one)
+        await one.stop()
+        shutil.rmtree(config.node.data_dir)
+        running.append(again := await start(config))
+        await until(lambda: again.node.member is not None, "it has joined")
+        asked_s = time.monotonic()
+        await leading.node.call("who", [config.node.id])
+        assert leading.node.member is not None and again.node.member is not None
+        raft, storage_id = leading.node.member.raft, again.node.member.identity.storage_id
+
+        def votes() -> bool:
+            named = raft.configuration.member(config.node.id)
+            return named is not None and named.role == "voter" and named.storage_id == storage_id
+
+        await until(votes, "it votes: it did not go")
+        assert time.monotonic() - asked_s >= 4.0
 
 
 async def test_the_last_copy_stays(tmp_path: Path) -> None:
