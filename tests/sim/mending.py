@@ -8,19 +8,31 @@ from __future__ import annotations
 import asyncio
 
 from tests.sim.checkers.violation import require
+from tests.sim.disaster import rejoin
 from tests.sim.machine import Machine
 from tests.sim.world import World
 
 LIMIT_S = 20.0
+REMEDY_S = 3.0
+"""How long a person looks on while a node says that it can't open what it has."""
 _LOOK_S = 0.05
 
 
 async def mend(world: World) -> None:
-    """As often as that takes, one machine after the other; Violation where damage stays."""
+    """As often as that takes, one machine after the other; Violation where damage stays. What no peer has
+    any more is not mended: such a node says that it is to join anew."""
     for machine in world.machines:
-        deadline_s = world.loop.time() + LIMIT_S
+        member_s = now_s = world.loop.time()
+        deadline_s = now_s + LIMIT_S
         while not await _is_whole(machine):
-            require(world.loop.time() < deadline_s, f"{machine.name} has damage that nobody mends")
+            now_s = world.loop.time()
+            require(now_s < deadline_s, f"{machine.name} has damage that nobody mends")
+            if world.member(machine) is not None:
+                member_s = now_s
+            elif machine.is_up and now_s - member_s > REMEDY_S:
+                await rejoin(world, machine)
+                await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
+                deadline_s = world.loop.time() + LIMIT_S
         machine.made_whole()
 
 

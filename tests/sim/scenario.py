@@ -15,7 +15,7 @@ from tests.sim.clients import Client
 from tests.sim.disaster import rejoin, strike
 from tests.sim.faults import RARE, draw, trouble
 from tests.sim.keeping import keep_all_up, watch
-from tests.sim.mending import mend
+from tests.sim.mending import REMEDY_S, mend
 from tests.sim.world import World
 
 CLIENT_COUNT = 7
@@ -29,8 +29,6 @@ EARLY_SHARE = 0.25
 DISASTER_SHARE = 0.3
 """Of the seeds with an archive, those that end in a restore from it."""
 UNARCHIVED_S = 0.4
-REMEDY_S = 3.0
-"""How long a person looks on while a node says that it can't open what it has."""
 TROUBLE_MIN_S, TROUBLE_MAX_S = 3.0, 30.0
 """The end comes after the maximum even where clients got little done."""
 RECOVERY_LIMIT_S = 20.0
