@@ -62,12 +62,11 @@ def verify_checksums(
     content: bool,
     against: str | None,
 ) -> None:
-    """Read every byte, beside a running server or without. Exits 5 if one is not as it was written, or can't
-    be read on a node that is asked; 10 where a repository holds nothing.
+    """Read every byte, beside a running server or without. Exits 5 if one is not as it was written.
 
-    With --admin and no directory the node reads its own files, at its scrub's rate, and mends what it can.
-    --against says 5 too where the same moment has other rows, 9 where it is another moment, 10 where that
-    snapshot is not here.
+    With --admin and no directory the node reads its own files, at its scrub's rate, and mends what it can;
+    what it can't read is 5 as well. A repository that holds nothing is 10. --against says 5 too where the
+    same moment has other rows, 9 where it is another moment, 10 where that snapshot is not here.
     """
     named = [place for place in (data_dir, snapshot_dir, repo) if place is not None]
     if len(named) > 1:

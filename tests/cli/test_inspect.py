@@ -28,6 +28,7 @@ TOLD_AS = {
     "identity": "identity",
     "restored": "restored",
     "history": "history",
+    "own history": "history",
 }
 
 

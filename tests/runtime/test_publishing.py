@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import shutil
 import threading
 from dataclasses import replace
@@ -119,7 +120,7 @@ async def test_an_audit_that_fails_is_done_again(tmp_path: Path, monkeypatch: py
         await node.write(put("a"))
         made = await node.snapshot()
         disk.is_full = True
-        shutil.rmtree(f"{node.paths.snapshots}/{made['id']}")
+        os.rename(f"{node.paths.snapshots}/{made['id']}", tmp_path / "gone")  # at once: the audit is at work
         await until(lambda: disk.refused > 1, "the audit has failed twice")
         disk.is_full = False
         await until(lambda: disk.exists(f"{node.paths.snapshots}/{made['id']}"), "it is linked again")
