@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import posixpath
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -28,9 +27,8 @@ from neumann.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from neumann.format.state import SyncMark
 from neumann.wal.recover import Loss, Recovery, recover, refuse
 from neumann.wal.segment import Segment, SegmentInfo, is_seal
+from neumann.wal.tail import TAIL_CACHE_BYTES, TailCache
 from neumann.wal.writer import Append, Create, Drop, Operation, Seal, Synced, Truncate, WriteBatch, Writer
-
-TAIL_CACHE_BYTES = 32 * 1024 * 1024
 
 
 class Log:
@@ -61,11 +59,7 @@ class Log:
         self._truncations = 0
         tail = segments[-1]
         self.last: LogPoint = tail.point(len(tail.lasts))
-        self._cache: dict[int, bytes] = {}
-        self._cache_order: deque[int] = deque()
-        self._cache_bytes = 0
-        self._cache_bytes_max = cache_bytes_max
-        self._cached_after = self.last.index
+        self._cache = TailCache(self.last.index, cache_bytes_max)
 
     @classmethod
     def create(
@@ -131,24 +125,21 @@ class Log:
         """
         if truncate_after is not None:
             self._truncate(truncate_after)
-        cache, order, chunks = self._cache, self._cache_order, self._chunks
+        cache, chunks = self._cache, self._chunks
         segment = self._segments[-1]
         for frame in frames:
             header, data = frame
             if not chunks:
                 self._chunks_offset = segment.end_bytes
             segment.append(header)
-            last_index = header[1]
-            cache[last_index] = data
-            order.append(last_index)
-            self._cache_bytes += len(data)
+            cache.add(header[1], data)
             chunks.append(data)
             if header.kind is Kind.MARKER and is_seal(frame):
                 segment = self._seal(segment)
                 chunks = self._chunks
         self.last = segment.point(len(segment.lasts))
-        if self._cache_bytes > self._cache_bytes_max:
-            self._evict()
+        if cache.is_full and self._writer.truncations == self._truncations:
+            cache.evict(self._writer.place.point.index)
 
     def take_batch(self) -> WriteBatch | None:
         """Everything staged since the last take, or None."""
@@ -197,7 +188,7 @@ class Log:
     def _forget(self, count: int, index: int) -> Drop:
         self._segments = self._segments[count:]
         self._dropped_through = max(self._dropped_through, index)
-        self._forget_cached_through(index)
+        self._cache.forget_through(index)
         return Drop(self._disk, self._directory, self._timeline, index)
 
     @property
@@ -288,9 +279,7 @@ class Log:
         if self._lower_to is None or index < self._lower_to.point.index:
             self._lower_to = place
         self.last = place.point
-        while self._cache_order and self._cache_order[-1] > index:
-            self._cache_bytes -= len(self._cache.pop(self._cache_order.pop()))
-        self._cached_after = min(self._cached_after, index)
+        self._cache.cut(index)
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -337,7 +326,7 @@ class Log:
 
     def is_cached(self, after_index: int) -> bool:
         """True if what follows `after_index` is read without the disk."""
-        return after_index >= self._cached_after
+        return after_index >= self._cache.after
 
     def read(self, after_index: int, last_index: int) -> bytes:
         """The bytes of the frames in (after_index, last_index], which are two frame ends.
@@ -348,7 +337,7 @@ class Log:
         truncations = self._truncations
         data = None
         while data is None:
-            split = min(max(after_index, self._cached_after), last_index)
+            split = min(max(after_index, self._cache.after), last_index)
             pieces = self.locate(after_index, split) if after_index < split else []
             read = [self._read_piece(*piece) for piece in pieces]
             data = self._join_cached(read, split, last_index)
@@ -409,10 +398,9 @@ class Log:
     def _join_cached(self, parts: list[bytes], after_index: int, last_index: int) -> bytes | None:
         """`parts` and the cached frames in (after_index, last_index]; None if one was evicted meanwhile."""
         if after_index < last_index:
-            cache = self._cache
             try:
                 for segment, low, high in self._rows(after_index, last_index):
-                    parts += [cache[last] for last in segment.lasts[low:high]]
+                    parts += self._cache.get(segment.lasts[low:high])
             except KeyError:
                 return None
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -442,19 +430,3 @@ class Log:
             return False
         is_settled = self._writer.truncations == self._truncations
         return is_settled and self._writer.place.segment_first > segment.first_index
-
-    # --- the tail cache --------------------------------------------------------------------------
-
-    def _evict(self) -> None:
-        if self._writer.truncations != self._truncations:
-            return
-        durable = self._writer.place.point.index
-        order = self._cache_order
-        while self._cache_bytes > self._cache_bytes_max and order and order[0] <= durable:
-            self._forget_cached_through(order[0])
-
-    def _forget_cached_through(self, index: int) -> None:
-        order = self._cache_order
-        while order and order[0] <= index:
-            self._cached_after = max(self._cached_after, order[0])
-            self._cache_bytes -= len(self._cache.pop(order.popleft()))

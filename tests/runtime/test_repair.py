@@ -359,7 +359,7 @@ async def test_a_follower_that_needs_a_damaged_segment_waits_for_a_whole_one(tmp
         running.remove(follower)
         await follower.stop()
         assert leading.member is not None
-        leading.member.wal._cache_bytes_max = 1000
+        leading.member.wal._cache.bytes_max = 1000
         for number in range(8):
             await write_rows(leading, range(number * 50, (number + 1) * 50), "x" * 5000)
         path = sealed(tmp_path, leading.config.node.id)[1]

@@ -193,7 +193,7 @@ def test_what_is_staged_can_be_read_before_it_is_written(bench: Bench) -> None:
 
 def test_the_tail_cache_is_bounded_and_keeps_what_is_not_durable(bench: Bench) -> None:
     """A frame that left the cache before it was written would be read from the disk as zeros."""
-    bench.log._cache_bytes_max = 500
+    bench.log._cache.bytes_max = 500
     for _ in range(20):
         bench.stage("9")
     assert bench.log.is_cached(0)
@@ -201,7 +201,7 @@ def test_the_tail_cache_is_bounded_and_keeps_what_is_not_durable(bench: Bench) -
     bench.write()
     bench.append(".")
     assert not bench.log.is_cached(0) and bench.log.is_cached(180)
-    assert bench.log._cache_bytes <= 500 == bench.log._cache_bytes_max
+    assert bench.log._cache.size_bytes <= 500 == bench.log._cache.bytes_max
     bench.stage("99", term=2, after=90)
     assert bench.log.is_cached(90) and bench.held() == bench.staged
     bench.write()
