@@ -162,8 +162,7 @@ class Duties:
         archiving, bound = self._applier.state.archiving, self._config().wal.archive_backlog_bytes_max
         if 0 < bound <= self._wal.open_segment_bytes:
             return False
-        sealed = self._wal.segments()[-2:-1]
-        return archiving.on and bool(sealed) and sealed[0].last_index > archiving.through
+        return archiving.on and self._wal.sealed_through > max(archiving.through, self._wal.base.index)
 
     # --- the rest --------------------------------------------------------------------------------
 

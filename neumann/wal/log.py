@@ -298,6 +298,11 @@ class Log:
         """What the open segment's header and frames fill."""
         return self._segments[-1].end_bytes
 
+    @property
+    def sealed_through(self) -> int:
+        """The last entry before the open segment; the base's where that is the only one."""
+        return self._segments[-1].previous.index
+
     def segments(self) -> list[SegmentInfo]:
         """All segments, oldest first; the last is the open one."""
         return [segment.info(self._is_sealed(segment)) for segment in self._segments]
