@@ -8,7 +8,8 @@ state is compared with its restore. A layout digest names one snapshot, and is c
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from neumann.env.doors import Disk
@@ -118,27 +119,32 @@ def _with_restored(disk: Disk, paths: Paths, manifest: Manifest, content: Conten
     return state._replace(indexes=state.indexes | {noted.reached_index})
 
 
-def check_layout(known: Known, manifests: list[Manifest], where: str) -> None:
-    """Corrupt where the snapshot that the file names is another here, NotFound where it is not here."""
-    for manifest in manifests:
-        if manifest.snapshot_id == known.id:
-            found = layout_digest(manifest)
-            if found != known.layout:
-                raise Corrupt(
-                    f"{where}: snapshot {known.id} has layout digest {found.hex()}, and {known.where} says "
-                    f"{known.layout.hex()}",
-                    remedy="one of the two is of another cluster or was changed: neumann-admin inspect both",
-                )
-            return
-    here = ", ".join(manifest.snapshot_id for manifest in manifests) or "none"
-    raise NotFound(f"{where} does not hold snapshot {known.id}, which {known.where} names; it holds {here}")
+def check_layout(known: Known, layouts: Mapping[str, Callable[[], bytes]], where: str) -> None:
+    """Corrupt where the snapshot that the file names is another here, NotFound where it is not here.
+    `layouts`: for each snapshot that is here, what finds its layout digest."""
+    if known.id not in layouts:
+        here = ", ".join(layouts) or "none"
+        raise NotFound(
+            f"{where} does not hold snapshot {known.id}, which {known.where} names; it holds {here}"
+        )
+    found = layouts[known.id]()
+    if found != known.layout:
+        raise Corrupt(
+            f"{where}: snapshot {known.id} has layout digest {found.hex()}, and {known.where} says "
+            f"{known.layout.hex()}",
+            remedy="one of the two is of another cluster or was changed: neumann-admin inspect both",
+        )
 
 
-def manifests_in(disk: Disk, paths: Paths) -> list[Manifest]:
-    """All snapshots of a data directory, by their manifests: those in store/, and the published."""
+def layouts_of(*manifests: Manifest) -> dict[str, Callable[[], bytes]]:
+    """For check_layout, by their manifests."""
+    return {manifest.snapshot_id: partial(layout_digest, manifest) for manifest in manifests}
+
+
+def layouts_in(disk: Disk, paths: Paths) -> dict[str, Callable[[], bytes]]:
+    """The same of a data directory: of those in store/, and the published."""
     published = [found.manifest for found in list_published(disk, paths.snapshots) if found.manifest]
-    found = {manifest.snapshot_id: manifest for manifest in [*published, *kept_manifests(disk, paths.store)]}
-    return list(found.values())
+    return layouts_of(*published, *kept_manifests(disk, paths.store))
 
 
 def check_content(known: Known, state: State, where: str) -> None:

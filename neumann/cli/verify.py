@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import click
@@ -21,7 +23,8 @@ from neumann.cli.against import (
     State,
     check_content,
     check_layout,
-    manifests_in,
+    layouts_in,
+    layouts_of,
     read_known,
     state_in,
 )
@@ -118,7 +121,7 @@ def _verify_directory(call: Call, root: str, content: bool, known: Known | None)
             assert state is not None
             check_content(known, state, root)
         else:
-            check_layout(known, manifests_in(disk, paths), root)
+            check_layout(known, layouts_in(disk, paths), root)
         call.note(f"it is what {known.where} says")
 
 
@@ -144,7 +147,7 @@ def _verify_snapshot(call: Call, path: str, content: bool, known: Known | None) 
         found = verify_snapshot(files, path)
         read = _content_in(files, path) if content or (known is not None and known.content) else None
         if known is not None and not known.content:
-            check_layout(known, [open_published(files, path)], path)
+            check_layout(known, layouts_of(open_published(files, path)), path)
     state = State(found.id, found.index, read, frozenset({found.index})) if read is not None else None
     if known is not None and state is not None and known.content:
         check_content(known, state, path)
@@ -259,20 +262,16 @@ def _verify_node(call: Call, content: bool, known: Known | None) -> None:
         if state is not None and known.content:
             check_content(known, state, call.node.url)
         else:
-            _check_node_layout(call, known)
+            check_layout(known, _layouts_at(call), call.node.url)
         call.note(f"it is what {known.where} says")
 
 
-def _check_node_layout(call: Call, known: Known) -> None:
+def _layouts_at(call: Call) -> dict[str, Callable[[], bytes]]:
+    def layout(snapshot_id: str) -> bytes:
+        return bytes.fromhex(call.node.get(f"/admin/snapshots/{snapshot_id}").body["digest"])
+
     listed = call.node.get("/admin/snapshots").body["snapshots"]
-    here = [line["id"] for line in listed if line["complete"]]
-    digest = call.node.get(f"/admin/snapshots/{known.id}").body["digest"] if known.id in here else ""
-    if digest and digest != known.layout.hex():
-        raise Corrupt(
-            f"snapshot {known.id} has layout digest {digest}, {known.where} says {known.layout.hex()}"
-        )
-    if not digest:
-        check_layout(known, [], call.node.url)
+    return {line["id"]: partial(layout, line["id"]) for line in listed if line["complete"]}
 
 
 def _node_text(url: str, found: dict[str, Any], state: State | None) -> str:
