@@ -51,7 +51,7 @@ async def member(world: Witness) -> None:
     lost = [asyncio.create_task(world.write_in_vain(watched)) for _ in range(6)]
     others_lead = lambda: not _leads(world, watched.name) and world.leader() is not None  # noqa: E731
     await world.until(others_lead, LIMIT_S, "another leads")
-    leader = next(m for m in world.machines if world.member(m) is world.leader())
+    leader = world.leading()
     await world.write(leader, 3)
     world.isolate(watched.name, cut=False)
     await world.write(leader, 2)

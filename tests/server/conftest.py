@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,9 +63,9 @@ def node_config(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> Confi
     )
 
 
-@pytest.fixture
-async def web(node_config: Config) -> AsyncIterator[Web]:
-    """A serving node."""
+@asynccontextmanager
+async def serving(node_config: Config) -> AsyncIterator[Web]:
+    """A node that serves, until the end of the block."""
     node = await Node.start(node_config, real_env(), bootstrap=True)
     server = await admin.serve(node, node_config)
     try:
@@ -77,3 +78,10 @@ async def web(node_config: Config) -> AsyncIterator[Web]:
     finally:
         await server.close()
         await node.stop()
+
+
+@pytest.fixture
+async def web(node_config: Config) -> AsyncIterator[Web]:
+    """A serving node."""
+    async with serving(node_config) as client:
+        yield client

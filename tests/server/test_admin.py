@@ -16,7 +16,7 @@ from neumann.env import real_env
 from neumann.errors import ConfigError, InUse
 from neumann.runtime.node import Node
 from neumann.server import admin
-from tests.server.conftest import Web
+from tests.server.conftest import Web, serving
 
 
 async def test_a_snapshot_is_there_when_the_answer_comes(web: Web) -> None:
@@ -248,20 +248,10 @@ async def test_a_scrub_is_begun_and_told_of(web: Web) -> None:
 async def test_restore_points_are_listed_from_the_log(node_config: Config) -> None:
     """Also those that were named before this start."""
     for name in ("first", "second"):
-        node = await Node.start(node_config, real_env(), bootstrap=True)
-        server = await admin.serve(node, node_config)
-        try:
-            async with aiohttp.ClientSession() as session:
-                web = Web(session, f"http://{node_config.node.admin_listen}", node)
-                async with asyncio.timeout(10):
-                    while (await web.ask("GET", "/health")).status != 200:
-                        await asyncio.sleep(0.01)
-                made = await web.ask("POST", "/admin/restore-points?wait=false", {"name": name})
-                assert made.status == 200
-                listed = (await web.ask("GET", "/admin/restore-points")).body
-        finally:
-            await server.close()
-            await node.stop()
+        async with serving(node_config) as web:
+            made = await web.ask("POST", "/admin/restore-points?wait=false", {"name": name})
+            assert made.status == 200
+            listed = (await web.ask("GET", "/admin/restore-points")).body
     assert [point["name"] for point in listed["restore_points"]] == ["first", "second"]
     assert listed["restore_points"][1]["index"] == made.body["index"]
     assert listed["first_index"] == 1

@@ -38,13 +38,7 @@ async def formed(world: World) -> Machine:
         machine.pace = _QuickHelper()
         await world.start(machine)
     await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
-    return leading(world)
-
-
-def leading(world: World) -> Machine:
-    leader = world.leader()
-    assert leader is not None
-    return next(m for m in world.machines if m.name == leader.identity.node_id)
+    return world.leading()
 
 
 def _snapshots(world: World) -> int:
@@ -73,7 +67,7 @@ def test_a_flush_waits_for_the_log_that_replaced_another() -> None:
             lambda: (m := world.member(old)) is not None and m.raft.role != "leader", LIMIT_S, "it steps down"
         )
         await world.until(lambda: world.leader() is not None, LIMIT_S, "another leads")
-        new = leading(world)
+        new = world.leading()
         await write(new, range(20))
         assert new.process is not None and new.node is not None
         await new.process.call(new.node.snapshot())

@@ -12,7 +12,7 @@ from neumann.format import names
 from tests.sim.checkers.replicas import compare_rows
 from tests.sim.machine import Machine
 from tests.sim.mending import mend
-from tests.sim.test_catching_up import LIMIT_S, formed, leading, write
+from tests.sim.test_catching_up import LIMIT_S, formed, write
 from tests.sim.world import World
 
 
@@ -55,10 +55,10 @@ def test_a_flip_in_a_segment_of_one_machine_loses_nothing(seed: int) -> None:
         await write(first, range(120))
         written = 120
         for _ in range(4):
-            victim = leading(world) if random.random() < 0.4 else random.choice(world.machines)
+            victim = world.leading() if random.random() < 0.4 else random.choice(world.machines)
             await _damaged(world, victim, random)
             await world.until(lambda: world.leader() is not None, LIMIT_S, "one leads")
-            await write(leading(world), range(written, written + 40))
+            await write(world.leading(), range(written, written + 40))
             written += 40
             await world.until(world.is_converged, LIMIT_S, "all replicas equal")
         for machine in world.machines:

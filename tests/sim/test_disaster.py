@@ -35,9 +35,7 @@ def _live_through(seed: str, rejoins: int | None = None) -> World:
             await world.start(machine)
         keeping = keep_all_up(world)
         await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
-        leader = world.leader()
-        assert leader is not None
-        leading = next(m for m in world.machines if m.name == leader.identity.node_id)
+        leading = world.leading()
         process, node = leading.process, leading.node
         assert process is not None and node is not None
         for key in range(60):

@@ -37,9 +37,7 @@ def _counted(seed: str) -> tuple[int, int]:
     async def lose_answer(raw: bytes) -> None:
         """Send it to the leader, which dies as soon as it has committed it."""
         await world.until(lambda: world.leader() is not None, LIMIT_S, "a leader")
-        leader = world.leader()
-        assert leader is not None
-        leading = next(m for m in world.machines if m.name == leader.identity.node_id)
+        leading = world.leading()
         call = asyncio.create_task(
             world.network.door(None, "client").call(leading.address, "write", [raw], 2.0)
         )

@@ -25,9 +25,7 @@ def test_a_snapshot_tells_its_own_time() -> None:
         for machine in world.machines:
             await world.start(machine)
         await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
-        leader = world.leader()
-        assert leader is not None
-        leading = next(m for m in world.machines if m.name == leader.identity.node_id)
+        leading = world.leading()
         process, node = leading.process, leading.node
         assert process is not None and node is not None
         for machine in world.machines:
@@ -103,9 +101,9 @@ def test_a_leader_whose_disk_stalls_lets_another_lead() -> None:
         for machine in world.machines:
             await world.start(machine)
         await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
-        leader = world.leader()
+        leading = world.leading()
+        leader = world.member(leading)
         assert leader is not None
-        leading = next(m for m in world.machines if m.name == leader.identity.node_id)
         process, node = leading.process, leading.node
         assert process is not None and node is not None
         leading.pace.slowness = 30_000

@@ -389,6 +389,11 @@ class World:
         leading = [member for member in members if member is not None and member.leads]
         return max(leading, key=lambda m: m.raft.term, default=None)
 
+    def leading(self) -> Machine:
+        """The machine of the leader, which there is."""
+        leader = self.leader()
+        return next(machine for machine in self.machines if self.member(machine) is leader)
+
     # --- waiting ---------------------------------------------------------------------------------
 
     async def until(self, holds: Callable[[], bool], limit_s: float, what: str) -> None:
