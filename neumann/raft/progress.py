@@ -106,10 +106,12 @@ class Progress:
 
     def meet(self, incarnation: Incarnation, next_index: int) -> bool:
         """An answer came from this incarnation; forget the match of an earlier one. False if the
-        answer itself is from one that a later one has already replaced."""
-        if incarnation == self.incarnation:
+        answer itself is from one that a later one has already replaced, heard of before or not."""
+        known = self.incarnation
+        if incarnation == known:
             return True
-        if incarnation in self._retired:
+        is_earlier = known is not None and known.storage_id == incarnation.storage_id and known > incarnation
+        if is_earlier or incarnation in self._retired:
             return False
         if self.incarnation is not None:
             self._retired.add(self.incarnation)

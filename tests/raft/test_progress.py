@@ -50,6 +50,20 @@ def test_another_incarnation_starts_from_nothing_and_the_old_one_is_not_believed
     assert progress.meet(Incarnation(S, 2), 12)
 
 
+def test_a_late_answer_of_an_earlier_start_does_not_shut_the_later_one_out() -> None:
+    """An answer from before a restart, the first that the leader heard of that start, came behind one from
+    after it: it was taken for the newer one, and for the rest of the term nothing that the member said
+    counted."""
+    other = b"o" * 16
+    progress = Progress(10, S)
+    assert progress.meet(Incarnation(S, 2), 12) and progress.matched(9)
+    assert not progress.meet(Incarnation(S, 1), 12)
+    assert progress.meet(Incarnation(S, 2), 12) and progress.match_index == 9
+    assert progress.meet(Incarnation(other, 1), 12)
+    assert not progress.meet(Incarnation(S, 2), 12)
+    assert progress.meet(Incarnation(S, 3), 12) and progress.match_index == 0
+
+
 def _configuration_frame(index: int, voters: str) -> frame_format.Frame:
     kind, body = special.encode(members(voters))
     return frame_format.encode(kind, index, 1, index, 0, [body])
