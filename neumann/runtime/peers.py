@@ -83,6 +83,7 @@ class Peers:
         self._step = step
         self._reply_to: dict[str, Callable[[bytes], None]] = {}
         self._last_append: tuple[Append | None, bytes] = (None, b"")
+        self._reading: dict[str, list[Append]] = {}
         self._logged_ns: dict[str, int] = {}
 
     # --- out -------------------------------------------------------------------------------------
@@ -103,12 +104,18 @@ class Peers:
             self._net.send(member.address, message_format.encode(self._envelope(message)))
 
     def _send_append(self, address: str, message: Append) -> None:
+        """In the order of the core: nothing overtakes frames that are read for this address. The follower
+        would refuse what it lacks, and all of it would be read and sent again, at each heartbeat."""
         known, payload = self._last_append
-        if known == message:
-            self._net.send(address, payload)
-        elif message.last_index == message.prev_index:
+        reading = self._reading.get(address, ())
+        oldest = next((one for one in reading if one.term == message.term), None)
+        if message.last_index == message.prev_index:
+            if oldest is not None and oldest.prev_index < message.prev_index:
+                message = _moved(message, oldest)
             self._net.send(address, message_format.encode(self._envelope(message)))
-        elif self._wal.is_cached(message.prev_index):
+        elif oldest is None and known == message:
+            self._net.send(address, payload)
+        elif oldest is None and self._wal.is_cached(message.prev_index):
             frames = self._wal.read(message.prev_index, message.last_index)
             payload = message_format.encode(self._envelope(message), frames)
             self._last_append = (message, payload)
@@ -118,12 +125,15 @@ class Peers:
 
     def _send_cold(self, address: str, message: Append) -> None:
         """A follower far behind: its frames are on the disk only. What rotted there is mended first."""
+        reading = self._reading.setdefault(address, [])
+        reading.append(message)
 
         def read() -> bytes:
             frames = self._wal.read_frames(message.prev_index, message.last_index)
             return b"".join(frame.data for frame in frames)
 
         def done(frames: bytes | None, error: BaseException | None) -> None:
+            reading.remove(message)
             if error is not None or frames is None:
                 log.warning("entries behind %d can't be sent: %s", message.prev_index, error)
                 return
@@ -278,3 +288,10 @@ class Peers:
             if candidate[0] > best[0] and reported.count(candidate) >= needed:
                 best = candidate
         return best
+
+
+def _moved(heartbeat: Append, to: Append) -> Append:
+    """The same without frames, at the point that `to`, of the same term, continues."""
+    return heartbeat._replace(
+        prev_index=to.prev_index, prev_term=to.prev_term, prev_chain=to.prev_chain, last_index=to.prev_index
+    )
