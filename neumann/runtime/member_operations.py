@@ -113,9 +113,13 @@ async def transfer(member: Member, to: str, timeout_s: float) -> dict[str, Any]:
         deadline = asyncio.get_running_loop().time() + timeout_s
         while raft.leader != to:
             gave_up = raft.role == "leader" and not raft.transferring
-            if gave_up or asyncio.get_running_loop().time() >= deadline:
-                text = f"{to} did not take over; {raft.leader or 'nobody'} leads"
-                raise Unavailable(text, remedy="try again")
+            if gave_up or raft.leader not in ("", own):
+                raise Unavailable(f"{to} did not take over; {raft.leader} leads", remedy="try again")
+            if asyncio.get_running_loop().time() >= deadline:
+                raise OutcomeUnknown(
+                    f"nobody is known to lead after {timeout_s:g} s; {to} may take over yet",
+                    remedy="neumann-admin cluster-status",
+                )
             await asyncio.sleep(_LOOK_AGAIN_S)
     return {"leader": to, "term": raft.term}
 

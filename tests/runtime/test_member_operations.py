@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from neumann.errors import BadInput, NotFound, NotLeader, RefusedByState, Unavailable
-from neumann.runtime import views
+from neumann.errors import BadInput, NotFound, NotLeader, OutcomeUnknown, RefusedByState, Unavailable
+from neumann.runtime import member_operations, views
 from neumann.runtime.node import FORWARDED_WRITE
 from neumann.runtime.sinks import FutureSink
 from tests.ports import free_ports
@@ -119,6 +121,30 @@ async def test_leadership_goes_where_it_is_asked_to_go(tmp_path: Path) -> None:
             assert said["leader"] == _id(heir)
             await until(lambda heir=heir: leads(heir.node), "it leads")  # type: ignore[misc]
         assert (await heir.node.leader_transfer(_id(heir)))["leader"] == _id(heir)
+
+
+async def test_a_transfer_that_another_node_wins_is_asked_of_that_one(tmp_path: Path) -> None:
+    """The leader that had stepped down waited for the wanted one until the request's time was over, though
+    it followed another one by then."""
+    async with cluster(tmp_path) as running:
+        wanted, winner = _followers(running)
+        member = _leader(running).node.member
+        assert member is not None
+        transfer_to = member.raft.transfer_to
+        with patch.object(member.raft, "transfer_to", lambda _: transfer_to(_id(winner))):
+            async with asyncio.timeout(10.0):
+                said = await wanted.node.leader_transfer(_id(wanted), timeout_s=60.0)
+        assert said["leader"] == _id(wanted)
+
+
+async def test_a_transfer_that_was_not_seen_to_end_is_unknown(tmp_path: Path) -> None:
+    """It was told to be not done, while the wanted node was being elected."""
+    async with cluster(tmp_path) as running:
+        leader, (wanted, _) = _leader(running), _followers(running)
+        assert leader.node.member is not None
+        with pytest.raises(OutcomeUnknown, match=_id(wanted)):
+            await member_operations.transfer(leader.node.member, _id(wanted), 0.0)
+        await until(lambda: leads(wanted.node), "it takes over")
 
 
 async def test_what_is_refused_changes_nothing(tmp_path: Path) -> None:
