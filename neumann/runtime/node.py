@@ -340,7 +340,7 @@ class Node:
         made = await self._administer_anywhere("snapshot", {"timeout_s": timeout_s}, timeout_s)
         try:
             async with asyncio.timeout_at(deadline_s):
-                while self._leading.member().snapshots.newest[0] < made["index"]:
+                while (member := self.member) is None or member.snapshots.newest[0] < made["index"]:
                     await asyncio.sleep(0.01)
         except TimeoutError:
             raise OutcomeUnknown(
@@ -349,7 +349,7 @@ class Node:
                 remedy=f"look for {made['id']} in neumann-admin snapshot-list",
                 detail={"id": made["id"]},
             ) from None
-        is_here = self._leading.member().snapshots.made_at(made["index"]) is not None
+        is_here = member.snapshots.made_at(made["index"]) is not None
         if is_here and self.config.node.id not in made["durable_on"]:
             made["durable_on"] = sorted([*made["durable_on"], self.config.node.id])
         return made

@@ -9,6 +9,7 @@ import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -202,3 +203,23 @@ async def test_a_snapshot_newer_than_the_node_is_not_its_own(tmp_path: Path) -> 
         assert node.member.snapshots.published.snapshot_id == made["id"]
     finally:
         await node.stop()
+
+
+async def test_a_snapshot_that_was_made_while_this_node_installs_one_is_not_told_to_be_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that had no member for a moment answered that nothing was done, though the cluster had made the
+    snapshot that it had asked for."""
+    async with one_node(config_of(tmp_path)) as node:
+        await node.write(put("a"))
+        administer, member = node._administer_anywhere, node.member
+
+        async def administer_and_close(*asked: Any) -> dict[str, Any]:
+            made = await administer(*asked)
+            node.host.member = None
+            asyncio.get_running_loop().call_later(0.1, setattr, node.host, "member", member)
+            return made
+
+        monkeypatch.setattr(node, "_administer_anywhere", administer_and_close)
+        made = await node.snapshot()
+        assert made["durable_on"] == ["n1"] and node.member is member
