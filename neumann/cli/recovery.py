@@ -21,9 +21,9 @@ from neumann.errors import BadInput, InUse
 from neumann.format.names import Paths
 from neumann.recovery import init_cluster as engine
 from neumann.recovery import swap
-from neumann.runtime import startup
+from neumann.runtime import leaving, startup
 from neumann.runtime.formation import Formation
-from neumann.runtime.rejoin import refusal
+from neumann.runtime.rejoin import refusal, whom_to_ask
 
 
 @verb("init-cluster")
@@ -109,8 +109,9 @@ def rejoin(call: Call, data_dir: str | None, yes: bool) -> None:
         body = call.node.post("/admin/rejoin", {"data_dir": place.data_dir}).body
         then = "the node joins as new"
     else:
-        asyncio.run(_may_rejoin(place))
-        aside_id = swap.rejoin(RealDisk(), place.data_dir, RealClock().wall_ns())
+        aside_id = swap.rejoin(
+            RealDisk(), place.data_dir, RealClock().wall_ns(), lambda: asyncio.run(_may_rejoin(place))
+        )
         give_to_owner(place.data_dir)
         body = {"aside": aside_id, "path": f"{paths.aside}/{aside_id}"}
         then = "start the node: it joins as new"
@@ -134,9 +135,14 @@ async def _may_rejoin(place: Place) -> None:
         found = startup.look(env.disk, paths)
         if not found.vote:
             return
-        refused = refusal(found, place.node_id, await formation.ask_who_is_up(), is_stopped=True)
+        answers = await formation.ask_who_is_up()
+        refused = refusal(found, place.node_id, answers, is_stopped=True)
         if refused is not None:
             raise refused
+        asked = whom_to_ask(found, place.node_id, answers)
+        if asked is not None:
+            going = leaving.of_disk(env.disk, paths, place.node_id)
+            await leaving.ask(env.net, asked.leader, asked.leader_address, going)
     finally:
         formation.close()
         await env.net.close()

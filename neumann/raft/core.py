@@ -262,6 +262,12 @@ class Raft:
         assert self._leadership is not None
         self._leadership.transfer_to(node_id)
 
+    def leaves(self, node_id: str, incarnation: Incarnation) -> None:
+        """This start of a member, or an earlier one, has said its last: it may give its state up. What it
+        acknowledged counts no more in this leadership, however late it comes; its next start's does."""
+        if self._leadership is not None:
+            self._leadership.leaves(node_id, incarnation)
+
     def step_down(self, reason: str) -> None:
         """Stop leading at once, and let the voter that has most of the log campaign."""
         if self._leadership is not None:

@@ -10,7 +10,8 @@ with an empty disk. It is served like a learner beside the voter that it shall r
 False: what it has is part of no majority (design section 6).
 
 Invariants: match_index < next_index; both only stand at frame ends; match_index falls only when another
-incarnation answers, because only a restart can lose what was durable (design section 4, floor).
+incarnation answers, because only a restart can lose what was durable (design section 4, floor), or when
+the one that answered is about to give its state up.
 """
 
 from __future__ import annotations
@@ -114,12 +115,19 @@ class Progress:
         if is_earlier or incarnation in self._retired:
             return False
         if self.incarnation is not None:
-            self._retired.add(self.incarnation)
-            self.match_index = self.round_answered = self.commit_told = 0
-            self.probe(next_index)
+            self.forget(next_index)
         self.incarnation = incarnation
         self.counts = incarnation.storage_id == self.named
         return True
+
+    def forget(self, next_index: int) -> None:
+        """Nothing that was answered so far counts any more; another incarnation may answer."""
+        if self.incarnation is not None:
+            self._retired.add(self.incarnation)
+            self.incarnation = None
+        self.counts = True
+        self.match_index = self.round_answered = self.commit_told = 0
+        self.probe(next_index)
 
     def _clear_flight(self) -> None:
         self.in_flight.clear()

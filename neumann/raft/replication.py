@@ -29,6 +29,7 @@ class Leadership:
         self.transferring = ""
         self._transfer_ticks = 0
         self._timeout_sent = False
+        self._left: dict[bytes, int] = {}
         self._reads = Reads()
         self._round = 0
         self._round_confirmed = 0
@@ -104,7 +105,9 @@ class Leadership:
         """An answer in the own term. May commit, confirm reads, or move the sender's progress."""
         state = self._state
         progress = self.progress.get(sender)
-        if progress is None or not progress.meet(incarnation, state.log.last.index + 1):
+        if progress is None or self._has_left(incarnation):
+            return
+        if not progress.meet(incarnation, state.log.last.index + 1):
             return
         if progress.round_answered < reply.round <= self._round:
             progress.round_answered = reply.round
@@ -116,6 +119,17 @@ class Leadership:
         replicates = progress.mode is Mode.REPLICATE
         if not replicates or progress.next_index <= state.log.last.index or self.transferring:
             self._work = True
+
+    def leaves(self, node_id: str, incarnation: Incarnation) -> None:
+        """See Raft.leaves."""
+        storage_id, start_number = incarnation
+        self._left[storage_id] = max(start_number, self._left.get(storage_id, 0))
+        progress = self.progress.get(node_id)
+        if progress is not None and progress.incarnation is not None and self._has_left(progress.incarnation):
+            progress.forget(self._state.log.last.index + 1)
+
+    def _has_left(self, incarnation: Incarnation) -> bool:
+        return incarnation.start_number <= self._left.get(incarnation.storage_id, -1)
 
     def _in_own_log(self, reply: AppendReply) -> bool:
         """Whether the acknowledged frame is this log's. One before the base is: it is committed."""

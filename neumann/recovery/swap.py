@@ -7,6 +7,7 @@ store/ are made; without a journal it is debris.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from neumann.env.doors import Disk
@@ -52,15 +53,17 @@ def set_aside(disk: Disk, paths: Paths, purpose: str, now_ns: int) -> str:
     return old_id
 
 
-def rejoin(disk: Disk, root: str, now_ns: int) -> str:
+def rejoin(disk: Disk, root: str, now_ns: int, may_go: Callable[[], None] = lambda: None) -> str:
     """`neumann-admin rejoin` on a stopped server: its state goes aside, and it joins as new.
 
-    InUse while the server runs; NotFound where there is no state.
+    InUse while the server runs; NotFound where there is no state. `may_go` raises where it has to stay, asked
+    while no server can be started on it.
     """
     paths = Paths(root)
     release = disk.lock(paths.lock)
     try:
         finish_or_undo(disk, root)
+        may_go()
         aside_id = set_aside(disk, paths, "rejoin", now_ns)
     finally:
         release()

@@ -54,22 +54,20 @@ class Formation:
 
     # --- asking and answering --------------------------------------------------------------------
 
-    async def ask(self, *, leaving: bool = False) -> dict[str, Answer]:
-        """What each configured peer says of itself; who does not answer in time is not in it. `leaving`: this
-        node may give its state up next, so a leader does not make a voter of it for a moment."""
+    async def ask(self) -> dict[str, Answer]:
+        """What each configured peer says of itself; who does not answer in time is not in it."""
         peers = self.peers
-        params: list[object] = [self._config.node.id] if leaving else []
-        answers = await asyncio.gather(*(self._ask_one(n, a, params) for n, a in sorted(peers.items())))
+        answers = await asyncio.gather(*(self._ask_one(n, a) for n, a in sorted(peers.items())))
         return {node_id: answer for node_id, answer in zip(sorted(peers), answers, strict=True) if answer}
 
     async def ask_who_is_up(self) -> dict[str, Answer]:
         """As `ask`, but no leader counts a member in its `spares` that was silent before this call."""
         await asyncio.sleep(_LAST_HEARD_S)
-        return await self.ask(leaving=True)
+        return await self.ask()
 
-    async def _ask_one(self, node_id: str, address: str, params: list[object]) -> Answer | None:
+    async def _ask_one(self, node_id: str, address: str) -> Answer | None:
         try:
-            said = await self._env.net.call(address, "who", params, _ASK_TIMEOUT_S)
+            said = await self._env.net.call(address, "who", [], _ASK_TIMEOUT_S)
             answer = _read_answer(said, self._config.node.id)
         except NeumannError:
             return None

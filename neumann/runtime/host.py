@@ -29,7 +29,7 @@ from neumann.errors import (
 from neumann.format.message import SnapshotOffer
 from neumann.format.names import Paths
 from neumann.recovery import swap
-from neumann.runtime import opening, rejoin, repair
+from neumann.runtime import leaving, opening, rejoin, repair
 from neumann.runtime.archiving import LeaderArchiving
 from neumann.runtime.formation import Formation
 from neumann.runtime.guarding import Guard
@@ -170,14 +170,31 @@ class Host:
                 raise Unavailable("a snapshot is being installed here", remedy="try again")
             if self._had_no_room:
                 raise DiskFull(self.decision.reason, remedy=self.decision.remedy)
+            await self._leave(rejoin.whom_to_ask(found, self.config.node.id, answers))
             return await self._set_aside()
 
-    async def _set_aside(self) -> str:
-        """Close the member and set its state aside. DiskFull: what had begun is finished when there is room,
-        or else the node runs again as it was. Another error, such as StorageFailed, ends the node: its member
-        is gone."""
+    async def _leave(self, knows_leader: Answer | None) -> None:
+        """Close the member, so that nobody can count on it any more, and then ask the leader again, which has
+        the last word (runtime/leaving.py). Refused, it is opened again."""
+        self.decision = Decision(Action.WAIT, "the leader is asked whether this node's state may go")
         try:
             await self._close_member(hand_over=True)
+            going = await self.lane.run(
+                lambda: leaving.of_disk(self.env.disk, self.paths, self.config.node.id)
+            )
+            self.found = await self.lane.run(lambda: look(self.env.disk, self.paths))
+        except (NeumannError, OSError) as error:
+            raise self._left_without(error) from error
+        if knows_leader is not None:
+            try:
+                await leaving.ask(self.env.net, knows_leader.leader, knows_leader.leader_address, going)
+            except BaseException:
+                self._begin_asking()
+                raise
+
+    async def _set_aside(self) -> str:
+        """Set the state of the closed member aside."""
+        try:
             self.formation.renew()  # first: what is set aside may be seen by a later look only
             now_ns = self.env.clock.wall_ns()
             aside_id: str = await self.lane.run(
@@ -185,17 +202,22 @@ class Host:
             )
             self.found = await self.lane.run(lambda: look(self.env.disk, self.paths))
         except (NeumannError, OSError) as error:
-            if not is_full(error):
-                failure = _as_ours(error)
-                self.fail(failure)
-                raise failure from error
-            self._wait_for_room(error)
-            self._begin_asking()
-            raise DiskFull(self.decision.reason, remedy=_REJOIN_AGAIN) from error
+            raise self._left_without(error) from error
         log.warning("set aside as %s/%s: this node joins as new", self.paths.aside, aside_id)
         self.decision = Decision(Action.WAIT, "its state was set aside, and it joins as new")
         self._begin_asking()
         return aside_id
+
+    def _left_without(self, error: Exception) -> BaseException:
+        """The member is closed, and its state did not go. DiskFull: what had begun is finished when there is
+        room, or else the node runs again as it was. Another error, such as StorageFailed, ends the node."""
+        if not is_full(error):
+            failure = _as_ours(error)
+            self.fail(failure)
+            return failure
+        self._wait_for_room(error)
+        self._begin_asking()
+        return DiskFull(self.decision.reason, remedy=_REJOIN_AGAIN)
 
     async def _act(self, answers: dict[str, Answer]) -> bool:
         """Do what the table says; True if the peers are to be asked again. A full disk is waited for."""
@@ -386,7 +408,7 @@ class Host:
     # --- installing ------------------------------------------------------------------------------
 
     def _on_need_snapshot(self, leader: str, offer: SnapshotOffer) -> None:
-        if not self._installing and self.member is not None:
+        if not self._installing and not self._acting.locked() and self.member is not None:
             self._installing = True
             self.spawn(self._install(self.member, leader, offer))
 

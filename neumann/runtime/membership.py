@@ -18,8 +18,8 @@ server, so the thesis's argument (4.1) covers both; a server is a (node id, stor
 costs no availability: of n voters, one of them silent, n - 1 need as many to agree as n do, or fewer. If
 the leader changes anywhere in between, the next one goes on from what the configuration says.
 
-**A member that gives its state up** (runtime/rejoin.py) asks first, and the answer counts on the voters of
-that moment: it is not made one for LEAVING_S, in which it is gone, or has stayed.
+**A member that gives its state up** closes first, then asks, and counts for nothing until its next start
+(runtime/leaving.py): every change here stands on the word of members that answered this leadership.
 
 A learner's place is taken at once: it has no vote. So is that of a member that `member-add` named and
 nobody has seen yet: its storage id is empty.
@@ -43,7 +43,6 @@ from neumann.runtime.proposer import Proposer
 log = logging.getLogger(__name__)
 
 _SECOND_NS = 1_000_000_000
-LEAVING_S = 5.0
 
 
 class Membership:
@@ -62,17 +61,7 @@ class Membership:
         self._commits: deque[tuple[int, int]] = deque()
         self._lonely_since_ns: int | None = None
         self._replaced: Candidate | None = None
-        self._leaving: dict[str, int] = {}
         self._peers.began()
-
-    def leaving(self, node_id: str) -> None:
-        """This member asks whether it may give its state up, and does so next."""
-        if self._raft.configuration.member(node_id) is not None:
-            self._leaving[node_id] = self._clock.monotonic_ns()
-
-    def _may_vote(self, node_id: str) -> bool:
-        asked_ns = self._leaving.get(node_id)
-        return asked_ns is None or self._clock.monotonic_ns() - asked_ns >= LEAVING_S * _SECOND_NS
 
     def look(self) -> None:
         """Propose the change that is due, if one is and none is on its way."""
@@ -157,7 +146,7 @@ class Membership:
         begun, self._replaced = self._replaced, None
         if member is None or member.storage_id != begun.storage_id or member.role != LEARNER:
             return False
-        if not self._may_vote(begun.node_id):
+        if not self.has_caught_up(begun.node_id):
             return False
         self._proposer.propose_now(self._raft.configuration.with_member(member._replace(role=VOTER)))
         return True
@@ -167,7 +156,7 @@ class Membership:
     def _promote(self, now_ns: int) -> None:
         """Learners that have caught up become voters, in pairs."""
         configuration = self._raft.configuration
-        caught_up = {n for n in configuration.learners if self.has_caught_up(n) and self._may_vote(n)}
+        caught_up = {n for n in configuration.learners if self.has_caught_up(n)}
         if not caught_up or not self._config.raft.auto_promote:
             self._lonely_since_ns = None
             return
@@ -181,6 +170,13 @@ class Membership:
         """Whether this member has what was committed a second ago, and says so."""
         state = self._peers.states.get(node_id)
         return state is not None and self._caught_up(node_id, state, self._clock.monotonic_ns())
+
+    def has_all(self, node_id: str) -> bool:
+        """Whether this voter is up, and has on its disk everything that is committed."""
+        raft = self._raft
+        if node_id == raft.node_id:
+            return raft.durable_index >= raft.commit_index
+        return self.has_caught_up(node_id) and raft.progress[node_id].match_index >= raft.commit_index
 
     def spares(self) -> list[str]:
         """Members without which a majority of the voters is up and has caught up."""

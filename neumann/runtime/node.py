@@ -17,11 +17,12 @@ from neumann.env import Env
 from neumann.errors import BadInput, NeumannError, NotLeader, OutcomeUnknown, Unavailable
 from neumann.format import command
 from neumann.query.statement import Params, QueryResult
-from neumann.runtime import gauges, leader_index, missing, operations, tailing, transfer, views
+from neumann.runtime import gauges, leader_index, leaving, missing, operations, tailing, transfer, views
 from neumann.runtime.administration import MARGIN_S, administer
 from neumann.runtime.forwards import Forwards
 from neumann.runtime.host import Host
 from neumann.runtime.leading import Leading
+from neumann.runtime.leaving import Leaving
 from neumann.runtime.member import Member
 from neumann.runtime.queries import Queries
 from neumann.runtime.restore_points import RestorePoints
@@ -116,16 +117,15 @@ class Node:
         """RPC methods other than the hot ones; BadInput for an unknown one or bad params."""
         disk, paths = self.env.disk, self.paths
         match method, params:
-            case "who", (str() as leaving,):
-                if self.member is not None:
-                    self.member.membership.leaving(leaving)
-                return await self.call("who", ())
             case "who", ():
                 return self.host.formation.who(self.host.found, self.member, self.serving()[0])
             case "announce", (str() as node_id, bytes() as storage_id, str() as address):
                 member = self._leading.member()
                 operations.needs_leader(member)
                 return await member.membership.announce(node_id, storage_id, address)
+            case "leave", (str() as node_id, bytes() as storage_id, int() as start_number, int() as term):
+                going = Leaving(node_id, storage_id, start_number, term)
+                return await leaving.answer(self._leading.member(), going)
             case "snapshot.describe", (str() as snapshot_id,):
                 return await self._describe_snapshot(snapshot_id)
             case "snapshot.read", (str() as snapshot_id, str() as name, int() as offset, int() as length):

@@ -9,6 +9,9 @@ the only majority. What justifies it, on a running node or on a directory alike:
     the cluster's configuration lacks it        it was removed (startup.was_removed: a peer that just joined
                                                 knows an older one than this node does)
 
+The leader that goes on without it is asked once more when its member is closed, and has the last word
+(`whom_to_ask`, leaving.py): what was answered before holds for that moment only.
+
 A directory whose server is stopped may also go aside where no peer answers at all, if it is not the only
 voter's: the whole cluster is stopped, as a restore wants it, and whoever typed it stopped it.
 """
@@ -49,3 +52,12 @@ def refusal(
     else:
         return None
     return RefusedByState(f"{text}; nothing was changed", remedy=_KEEP)
+
+
+def whom_to_ask(found: Found, node_id: str, answers: Mapping[str, Answer]) -> Answer | None:
+    """Of a state that is not refused: who knows the leader that has to let it go; None where it carries no
+    vote, where another history is served, and where the whole cluster is stopped."""
+    leading = [a for a in answers.values() if a.leader not in ("", node_id) and a.history is not None]
+    if not found.vote or any(a.history != found.history for a in leading):
+        return None
+    return max(leading, key=lambda a: node_id in a.spares, default=None)

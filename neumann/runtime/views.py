@@ -127,11 +127,13 @@ def verdict(member: Member, archiver: Archiver | None) -> tuple[str, str]:
 
 
 def heard_lately(member: Member) -> set[str]:
-    """This node, and the members that answered within three election timeouts."""
+    """This leader, and the members that answered it within three election timeouts; who gives its state up
+    (runtime/leaving.py) has not."""
     now = member.env.clock.monotonic_ns()
     fresh_ns = _FRESH_TIMEOUTS * member.config.raft.election_timeout_ms * 1_000_000
     heard = {n for n, state in member.peers.states.items() if now - state.heard_ns <= fresh_ns}
-    return heard | {member.identity.node_id}
+    answered = {n for n, progress in member.raft.progress.items() if progress.incarnation is not None}
+    return (heard & answered) | {member.identity.node_id}
 
 
 def voters_configured(member: Member) -> int:

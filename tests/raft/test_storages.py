@@ -197,3 +197,20 @@ def test_a_wiped_voter_is_replaced_by_two_changes_of_one_server() -> None:
     world.heal()
     world.crash("a")
     world.elect("c")
+
+
+def test_who_is_about_to_give_its_state_up_acknowledges_nothing_more() -> None:
+    """An answer that was under way as the member went committed an entry, which was then on one disk only."""
+    core = _leader(core_with([]))
+    (noop,) = frames((core.term, 1))
+    core.propose(noop)
+    make_durable(core, take(core))
+    going, earlier, again = (Incarnation(storage_of("c"), start) for start in (5, 4, 6))
+    core.step("c", AppendReply(core.term, True, 0, 0, 1), going)
+    assert core.progress["c"].incarnation == going
+    core.leaves("c", going)
+    for late in (going, earlier):
+        core.step("c", AppendReply(core.term, True, 1, core.term, 1), late)
+        assert core.commit_index == 0 and core.progress["c"].incarnation is None
+    core.step("c", AppendReply(core.term, True, 1, core.term, 1), again)
+    assert core.commit_index == 1, "it stayed, and was started again"
