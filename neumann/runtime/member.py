@@ -1,14 +1,8 @@
-"""A node with a vote: log, core, store and machine joined. Read `pump` first.
+"""A node with a vote: log, core, store and machine joined, and what follows when they change.
 
-The order of durability (design sections 2 and 4), which `pump` and runtime/durability.py keep:
-
-    1. what the core says is staged in order: vote, truncation, frames
-    2. messages go out beside the write; the leader's disk works while followers' disks do
-    3. one lane makes it durable: vote in both slots, then the log, one fdatasync for all that queued
-    4. only then the answers that promise durability go out, in order, and the core hears of it
-    5. committed frames are applied, and clients are answered
-
-A failed write is final (R9): `fail` ends the member, and nothing is acknowledged any more.
+`_join_*` says what there is and who hears of what; runtime/pump.py carries out what the core says, in the
+order of durability. A failed write is final (R9): `fail` ends the member, and nothing is acknowledged any
+more.
 """
 
 from __future__ import annotations
@@ -29,7 +23,7 @@ from neumann.errors import (
 )
 from neumann.format.command import Limits
 from neumann.format.frame import FrameHeader
-from neumann.format.ids import Candidate, Configuration, Incarnation, LogPoint
+from neumann.format.ids import Configuration, Incarnation, LogPoint
 from neumann.format.limits import FEATURE_LEVEL
 from neumann.format.manifest import Manifest
 from neumann.format.message import Message, SnapshotOffer, Status
@@ -37,7 +31,6 @@ from neumann.format.names import Paths
 from neumann.format.special import Archived, Marker, Noop, Special
 from neumann.format.state import SyncMark
 from neumann.machine.state import MachineState
-from neumann.raft import Ready
 from neumann.runtime import divergence, leader_index
 from neumann.runtime.applier import BACKLOG_HOLDS_PROPOSALS, Applier
 from neumann.runtime.core import TICK_MS, make_core
@@ -49,6 +42,7 @@ from neumann.runtime.metrics import Metrics
 from neumann.runtime.opening import Opened
 from neumann.runtime.peers import SILENT_TIMEOUTS, Peers
 from neumann.runtime.proposer import Proposer
+from neumann.runtime.pump import Pump
 from neumann.runtime.reader import Reader
 from neumann.runtime.repair import repair_of
 from neumann.runtime.retaining import Retaining
@@ -59,7 +53,6 @@ from neumann.runtime.space import SpaceWatch
 from neumann.runtime.stalls import Stalls
 from neumann.runtime.superseded import Superseded
 from neumann.store.checkpoint import Checkpointer
-from neumann.wal import Synced
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +85,6 @@ class Member:
         self.serves = serves
         self.archive_gate: Callable[[], NeumannError | None] = lambda: None
         self._on_change = on_change
-        self._on_need_snapshot = on_need_snapshot
         self._vote_file = opened.vote_file
         self._mark_file = opened.mark_file
         self._lane = env.lane("wal")
@@ -100,7 +92,6 @@ class Member:
         self._read_lane = env.lane("read")
         self._mark_lane = env.lane("mark")
         self.space = SpaceWatch(env, paths.root, config.store.disk_free_bytes_min, self._io_lane, on_change)
-        self._pumping = False
         self._was_leader = False
         self._leader_seen = ""
         self._stopped = False
@@ -110,6 +101,19 @@ class Member:
         self._join_snapshots(opened)
         parts = self.raft, self.durability, self.applier, self.store, self.space, self.peers
         self._stalls = Stalls(config, *parts)
+        self._pump = Pump(
+            self.raft,
+            self.wal,
+            self.durability,
+            self.peers,
+            self.proposer,
+            self.applier,
+            self.reader,
+            on_persisted=self.snapshots.durable,
+            on_role_changed=self._role_changed,
+            on_diverged=self._diverged,
+            on_need_snapshot=on_need_snapshot,
+        )
 
     def _join_consensus(self, opened: Opened) -> None:
         """Core, log, peers: how entries come to be committed."""
@@ -158,7 +162,7 @@ class Member:
             self.metrics,
             floor=lambda: self.raft.floor,
             send=self.peers.send,
-            on_durable=self._durable,
+            on_durable=lambda synced, vote: self._pump.durable(synced, vote),  # noqa: PLW0108  made below
             on_full=self._disk_full,
             on_failure=self.fail,
         )
@@ -313,6 +317,7 @@ class Member:
 
     def _halt(self, error: NeumannError) -> None:
         self._stopped = True
+        self._pump.stop()
         self.space.stop()
         if self._timer is not None:
             self._timer.cancel()
@@ -333,60 +338,9 @@ class Member:
             self.duties.look(ticked=True)
         self.pump()
 
-    # --- the order of durability -----------------------------------------------------------------
-
     def pump(self) -> None:
-        """Do what the core says, until it has nothing to say."""
-        if self._pumping or self._stopped:
-            return
-        self._pumping = True
-        try:
-            while not self._stopped and (ready := self.raft.ready()) is not None:
-                self._act(ready)
-        finally:
-            self._pumping = False
-        if not self._stopped:
-            self.durability.write()
-
-    def _durable(self, synced: Synced | None, vote: tuple[int, Candidate] | None) -> None:
-        """A crash would keep this from here on: the core may count it."""
-        if vote is not None:
-            self.raft.vote_persisted(*vote)
-        if synced is not None:
-            self.raft.persisted(synced.point.index, synced.point.term)
-            self.snapshots.durable()
-        self.pump()
-
-    def _disk_full(self, error: DiskFull) -> None:
-        """A leader steps down: it created frames that it can't write (R15)."""
-        self.space.refusal = error
-        if self.raft.role == "leader":
-            log.error("%s", error)
-            self.raft.step_down("its disk is full")
-            self.pump()
-
-    def _act(self, ready: Ready) -> None:
-        if ready.diverged:
-            self._diverged(ready.diverged)
-            return
-        if ready.frames or ready.truncate_after is not None:
-            self.wal.stage(ready.frames, ready.truncate_after)
-            self.applier.appended(ready.frames, ready.truncate_after)
-            if ready.frames:
-                self.proposer.log_time_at_least(ready.frames[-1].header.time_ns)
-        self.durability.stage(ready.vote, ready.messages_after_sync)
-        for node_id, message in ready.messages:
-            self.peers.send(node_id, message)
-        if ready.role_changed:
-            self._role_changed()
-        self.proposer.committed(ready.commit_index)
-        self.applier.committed(ready.commit_index)
-        if ready.lost_reads:
-            self.reader.lost(ready.lost_reads)
-        if ready.reads:
-            self.reader.confirmed(ready.reads)
-        if ready.need_snapshot is not None:
-            self._on_need_snapshot(self.raft.leader, ready.need_snapshot)
+        """The core was given something: carry out what it says."""
+        self._pump.run()
 
     # --- what follows from it --------------------------------------------------------------------
 
@@ -400,6 +354,14 @@ class Member:
         except Exception as error:
             self.fail(error)
             raise
+
+    def _disk_full(self, error: DiskFull) -> None:
+        """A leader steps down: it created frames that it can't write (R15)."""
+        self.space.refusal = error
+        if self.raft.role == "leader":
+            log.error("%s", error)
+            self.raft.step_down("its disk is full")
+            self.pump()
 
     def _role_changed(self) -> None:
         leads = self.raft.role == "leader"
