@@ -7,6 +7,7 @@ they come from the configured address and from nowhere else (design section 6).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import Any, cast
 
@@ -87,20 +88,29 @@ class _Link(asyncio.Protocol):
             self._dialling = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
-        """Dial once. The name is looked up without a limit: a lookup can't be ended, and a second one
-        beside it would only take another of the few threads that look up."""
+        """Dial once, each address of the name in turn: the peer may listen at one of them alone. The name is
+        looked up without a limit: a lookup can't be ended, and a second one beside it would only take
+        another of the few threads that look up."""
         host, port = split_address(self.address)
-        loop = asyncio.get_running_loop()
         try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            async with asyncio.timeout(_DIAL_TIMEOUT_S):
-                await loop.create_connection(lambda: self, str(found[0][4][0]), port)
-        except (OSError, TimeoutError):
-            # uvloop closes a connection that came about as we gave up, and doesn't tell its protocol.
-            self.connection_lost(None)
+            with contextlib.suppress(OSError):  # of the lookup
+                found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                for place in dict.fromkeys(str(target[0]) for *_, target in found):
+                    if await self._reaches(place, port):
+                        return
             await asyncio.sleep(_REDIAL_S)
         finally:
             self._dialling = None
+
+    async def _reaches(self, place: str, port: int) -> bool:
+        try:
+            async with asyncio.timeout(_DIAL_TIMEOUT_S):
+                await asyncio.get_running_loop().create_connection(lambda: self, place, port)
+        except (OSError, TimeoutError):
+            # uvloop closes a connection that came about as we gave up, and doesn't tell its protocol.
+            self.connection_lost(None)
+            return False
+        return True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)

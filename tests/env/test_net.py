@@ -87,6 +87,20 @@ async def test_a_peer_that_comes_back_is_dialled_again(net: RealNet) -> None:
         await asyncio.sleep(0.05)
 
 
+async def test_each_address_of_a_name_is_dialled(net: RealNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first was: a peer whose name has an IPv6 address too, and which listens on IPv4 alone, was
+    never reached, though every client reached it."""
+    async with server() as (address, _):
+        host, port = address.split(":")
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (at, int(port))) for at in ("127.0.0.2", host)]
+
+        async def look_up(*_: object, **__: object) -> list[object]:
+            return list(found)
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+        assert await net.call(f"peer.example:{port}", "echo", [1], 5.0) == (1,)
+
+
 async def test_what_a_dead_machine_does_not_acknowledge_ends_the_connection(net: RealNet) -> None:
     """A connection into a partition was kept while the kernel tried again, ever more seldom: when the
     network healed, the peer stayed unreachable for up to two minutes more."""
