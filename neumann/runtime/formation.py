@@ -13,7 +13,7 @@ from typing import Any
 
 from neumann.config import Config
 from neumann.env import Env
-from neumann.errors import Corrupt, NeumannError, NotFound, Unavailable
+from neumann.errors import FormatTooNew, NeumannError, Unavailable
 from neumann.format import history as history_format
 from neumann.format import names
 from neumann.format.history import History
@@ -179,12 +179,11 @@ class Formation:
     async def _announce(self, leader: Answer) -> int:
         """The leader's term, once this node is in its configuration."""
         own = self._config.node
-        said = await self._env.net.call(
-            leader.leader_address,
-            "announce",
-            [own.id, self._storage_id, own.advertise],
-            _ANNOUNCE_TIMEOUT_S,
-        )
+        asked: list[object] = [own.id, self._storage_id, own.advertise]
+        try:
+            said = await self._env.net.call(leader.leader_address, "announce", asked, _ANNOUNCE_TIMEOUT_S)
+        except NeumannError as error:
+            raise Unavailable(f"{leader.leader} could not take this node in: {error}") from error
         match said:
             case {"accepted": True, "term": int() as term}:
                 return term
@@ -193,7 +192,8 @@ class Formation:
         raise Unavailable(f"{leader.leader} gave an answer to announce that can't be read")
 
     async def _fetch(self, leader: Answer, reuse: Sequence[str]) -> install.Fetched:
-        """The leader's newest snapshot. One that was pruned meanwhile, or a full disk, is waited out."""
+        """The leader's newest snapshot. One that was pruned meanwhile, that can't be read there, or a full
+        disk, is waited out."""
         try:
             fetched = await install.fetch(
                 self._env.net,
@@ -204,7 +204,9 @@ class Formation:
                 self._paths,
                 reuse=reuse,
             )
-        except (NotFound, Corrupt, OSError) as error:
+        except FormatTooNew:
+            raise
+        except (NeumannError, OSError) as error:
             raise Unavailable(f"the snapshot of {leader.leader} could not be fetched: {error}") from error
         if fetched.manifest.history != leader.history:
             raise Unavailable(f"{leader.leader} gave a snapshot of another history than its own")

@@ -19,6 +19,7 @@ from neumann.env.files import is_full
 from neumann.errors import (
     Corrupt,
     DiskFull,
+    FormatTooNew,
     NeumannError,
     NotFound,
     OutcomeUnknown,
@@ -413,7 +414,8 @@ class Host:
             self.spawn(self._install(self.member, leader, offer))
 
     async def _install(self, member: Member, leader: str, offer: SnapshotOffer) -> None:
-        """Fetch beside the running member, then end it, put the new state in place, and open it again."""
+        """Fetch beside the running member, then end it, put the new state in place, and open it again. What
+        the leader could not give is asked for again, whatever befell it there."""
         try:
             source = member.raft.configuration.member(leader)
             if source is None:
@@ -432,13 +434,15 @@ class Host:
                 log.info("installed snapshot %s of %s", fetched.manifest.snapshot_id, leader)
             if await self._run():
                 self._begin_asking()
-        except (Unavailable, OutcomeUnknown, NotFound, Corrupt, DiskFull, OSError) as error:
+        except (NeumannError, OSError) as error:
             if self.member is None:
                 if not is_full(error):
                     raise
                 self._wait_for_room(error)
                 self._begin_asking()
                 return
+            if isinstance(error, FormatTooNew):
+                raise
             log.warning("snapshot %d could not be fetched: %s", offer.index, error)
             await asyncio.sleep(_INSTALL_AGAIN_S)
         finally:

@@ -6,12 +6,14 @@ import asyncio
 import errno
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from neumann.env import real_env
 from neumann.env.disk import RealDisk
 from neumann.format.message import SnapshotOffer
+from neumann.runtime import transfer
 from tests.runtime.nodes import config_of, configs_of, keys_of, leads, one_node, start, until, write_rows
 
 
@@ -103,6 +105,47 @@ async def test_a_member_without_room_for_a_snapshot_goes_on(tmp_path: Path) -> N
         await asyncio.sleep(0.1)
         assert disk.refused == 1, "it does not try again at once"
         assert not node.failed.done() and len(await keys_of(node)) == 10
+
+
+def _bad_sector(*_: object) -> dict[str, Any]:
+    raise OSError(errno.EIO, "it can't be read now")
+
+
+async def test_a_member_goes_on_when_the_leader_can_not_read_its_own_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad sector on the leader's disk, met while it was read for a follower, ended the follower."""
+    async with one_node(config_of(tmp_path)) as node:
+        await write_rows(node, range(10))
+        await node.snapshot()
+        member = node.member
+        assert member is not None
+        monkeypatch.setattr(transfer, "describe", _bad_sector)
+        offer = SnapshotOffer(member.raft.term, *member.manifest.point, 1)
+        node.host._on_need_snapshot("n1", offer)
+        await until(lambda: not node.host._installing, "the install has ended")
+        assert len(await keys_of(node)) == 10 and not node.failed.done()
+
+
+async def test_a_joiner_waits_while_the_leader_can_not_read_its_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same ended a joiner."""
+    first, second = configs_of(tmp_path, 2)
+    leading = await start(first)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(transfer, "describe", _bad_sector)
+            joining = await start(second)
+            try:
+                await until(lambda: "can't be read now" in joining.node.serving()[1], "it was told")
+                assert not joining.node.failed.done()
+                patched.undo()
+                await until(lambda: joining.node.member is not None, "n2 has joined")
+            finally:
+                await joining.stop()
+    finally:
+        await leading.stop()
 
 
 async def test_a_member_that_can_not_be_opened_behind_an_install_is_waited_for_once(
