@@ -103,6 +103,18 @@ class Model:
                 found[key] = versions[place].revision
         return found
 
+    def changes(self, table: str, after: int, upto: int) -> list[int]:
+        """The entries behind `after`, up to `upto`, that wrote to this table, in order."""
+        return sorted(
+            {
+                version.revision
+                for (row_table, _), versions in self.versions.items()
+                if row_table == table
+                for version in versions
+                if after < version.revision <= upto
+            }
+        )
+
     def value_at(self, row: Row, revision: int) -> bytes | None:
         """What the entry `revision` wrote to this row."""
         versions = self.versions.get(row, [])

@@ -32,8 +32,8 @@ def follow(before: LogPoint, commands: list[bytes], term: int = 1) -> Frame:
     return frame.encode(Kind.DATA, before.index + 1, term, before.index + 1, before.chain, commands)
 
 
-def log_of(*frames: Frame) -> FrameLog:
-    log = FrameLog(BASE)
+def log_of(*frames: Frame, base: LogPoint = BASE) -> FrameLog:
+    log = FrameLog(base)
     for one in frames:
         log.append(one.header)
     return log
@@ -48,7 +48,7 @@ LATER = follow(FIRST.header.end, [put("k", "5"), put("other", "3")], term=2)
 def commit(*frames: Frame) -> Committed:
     """A cluster in which n1 has committed these."""
     committed = Committed()
-    committed.saw("n1", frames[-1].header.last_index, log_of(*frames), lambda after, last: frames)
+    committed.saw("n1", 1, frames[-1].header.last_index, log_of(*frames), lambda after, last: frames)
     return committed
 
 
@@ -78,22 +78,31 @@ def test_an_index_and_term_with_two_chains() -> None:
 def test_a_committed_frame_that_is_another_elsewhere() -> None:
     committed = commit(FIRST, SECOND)
     with pytest.raises(Violation, match="was committed before"):
-        committed.saw("n2", 3, log_of(FIRST, LATER), lambda after, last: ())
+        committed.saw("n2", 2, 3, log_of(FIRST, LATER), lambda after, last: ())
 
 
 def test_a_commit_index_that_falls() -> None:
     committed = commit(FIRST, SECOND)
     with pytest.raises(Violation, match="fell"):
-        committed.saw("n1", 1, log_of(FIRST, SECOND), lambda after, last: ())
+        committed.saw("n1", 1, 1, log_of(FIRST, SECOND), lambda after, last: ())
     committed.started("n1")
-    committed.saw("n1", 1, log_of(FIRST, SECOND), lambda after, last: ())
+    committed.saw("n1", 1, 1, log_of(FIRST, SECOND), lambda after, last: ())
 
 
 def test_a_leader_without_what_is_committed() -> None:
     committed = commit(FIRST, SECOND)
-    committed.leads("n1", log_of(FIRST, SECOND))
-    with pytest.raises(Violation, match="leads with"):
-        committed.leads("n2", log_of(FIRST))
+    committed.leads("n1", 2, log_of(FIRST, SECOND))
+    with pytest.raises(Violation, match="leads term 2 with"):
+        committed.leads("n2", 2, log_of(FIRST))
+
+
+def test_a_leader_that_hears_late_of_its_election() -> None:
+    """Bug: a leader of term 1 was held to what a leader of term 2 had committed before it heard that it led."""
+    committed = commit(FIRST)
+    committed.saw("n3", 2, 3, log_of(FIRST, LATER), lambda after, last: (LATER,))
+    committed.leads("n2", 1, log_of(FIRST))
+    with pytest.raises(Violation, match="leads term 3 with"):
+        committed.leads("n2", 3, log_of(FIRST))
 
 
 def test_a_vote_given_twice() -> None:
@@ -145,6 +154,19 @@ def test_what_clients_were_told() -> None:
     clients.end_refused(second, "no leader")
     with pytest.raises(Violation, match="was told it was not"):
         clients.finish()
+
+
+def test_a_scan_that_began_before_a_restore() -> None:
+    """Bug: to place it, every index was tried, also the thousand million that a new timeline leaves out."""
+    base = LogPoint(1_000_000_000, 2, 7)
+    restored = commit(FIRST).restored(1, base)
+    added = follow(base, [put("other", "3")], term=2)
+    restored.saw("n1", 2, added.header.last_index, log_of(added, base=base), lambda after, last: (added,))
+    clients = Clients(restored)
+    scan = clients.begin_read("r", is_stale=False)
+    clients.end_scan(scan, "registers", {"k": 1, "other": added.header.last_index})
+    with pytest.raises(Violation, match="never so"):
+        clients.end_scan(scan, "registers", {"other": added.header.last_index})
 
 
 def test_a_command_that_nobody_sent() -> None:

@@ -349,9 +349,9 @@ class World:
             self.note("truncated", name, before.last.index, raft.last.index)
         self.election.saw(name, raft.term, raft.leader)
         self.log_matching.saw(name, raft.log)
-        self.committed.saw(name, raft.commit_index, raft.log, lambda a, b: _read(member, a, b))
+        self.committed.saw(name, raft.term, raft.commit_index, raft.log, lambda a, b: _read(member, a, b))
         if raft.role == "leader" and (before is None or (before.role, before.term) != (raft.role, raft.term)):
-            self.committed.leads(name, raft.log)
+            self.committed.leads(name, raft.term, raft.log)
         self.note("raft", name, raft.role, raft.term, raft.leader, raft.commit_index, *raft.last)
 
     def _hear(self, source: str, target: str, answer: bytes) -> None:

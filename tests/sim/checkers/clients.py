@@ -126,7 +126,7 @@ class Clients:
         committed = self._committed
         end = committed.last.index
         first = max([operation.floor, *found.values()])
-        for index in range(first, end + 1):
+        for index in (first, *committed.model.changes(table, first, end)):
             if committed.model.revisions_at(table, index) == found:
                 self._saw(operation, index)
                 return

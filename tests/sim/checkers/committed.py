@@ -1,7 +1,7 @@
 """State machine safety and leader completeness: what is committed stays, and is the same everywhere.
 
-The first node that commits a frame defines it; all others, and every later leader, must have that very
-frame. Each follows the one before, in time too. The model applies the committed frames, so it knows what
+The first node that commits a frame defines it; all others, and every leader of a later term than that in
+which it was committed, must have that very frame. Each follows the one before, in time too. The model applies the committed frames, so it knows what
 every answer must have been.
 """
 
@@ -29,6 +29,7 @@ class Committed:
         self.model = model if model is not None else Model()
         self._ends: dict[int, LogPoint] = {base.index: base}
         self._seen: dict[str, int] = {}
+        self._ends_by_term: dict[int, LogPoint] = {}
 
     def restored(self, cut_index: int, base: LogPoint) -> Committed:
         """The log of the timeline that begins at `base` with everything up to `cut_index` of this one."""
@@ -47,21 +48,29 @@ class Committed:
         """The node begins again: its commit index may start lower, its log may not miss anything."""
         self._seen.pop(node_id, None)
 
-    def saw(self, node_id: str, commit_index: int, log: FrameLog, read_frames: ReadFrames) -> None:
-        """A node's commit index, after a step in which it changed."""
+    def saw(
+        self, node_id: str, term: int, commit_index: int, log: FrameLog, read_frames: ReadFrames
+    ) -> None:
+        """A node's commit index in its term, after a step in which either changed."""
         before = self._seen.get(node_id, 0)
         require(commit_index >= before, f"{node_id}: commit index fell from {before} to {commit_index}")
         require(commit_index <= log.last.index, f"{node_id}: commits {commit_index} behind its log's end")
         self._seen[node_id] = commit_index
         if commit_index > self.last.index:
             self._extend(node_id, max(self.last.index, log.base.index), commit_index, read_frames)
+            self._ends_by_term[term] = self.last
         self._compare(node_id, log.end_at(commit_index))
 
-    def leads(self, node_id: str, log: FrameLog) -> None:
-        """Leader completeness: who becomes leader has everything that was committed."""
-        if self.last.index > log.base.index:
-            own = log.end_at(self.last.index)
-            require(own == self.last, f"{node_id} leads with {own} where {self.last} is committed")
+    def leads(self, node_id: str, term: int, log: FrameLog) -> None:
+        """Leader completeness (raft paper, figure 3): a leader has what was committed in earlier terms.
+
+        One that hears late that it was elected need not have what a later leader committed meanwhile.
+        """
+        earlier = [end for committed_in, end in self._ends_by_term.items() if committed_in < term]
+        last = max(earlier, key=lambda end: end.index, default=self.base)
+        if last.index > log.base.index:
+            own = log.end_at(last.index)
+            require(own == last, f"{node_id} leads term {term} with {own} where {last} is committed")
 
     def _extend(self, node_id: str, after: int, last: int, read_frames: ReadFrames) -> None:
         require(after == self.last.index, f"{node_id} commits {last}; {self.last.index + 1}..{after} unseen")
