@@ -26,6 +26,10 @@ KEY_COUNT = 24
 TIMEOUT_S = 3.0
 THINK_S = 0.01
 AFTER_FAILURE_S = 0.05
+READ_SHARE, SCAN_SHARE, STALE_SHARE = 0.2, 0.1, 0.1
+BURST_SHARE = 0.2
+WRITES_AT_ONCE_MAX = 30
+READS_AT_ONCE_MAX = 12
 
 _Row = tuple[int, str, str, tuple[object, ...] | None, bytes | None]
 
@@ -65,8 +69,8 @@ class Client:
         self._address = random.choice(addresses)
         self._revisions: dict[str, int] = {}
 
-    async def run(self, is_over: Callable[[], bool]) -> None:
-        """Send one request after the other until then."""
+    async def run(self, is_over: Callable[[], bool], think_s: Callable[[], float] = lambda: THINK_S) -> None:
+        """Send one request after the other until then, and think so long between two, in the mean."""
         random = self._random
         while not is_over():
             if not await self._choose()():
@@ -74,13 +78,15 @@ class Client:
                 await asyncio.sleep(AFTER_FAILURE_S)
             elif self._is_reader:
                 self._address = random.choice(self._addresses)
-            await asyncio.sleep(random.expovariate(1 / THINK_S))
+            await asyncio.sleep(random.expovariate(1 / think_s()))
 
     def _choose(self) -> Callable[[], Awaitable[bool]]:
         kind = self._random.random()
-        if self._is_reader or kind < 0.2:
-            return self._scan if self._random.random() < 0.1 else self._read
-        return self._write_many if kind < 0.27 else self._write
+        if self._is_reader or kind < READ_SHARE:
+            if self._random.random() < SCAN_SHARE:
+                return self._scan
+            return self._read_many if self._random.random() < BURST_SHARE else self._read
+        return self._write_many if kind < READ_SHARE + BURST_SHARE else self._write
 
     async def _write(self) -> bool:
         operation, key = self._begin_write()
@@ -93,7 +99,7 @@ class Client:
 
     async def _write_many(self) -> bool:
         """A burst that is sent at once, as a pipelining client does."""
-        begun = [self._begin_write() for _ in range(self._random.randrange(2, 30))]
+        begun = [self._begin_write() for _ in range(self._random.randrange(2, WRITES_AT_ONCE_MAX))]
         try:
             answers = await self._call("writes", [[operation.command for operation, _ in begun]])
         except NeumannError as error:
@@ -140,8 +146,13 @@ class Client:
                 return command.encode_batch(rows)
         return command.encode_put(TABLE, key, value)
 
+    async def _read_many(self) -> bool:
+        """Reads that are under way at the same time."""
+        reads = [self._read() for _ in range(self._random.randrange(2, READS_AT_ONCE_MAX))]
+        return all(await asyncio.gather(*reads))
+
     async def _read(self) -> bool:
-        key, is_stale = f"k{self._random.randrange(KEY_COUNT)}", self._random.random() < 0.1
+        key, is_stale = f"k{self._random.randrange(KEY_COUNT)}", self._random.random() < STALE_SHARE
         text = f"{'stale ' * is_stale}read of {key} by {self._name} through {self._address}"
         operation = self._checker.begin_read(text, is_stale)
         try:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from tests.sim.clients import Client
+from tests.sim.clients import THINK_S, Client
 from tests.sim.disaster import rejoin, strike
 from tests.sim.faults import RARE, draw, trouble
 from tests.sim.keeping import keep_all_up, watch
@@ -23,6 +23,8 @@ READER_COUNT = 3
 OPERATIONS_MIN = 2000
 OPERATIONS_IN_TROUBLE = 1200
 FAULTS_MIN = 20
+THINK_AHEAD_S = 20 * THINK_S
+"""What clients think who are further with their operations than the faults are: a seed has both, and little more."""
 CALM_S = 0.5
 EARLY_SHARE = 0.25
 """Of the seeds, those where trouble begins before the cluster is formed."""
@@ -178,13 +180,18 @@ async def _live_through(
     world.is_calm = False
     async with asyncio.TaskGroup() as group:
         for client in _clients(world):
-            group.create_task(client.run(lambda: world.is_calm))
+            group.create_task(client.run(lambda: world.is_calm, lambda: _think_s(world)))
         group.create_task(world.operator().run(lambda: world.is_calm))
         await asyncio.sleep(CALM_S if world.is_formed() else 0.0)
         group.create_task(trouble(world, kinds))
         await enough(world)
         world.calm()
     await world.until(lambda: all(m.is_up for m in world.machines), RECOVERY_LIMIT_S, "all machines up")
+
+
+def _think_s(world: World) -> float:
+    worked = world.clients.operations / OPERATIONS_IN_TROUBLE
+    return THINK_AHEAD_S if worked > world.counts["faults"] / FAULTS_MIN else THINK_S
 
 
 async def _recover(world: World, operations: int) -> None:

@@ -48,9 +48,7 @@ class Committed:
         """The node begins again: its commit index may start lower, its log may not miss anything."""
         self._seen.pop(node_id, None)
 
-    def saw(
-        self, node_id: str, term: int, commit_index: int, log: FrameLog, read_frames: ReadFrames
-    ) -> None:
+    def saw(self, node_id: str, term: int, commit_index: int, log: FrameLog, read_frames: ReadFrames) -> None:
         """A node's commit index in its term, after a step in which either changed."""
         before = self._seen.get(node_id, 0)
         require(commit_index >= before, f"{node_id}: commit index fell from {before} to {commit_index}")
