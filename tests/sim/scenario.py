@@ -24,7 +24,7 @@ OPERATIONS_MIN = 2000
 OPERATIONS_IN_TROUBLE = 1200
 FAULTS_MIN = 20
 THINK_AHEAD_S = 20 * THINK_S
-"""What clients think who are further with their operations than the faults are: a seed has both, and little more."""
+"""What clients think who are further on than the faults: a seed has enough of both, and little more."""
 CALM_S = 0.5
 EARLY_SHARE = 0.25
 """Of the seeds, those where trouble begins before the cluster is formed."""

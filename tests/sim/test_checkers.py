@@ -97,7 +97,7 @@ def test_a_leader_without_what_is_committed() -> None:
 
 
 def test_a_leader_that_hears_late_of_its_election() -> None:
-    """Bug: a leader of term 1 was held to what a leader of term 2 had committed before it heard that it led."""
+    """Bug: a leader of term 1 that heard of it late was held to what a leader of term 2 had committed."""
     committed = commit(FIRST)
     committed.saw("n3", 2, 3, log_of(FIRST, LATER), lambda after, last: (LATER,))
     committed.leads("n2", 1, log_of(FIRST))

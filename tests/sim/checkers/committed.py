@@ -1,8 +1,8 @@
 """State machine safety and leader completeness: what is committed stays, and is the same everywhere.
 
-The first node that commits a frame defines it; all others, and every leader of a later term than that in
-which it was committed, must have that very frame. Each follows the one before, in time too. The model applies the committed frames, so it knows what
-every answer must have been.
+The first node that commits a frame defines it. All others must have that very frame, and so must every
+leader of a later term than that in which it was committed. Each frame follows the one before, in time too.
+The model applies the committed frames, so it knows what every answer must have been.
 """
 
 from __future__ import annotations
