@@ -17,6 +17,7 @@ the one that answered is about to give its state up.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection, Mapping
 from enum import Enum
 
 from neumann.format.ids import Incarnation
@@ -133,3 +134,10 @@ class Progress:
         self.in_flight.clear()
         self.frames_in_flight = 0
         self.bytes_in_flight = 0
+
+
+def heir(progress: Mapping[str, Progress], voters: Collection[str]) -> str:
+    """Who shall lead next: the voter that has most of the log, and of equals the one that answered last, as
+    in an idle cluster another may have died long ago. "" if there is none."""
+    heirs = {voter: progress[voter] for voter in voters if voter in progress and progress[voter].counts}
+    return max(heirs, key=lambda v: (heirs[v].match_index, heirs[v].round_answered), default="")

@@ -14,7 +14,7 @@ from neumann.format.frame import Frame, Kind
 from neumann.format.ids import Incarnation, LogPoint
 from neumann.format.message import Append, AppendReply, SnapshotOffer, TimeoutNow
 from neumann.raft import quorum
-from neumann.raft.progress import Mode, Progress
+from neumann.raft.progress import Mode, Progress, heir
 from neumann.raft.reads import Reads
 from neumann.raft.state import State
 
@@ -195,10 +195,8 @@ class Leadership:
         """Leave: tell what is committed, and let the voter that has most of the log campaign."""
         self._commit_due = True
         self.flush()
-        heirs = [v for v in self._state.memberships.voters if v in self.progress and self.progress[v].counts]
-        if heirs:
-            heir = max(heirs, key=lambda voter: self.progress[voter].match_index)
-            self._state.send(heir, TimeoutNow(self._state.term))
+        if next_leader := heir(self.progress, self._state.memberships.voters):
+            self._state.send(next_leader, TimeoutNow(self._state.term))
 
     def flush(self) -> None:
         """Send whatever is due."""

@@ -31,6 +31,7 @@ from neumann.format.names import Paths
 from neumann.format.special import Archived, Marker, Noop, Special
 from neumann.format.state import SyncMark
 from neumann.machine.state import MachineState
+from neumann.raft.progress import heir
 from neumann.runtime import divergence, leader_index
 from neumann.runtime.applier import BACKLOG_HOLDS_PROPOSALS, Applier
 from neumann.runtime.core import TICK_MS, make_core
@@ -271,14 +272,14 @@ class Member:
         self.scrub.start()
 
     async def hand_over(self) -> None:
-        """A leader lets the voter that has most of the log take over, for an election timeout."""
+        """A leader lets its heir take over, for an election timeout."""
         raft = self.raft
         if self._stopped or raft.role != "leader":
             return
-        heirs = [n for n, p in raft.progress.items() if p.counts and n in raft.configuration.voters]
-        if not heirs:
+        next_leader = heir(raft.progress, raft.configuration.voters)
+        if not next_leader:
             return
-        raft.transfer_to(max(heirs, key=lambda n: raft.progress[n].match_index))
+        raft.transfer_to(next_leader)
         self.pump()
         for _ in range(self.config.raft.election_timeout_ms // TICK_MS):
             if raft.role != "leader" or self._stopped:

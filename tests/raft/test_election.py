@@ -7,9 +7,10 @@ import pytest
 from neumann.format.ids import LogPoint
 from neumann.format.message import Append, AppendReply, TimeoutNow, VoteReply, VoteRequest
 from neumann.raft import Raft, Role
+from neumann.raft.progress import heir
 from tests.raft.build import Core, append, core_with, frames, make_durable, take, vote_reply
 from tests.raft.disk import BASE, candidate, members
-from tests.raft.harness import ELECTION_TICKS, World
+from tests.raft.harness import ELECTION_TICKS, HEARTBEAT_TICKS, World
 
 
 def _silence(core: Raft) -> None:
@@ -338,6 +339,20 @@ def test_step_down_makes_room_for_the_follower_that_has_most() -> None:
     world.settle()
     assert world["c"].role == "leader" and world["a"].left_because == "the disk stalls"
     assert world["c"].term == 2
+
+
+def test_of_followers_that_have_the_same_log_the_one_that_answers_is_the_heir() -> None:
+    """In an idle cluster a follower that had died long before was the heir as well: a leader that went handed
+    over to nobody, and the others waited for an election timeout."""
+    world = World()
+    world.elect("a")
+    world.run(HEARTBEAT_TICKS)
+    world.isolate("b")
+    world.run(ELECTION_TICKS, "ac")
+    assert heir(world["a"].progress, "abc") == "c"
+    world.change("a", lambda core: core.step_down("it goes"))
+    world.settle()
+    assert world["c"].role == "leader"
 
 
 def test_two_leaders_of_one_term_are_told_and_nothing_is_taken() -> None:
