@@ -114,6 +114,7 @@ class Member:
             on_role_changed=self._role_changed,
             on_diverged=self._diverged,
             on_need_snapshot=on_need_snapshot,
+            on_failure=self.fail,
         )
 
     def _join_consensus(self, opened: Opened) -> None:

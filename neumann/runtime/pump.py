@@ -30,7 +30,8 @@ from neumann.wal import Log, Synced
 class Pump:
     """One member's. `on_persisted()` is called when more of the log is durable, `on_role_changed()` when
     role, term or known leader are others, `on_diverged(why)` when the core has stopped for good (R5),
-    `on_need_snapshot(leader, offer)` when only a snapshot of the leader helps."""
+    `on_need_snapshot(leader, offer)` when only a snapshot of the leader helps, `on_failure` when a Ready was
+    carried out in part: nobody knows what state that left."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Pump:
         on_role_changed: Callable[[], None],
         on_diverged: Callable[[str], None],
         on_need_snapshot: Callable[[str, SnapshotOffer], None],
+        on_failure: Callable[[BaseException], None],
     ) -> None:
         self._raft = raft
         self._wal = wal
@@ -58,6 +60,7 @@ class Pump:
         self._on_role_changed = on_role_changed
         self._on_diverged = on_diverged
         self._on_need_snapshot = on_need_snapshot
+        self._on_failure = on_failure
         self._running = False
         self._stopped = False
 
@@ -69,6 +72,9 @@ class Pump:
         try:
             while not self._stopped and (ready := self._raft.ready()) is not None:
                 self._carry_out(ready)
+        except Exception as error:
+            self._on_failure(error)
+            raise
         finally:
             self._running = False
         if not self._stopped:

@@ -7,14 +7,25 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 import neumann
-from neumann.errors import NeumannError, StorageFailed, Unavailable
+from neumann.errors import NeumannError, OutcomeUnknown, StorageFailed, Unavailable
 from neumann.format.command import row_key
 from neumann.runtime.sinks import FutureSink, Version
-from tests.runtime.nodes import cluster, config_of, configs_of, leads, one_node, put, start, until
+from tests.runtime.nodes import (
+    cluster,
+    config_of,
+    configs_of,
+    leads,
+    one_node,
+    put,
+    start,
+    unhandled_errors,
+    until,
+)
 
 ROW = row_key("t", "a")
 
@@ -87,3 +98,19 @@ async def test_a_leader_that_is_about_to_stop_hands_over_and_still_answers(tmp_p
             await until(lambda: any(leads(one.node) for one in running if one is not old), "another leads")
             assert (await old.node.write(put("b")))[0] > 0
             await db.put("t", "c", 1)
+
+
+async def test_a_member_that_carried_a_ready_out_in_part_ends(tmp_path: Path) -> None:
+    """An error on the way from the core to the log was only logged: the core took for durable what had never
+    reached the log. The program watches its callbacks; an embedded node has nobody who does."""
+    async with one_node(config_of(tmp_path)) as node:
+        member = node.member
+        assert member is not None
+        with unhandled_errors() as told, patch.object(member.wal, "stage", side_effect=AssertionError("no")):
+            async with asyncio.timeout(5.0):
+                with pytest.raises(OutcomeUnknown):
+                    await node.write(put("a"))
+        assert [str(one["exception"]) for one in told] == ["no"]
+        with pytest.raises(Unavailable, match="the node stops: no"):
+            await node.write(put("b"))
+        assert node.failed.done()
