@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from neumann.config import Config
@@ -32,6 +33,7 @@ from neumann.format.names import Paths
 from neumann.recovery import swap
 from neumann.runtime import leaving, opening, rejoin, repair
 from neumann.runtime.archiving import LeaderArchiving
+from neumann.runtime.ending import End, end_all
 from neumann.runtime.formation import Formation
 from neumann.runtime.guarding import Guard
 from neumann.runtime.member import Member
@@ -91,9 +93,8 @@ class Host:
         try:
             await self.lane.run(self._take_directory)
             await self._settle()
-        except BaseException:
-            await self.stop()
-            raise
+        except BaseException as error:
+            await end_all(self.stop, failed=error)
 
     def _take_directory(self) -> None:
         disk = self.env.disk
@@ -309,15 +310,14 @@ class Host:
         self.member = member
         try:
             await member.start()
-        except (NeumannError, OSError):
-            await self._close_member(hand_over=False)
-            raise
+        except (NeumannError, OSError) as error:
+            await end_all(partial(self._close_member, hand_over=False), failed=error)
         self.spawn(self._audit(member))
         self.spawn(self._guard.watch(member, lambda: self.member is member))
         return False
 
     async def stop(self) -> None:
-        """An orderly end; a leader hands over first."""
+        """An orderly end; a leader hands over first. All is closed, whatever part of it fails."""
         if self._stopped:
             return
         self._stopped = True
@@ -326,15 +326,18 @@ class Host:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        try:
-            await self._close_member(hand_over=True)
-        finally:
-            self.formation.close()
-            await self.env.net.close()
-            await self.env.jobs.close()
-            self.lane.close()
-            if self._release is not None:
-                self._release()
+        await end_all(
+            partial(self._close_member, hand_over=True),
+            self.formation.close,
+            self.env.net.close,
+            self.env.jobs.close,
+            self.lane.close,
+            self._leave_directory,
+        )
+
+    def _leave_directory(self) -> None:
+        if self._release is not None:
+            self._release()
 
     def take_config(self, config: Config) -> None:
         """See Node.take_config."""
@@ -345,13 +348,14 @@ class Host:
 
     async def _close_member(self, *, hand_over: bool) -> None:
         member, archiving = self.member, self.archiving
-        if archiving is not None:
-            await archiving.close()
-        if member is not None and hand_over:
-            await member.hand_over()
-        self.member = self.archiving = None
-        if member is not None:
-            await member.stop()
+        if member is None or archiving is None:
+            return
+
+        def forget() -> None:
+            self.member = self.archiving = None
+
+        first: tuple[End, ...] = (archiving.close, member.hand_over) if hand_over else (archiving.close,)
+        await end_all(*first, forget, member.stop)
 
     def fail(self, error: BaseException) -> None:
         """This node can't go on; `failed` tells whoever runs it."""

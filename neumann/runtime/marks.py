@@ -69,11 +69,14 @@ class MarkKeeper:
         self._after.append(then)
         self._write()
 
-    def stop(self, place: SyncMark) -> SyncMark:
-        """Write nothing more by itself; the mark that an orderly stop writes last, at this place."""
+    def stop(self) -> None:
+        """Write nothing more by itself."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
+
+    def last(self, place: SyncMark) -> SyncMark:
+        """The mark that an orderly stop writes, at this place."""
         manifest = self._wanted
         return place._replace(
             manifest_index=manifest.manifest_index, manifest_term=manifest.manifest_term, clean=True

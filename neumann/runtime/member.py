@@ -10,17 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from neumann.config import Config
 from neumann.env import Env
-from neumann.errors import (
-    DiskFull,
-    NeumannError,
-    NotLeader,
-    Paused,
-    StorageFailed,
-    Unavailable,
-)
+from neumann.errors import DiskFull, NeumannError, NotLeader, Paused, StorageFailed, Unavailable
 from neumann.format.command import Limits
 from neumann.format.frame import FrameHeader
 from neumann.format.ids import Configuration, Incarnation, LogPoint
@@ -37,6 +31,7 @@ from neumann.runtime.applier import BACKLOG_HOLDS_PROPOSALS, Applier
 from neumann.runtime.core import TICK_MS, make_core
 from neumann.runtime.durability import Durability
 from neumann.runtime.duties import Duties
+from neumann.runtime.ending import end_all
 from neumann.runtime.marks import MarkKeeper
 from neumann.runtime.membership import Membership
 from neumann.runtime.metrics import Metrics
@@ -291,21 +286,20 @@ class Member:
         """An orderly end: the mark says that the log ends here, or StorageFailed; ended in any case."""
         if not self._stopped:
             self._halt(Unavailable("this node is stopping", remedy="try another node"))
-        await self.durability.stop()
-        synced = self.wal.synced
-        place = SyncMark(synced.segment_first, synced.offset, *synced.point, 0, 0)
-        mark = self.marks.stop(place)
-        await self.scrub.stop()
-        await self.repair.stop()
-        await self.checkpointer.close()
-        for lane in (self._io_lane, self._read_lane, self._mark_lane):
-            lane.close()
-        try:
-            if self.failure is None:
-                await self._lane.run(lambda: self._mark_file.write(mark))
-        finally:
-            for held in (self._lane, self.wal, self._vote_file, self._mark_file):
-                held.close()
+        await end_all(
+            *(part.stop for part in (self.durability, self.marks, self.scrub, self.repair)),
+            self.checkpointer.close,
+            *(lane.close for lane in (self._io_lane, self._read_lane, self._mark_lane)),
+            self._write_last_mark,
+            *(held.close for held in (self._lane, self.wal, self._vote_file, self._mark_file)),
+        )
+
+    async def _write_last_mark(self) -> None:
+        """The log is at its end only if nothing failed, and the lane has nothing to write any more."""
+        if self.failure is None and self.durability.batch is None:
+            synced = self.wal.synced
+            place = SyncMark(synced.segment_first, synced.offset, *synced.point, 0, 0)
+            await self._lane.run(partial(self._mark_file.write, self.marks.last(place)))
 
     def fail(self, error: BaseException) -> None:
         """End the member for a failure that it can't go on with (R9); the node says why."""

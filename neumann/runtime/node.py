@@ -19,6 +19,7 @@ from neumann.format import command
 from neumann.query.statement import Params, QueryResult
 from neumann.runtime import gauges, leader_index, leaving, missing, operations, tailing, transfer, views
 from neumann.runtime.administration import MARGIN_S, administer
+from neumann.runtime.ending import end_all
 from neumann.runtime.forwards import Forwards
 from neumann.runtime.host import Host
 from neumann.runtime.leading import Leading
@@ -81,13 +82,8 @@ class Node:
         StorageFailed if the disk failed at it: the node has ended, and holds nothing any more, all the same.
         """
         self._queries.give_up()
-        try:
-            await self.host.stop()
-        finally:
-            self.scans.close()
-            self._queries.close()
-            self._tail_lane.close()
-            self._restore_points.close()
+        parts = (self.scans, self._queries, self._tail_lane, self._restore_points)
+        await end_all(self.host.stop, *(part.close for part in parts))
 
     def take_config(self, config: Config) -> None:
         """Go on with another configuration, which differs in keys that take effect on a reload."""
