@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from neumann.env import File, real_env
+from neumann.env import Disk, File, real_env
 from neumann.env.disk import RealDisk
 from neumann.errors import StorageFailed
 from neumann.format import frame as frame_format
@@ -50,19 +53,34 @@ def _frame(last: LogPoint) -> Frame:
     return frame_format.encode(Kind.DATA, last.index + 1, 1, last.index + 1, last.chain, [b"\xc0"])
 
 
-async def test_a_member_whose_mark_can_not_be_lowered_fails_and_stops(tmp_path: Path) -> None:
-    """A truncation waits for a lower sync mark; when that could not be written nobody was told that
-    nothing would follow, and stopping the node waited for ever."""
+class _Bench(NamedTuple):
+    """A log, empty behind BASE, and what makes it durable. `failures`: what was told of any."""
+
+    log: Log
+    durability: Durability
+    failures: list[BaseException]
+
+
+@contextmanager
+def _bench(
+    tmp_path: Path,
+    mark: SyncMark,
+    *,
+    mark_disk: Disk,
+    send: Callable[[str, Message], None] = lambda *_: None,
+    writes_again: bool = False,
+) -> Iterator[_Bench]:
+    """`mark_disk` holds the sync mark. `writes_again`: what is durable makes it write what came meanwhile,
+    as the core's pump does."""
     env, disk = real_env(), RealDisk()
     log = Log.create(disk, f"{tmp_path}/wal", b"c" * 16, Timeline(1, 1), BASE, 1 << 20)
-    first = _frame(BASE)
-    log.stage([first, _frame(first.header.end)])
-    mark = SyncMark(1, 0, 2, 1, 0, 0, 0)
     path = f"{tmp_path}/{names.SYNC_MARK}"
     TwoSlotFile(disk, path, state.encode_mark_slot, state.decode_mark).create(mark)
-    mark_file = TwoSlotFile(_FailingDisk(), path, state.encode_mark_slot, state.decode_mark)
-    mark_file.read()
+    mark_file = TwoSlotFile(mark_disk, path, state.encode_mark_slot, state.decode_mark)
     vote_file = TwoSlotFile(disk, f"{tmp_path}/vote", state.encode_vote_slot, state.decode_vote)
+    vote_file.create(Vote())
+    for file in (mark_file, vote_file):
+        file.read()
     failures: list[BaseException] = []
     lane, mark_lane = env.lane("wal"), env.lane("mark")
     durability = Durability(
@@ -74,65 +92,55 @@ async def test_a_member_whose_mark_can_not_be_lowered_fails_and_stops(tmp_path: 
         env.clock,
         Metrics(),
         floor=lambda: (0, 0),
-        send=lambda *_: None,
-        on_durable=lambda *_: None,
+        send=send,
+        on_durable=lambda *_: durability.write() if writes_again else None,
         on_full=failures.append,
         on_failure=failures.append,
     )
     try:
-        log.stage((), 1)
-        durability.write()
-        await until(lambda: bool(failures), "the failure is told")
-        assert isinstance(failures[0], StorageFailed)
-        async with asyncio.timeout(5):
-            await durability.stop()
+        yield _Bench(log, durability, failures)
     finally:
-        mark_lane.close()
-        lane.close()
-        log.close()
+        for held in (mark_lane, lane, log, mark_file, vote_file):
+            held.close()
+
+
+async def test_a_member_whose_mark_can_not_be_lowered_fails_and_stops(tmp_path: Path) -> None:
+    """A truncation waits for a lower sync mark; when that could not be written nobody was told that
+    nothing would follow, and stopping the node waited for ever."""
+    with _bench(tmp_path, SyncMark(1, 0, 2, 1, 0, 0, 0), mark_disk=_FailingDisk()) as bench:
+        first = _frame(BASE)
+        bench.log.stage([first, _frame(first.header.end)])
+        bench.log.stage((), 1)
+        bench.durability.write()
+        await until(lambda: bool(bench.failures), "the failure is told")
+        assert isinstance(bench.failures[0], StorageFailed)
+        async with asyncio.timeout(5):
+            await bench.durability.stop()
 
 
 async def test_answers_go_out_in_the_order_in_which_they_were_staged(tmp_path: Path) -> None:
     """An answer that came while the disk wrote overtook those that waited for it: the core was told first,
     and its pump sent what had queued behind them. A refused vote arrived before the granted one."""
-    env, disk = real_env(), RealDisk()
-    log = Log.create(disk, f"{tmp_path}/wal", b"c" * 16, Timeline(1, 1), BASE, 1 << 20)
-    mark_file = TwoSlotFile(disk, f"{tmp_path}/mark", state.encode_mark_slot, state.decode_mark)
-    vote_file = TwoSlotFile(disk, f"{tmp_path}/vote", state.encode_vote_slot, state.decode_vote)
-    vote_file.create(Vote())
-    vote_file.read()
-    failures: list[BaseException] = []
     sent: list[Message] = []
-    lane, mark_lane = env.lane("wal"), env.lane("mark")
-    durability = Durability(
-        lane,
-        log,
-        Vote(),
-        vote_file,
-        MarkKeeper(mark_file, SyncMark(1, 0, 0, 0, 1, 0, 0), mark_lane, failures.append),
-        env.clock,
-        Metrics(),
-        floor=lambda: (0, 0),
-        send=lambda _, message: sent.append(message),
-        on_durable=lambda *_: durability.write(),
-        on_full=failures.append,
-        on_failure=failures.append,
-    )
     replies = [VoteReply(1, number == 0, False, bytes([number]) * 16) for number in range(3)]
-    try:
+    mark = SyncMark(1, 0, 0, 0, 1, 0, 0)
+    with _bench(
+        tmp_path,
+        mark,
+        mark_disk=RealDisk(),
+        send=lambda _, message: sent.append(message),
+        writes_again=True,
+    ) as bench:
+        durability = bench.durability
         durability.stage((1, Candidate("n2", replies[0].candidate)), [("n2", replies[0])])
         durability.write()
         for reply in replies[1:]:
             durability.stage(None, [("n2", reply)])
             durability.write()
         assert sent == [], "nothing is promised before it is durable"
-        await until(lambda: len(sent) == 3 or bool(failures), "three answers")
-        assert sent == replies and not failures
+        await until(lambda: len(sent) == 3 or bool(bench.failures), "three answers")
+        assert sent == replies and not bench.failures
         await durability.stop()
-    finally:
-        mark_lane.close()
-        lane.close()
-        log.close()
 
 
 async def test_a_mark_is_never_lowered_to_a_place_that_is_not_durable(tmp_path: Path) -> None:
