@@ -58,8 +58,9 @@ def directory(files: Files, name: str, what: str) -> str:
     if not files.exists(path):
         remedy = "check the path, and that it is mounted"
         raise NotFound(f"{what} {path} does not exist", remedy="check its name" if is_store(path) else remedy)
-    if not files.stat(path).is_directory:
-        raise BadInput(f"{what} {path} is a file", remedy="name the directory that it lies in")
+    found = files.stat(path)
+    if not found.is_directory:
+        raise BadInput(f"{what} {path} is a {found.kind}", remedy="name the directory that it lies in")
     return path
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Callable
 
-from neumann.env.doors import File, FileStat
+from neumann.env.doors import KINDS, File, FileStat
+from neumann.env.files import no_file
 from neumann.errors import InUse
+
+_NO_FILE = frozenset({errno.EISDIR, errno.ENXIO, errno.ENODEV})
+"""What open(2) says of a directory that is to be written, and of sockets and devices."""
 
 
 class RealFile:
@@ -56,8 +62,17 @@ class RealDisk:
     def open(self, path: str, *, write: bool = False, create: bool = False) -> File:
         flags = os.O_CLOEXEC | (os.O_RDWR if write else os.O_RDONLY)
         if create:
-            flags |= os.O_CREAT | os.O_EXCL
-        return RealFile(os.open(path, flags, 0o640))
+            return RealFile(os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o640))
+        try:
+            fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)  # a FIFO would wait for who writes it
+        except OSError as error:
+            if error.errno in _NO_FILE and (kind := self.stat(path).kind) != "file":
+                raise no_file(path, kind) from error
+            raise
+        if not stat.S_ISREG(mode := os.fstat(fd).st_mode):
+            os.close(fd)
+            raise no_file(path, _kind(mode))
+        return RealFile(fd)
 
     def exists(self, path: str) -> bool:
         return os.path.lexists(path)
@@ -68,7 +83,7 @@ class RealDisk:
             found.st_size,
             found.st_nlink,
             found.st_mtime_ns,
-            os.path.isdir(path),
+            _kind(found.st_mode),
             found.st_ino,
         )
 
@@ -131,6 +146,10 @@ class RealDisk:
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         return lambda: os.close(fd)
+
+
+def _kind(mode: int) -> str:
+    return KINDS[stat.filemode(mode)[0]]
 
 
 def lock_holder(path: str) -> int:

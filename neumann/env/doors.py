@@ -39,14 +39,23 @@ class Entropy(Protocol):
         ...
 
 
+KINDS = {"-": "file", "d": "directory", "l": "link", "p": "FIFO", "s": "socket", "b": "device", "c": "device"}
+"""What a path may be, by the letter that `ls -l` begins its line with."""
+
+
 class FileStat(NamedTuple):
-    """What a path is. `links` counts its names."""
+    """What a path is. `links` counts its names; `kind` is one of KINDS."""
 
     size_bytes: int
     links: int
     modified_ns: int
-    is_directory: bool
+    kind: str
     inode: int
+
+    @property
+    def is_directory(self) -> bool:
+        """True for a directory."""
+        return self.kind == "directory"
 
 
 class ReadableFile(Protocol):
@@ -93,11 +102,12 @@ class Files(Protocol):
     """Files by path that can be read: a disk's, another host's (`host:path`), a bucket's (`s3://...`).
 
     What is not there is FileNotFoundError, and only that; a failure is any other error, so that the one
-    is never taken for the other.
+    is never taken for the other. What is there and no file, such as a directory, or a FIFO that nobody
+    feeds, is Corrupt when it is opened, and not waited for.
     """
 
     def open(self, path: str) -> ReadableFile:
-        """Open for reading."""
+        """Open for reading; Corrupt for what is no file."""
         ...
 
     def exists(self, path: str) -> bool:
@@ -121,7 +131,7 @@ class WritableFiles(Files, Protocol):
     """The same, and written. A rename, link, unlink or create is durable after sync_dir."""
 
     def open(self, path: str, *, write: bool = False, create: bool = False) -> WritableFile:
-        """Open; `create` makes it and fails if it is there."""
+        """Open; `create` makes it and fails if it is there. Corrupt for what is no file."""
         ...
 
     def rename(self, source: str, target: str) -> None:
@@ -145,7 +155,7 @@ class Disk(WritableFiles, Protocol):
     """This machine's files, by absolute path."""
 
     def open(self, path: str, *, write: bool = False, create: bool = False) -> File:
-        """Open; `create` makes it and fails if it is there."""
+        """Open; `create` makes it and fails if it is there. Corrupt for what is no file."""
         ...
 
     def make_dirs(self, path: str) -> None:

@@ -6,7 +6,7 @@ import errno
 import posixpath
 
 from neumann.env.doors import Disk, Files, WritableFiles
-from neumann.errors import DiskFull
+from neumann.errors import Corrupt, DiskFull
 from neumann.format import names
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -17,6 +17,12 @@ _NO_ROOM = FULL - {errno.EFBIG}
 def is_full(error: BaseException | None) -> bool:
     """Whether the disk, or the quota, has no room: worth trying again. A file too big would stay so."""
     return isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in _NO_ROOM)
+
+
+def no_file(path: str, kind: str) -> Corrupt:
+    """The error of who opens what is no regular file; `kind` as in doors.KINDS."""
+    what = f"{path}: is a {kind}, and no file"
+    return Corrupt(what, remedy="move it away, and look who put it there", detail={"path": path})
 
 
 def read_file(disk: Files, path: str) -> bytes:

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from neumann.env.doors import FileStat
+from neumann.env.files import no_file
 from neumann.errors import NeumannError, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -51,7 +52,12 @@ class ObjectFiles:
 
     def open(self, path: str) -> ObjectFile:
         size = self._listed.get(path)
-        return ObjectFile(self, path, self.stat(path).size_bytes if size is None else size)
+        if size is None:
+            found = self.stat(path)
+            if found.is_directory:
+                raise no_file(path, found.kind)
+            size = found.size_bytes
+        return ObjectFile(self, path, size)
 
     def exists(self, path: str) -> bool:
         try:
@@ -66,12 +72,12 @@ class ObjectFiles:
             if key:
                 try:
                     found = self._obstore.head(self._store(bucket), key)
-                    return FileStat(found["size"], 1, 0, False, 0)
+                    return FileStat(found["size"], 1, 0, "file", 0)
                 except FileNotFoundError:
                     pass
         if not self.list(path) and key:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        return FileStat(0, 1, 0, True, 0)
+        return FileStat(0, 1, 0, "directory", 0)
 
     def list(self, path: str) -> list[str]:
         bucket, key = _split(path)

@@ -23,7 +23,8 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
-from neumann.env.doors import FileStat
+from neumann.env.doors import KINDS, FileStat
+from neumann.env.files import no_file
 from neumann.errors import NeumannError, Unavailable
 
 COMMAND_VARIABLE = "NEUMANN_SSH"
@@ -140,7 +141,11 @@ class SshFiles:
     def open(self, path: str, *, write: bool = False, create: bool = False) -> SshFile:
         if create:
             self._change(f"(set -C; : > {self._quoted(path)})", path)
-        return SshFile(self, path, 0 if create else self._plain(path).size_bytes)
+            return SshFile(self, path, 0)
+        found = self._plain(path)
+        if found.kind != "file":
+            raise no_file(path, found.kind)
+        return SshFile(self, path, found.size_bytes)
 
     def exists(self, path: str) -> bool:
         try:
@@ -303,10 +308,11 @@ def _start(arguments: list[str], **streams: int | IO[bytes]) -> subprocess.Popen
 
 def _parse(line: str) -> tuple[str, FileStat]:
     """A line of `ls -ln`. `links` is 0 for a symbolic link, of which nothing else is told."""
-    mode, links, _, _, size, _, _, _, name = line.rstrip("\n").split(maxsplit=8)
-    if mode.startswith("l"):
-        return name.partition(" -> ")[0], FileStat(int(size), 0, 0, False, 0)
-    return name, FileStat(int(size), int(links), 0, mode.startswith("d"), 0)
+    kind = KINDS[line[0]]
+    is_device = kind == "device"  # which has two numbers where others have their size
+    _, links, _, _, size, *_, name = line.rstrip("\n").split(maxsplit=9 if is_device else 8)
+    stat = FileStat(0 if is_device else int(size), 0 if kind == "link" else int(links), 0, kind, 0)
+    return name.partition(" -> ")[0] if kind == "link" else name, stat
 
 
 def _os_error(said: str, path: str) -> OSError:

@@ -24,8 +24,8 @@ from neumann.format.ids import LogPoint, Timeline
 from neumann.format.segment import SEGMENT_HEADER_BYTES
 from neumann.snapshot.segment_file import End, Scan, headers_of, scan
 
-_DIRECTORY = -1
-"""In place of a file's size."""
+_Begin = tuple[bytes, int]
+"""(first bytes, size) of a segment's file."""
 
 
 class Head(NamedTuple):
@@ -156,7 +156,7 @@ class Catalog:
     def _look_at_part(self, name: str, timeline: Timeline, first_index: int) -> None:
         try:
             path = f"{self.directory}/{name}"
-            self.heads.append(_decode_head(*_read_begin(self._disk, path), path, timeline, first_index))
+            self.heads.append(_decode_head(_read_begin(self._disk, path), path, timeline, first_index))
         except (Corrupt, FormatTooNew):  # its receiver was killed before the header was there
             self.unknown.append(name)
 
@@ -165,7 +165,7 @@ class Catalog:
         begins = self._ahead.each(_read_begin, wanted)
         for path, (timeline, first_index), begin in zip(wanted, wanted.values(), begins, strict=True):
             try:
-                self.heads.append(_decode_head(*begin, path, timeline, first_index))
+                self.heads.append(_decode_head(begin, path, timeline, first_index))
             except (Corrupt, FormatTooNew) as error:
                 self.problems.append(Problem(path, timeline, first_index, error))
 
@@ -180,20 +180,22 @@ class Catalog:
         self.learn(found)
 
 
-def _read_begin(disk: Files, path: str) -> tuple[bytes, int]:
-    """(first bytes, size) of a segment's file."""
-    file = disk.open(path)
+def _read_begin(disk: Files, path: str) -> _Begin | Corrupt:
+    """Corrupt, not raised, for what is no file: it ends no reading of the others."""
+    try:
+        file = disk.open(path)
+    except Corrupt as error:
+        return error
     try:
         return file.pread(SEGMENT_HEADER_BYTES + HEADER_BYTES, 0), file.size()
-    except IsADirectoryError:
-        return b"", _DIRECTORY
     finally:
         file.close()
 
 
-def _decode_head(data: bytes, size: int, path: str, timeline: Timeline, first_index: int) -> Head:
-    if size == _DIRECTORY:
-        raise Corrupt(f"{path}: is a directory, and no segment")
+def _decode_head(begin: _Begin | Corrupt, path: str, timeline: Timeline, first_index: int) -> Head:
+    if isinstance(begin, Corrupt):
+        raise begin
+    data, size = begin
     if not size:
         raise Corrupt(f"{path}: the file is empty")
     header = segment_format.decode_header(data, path)

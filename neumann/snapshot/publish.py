@@ -95,7 +95,7 @@ def open_published(disk: Files, directory: str) -> Manifest:
     """The manifest of the snapshot in that directory; NotFound or Corrupt if it has no complete one."""
     try:
         data = read_file(disk, f"{directory}/{names.MANIFEST}")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"{directory} holds no snapshot", remedy="neumann-admin snapshot-list") from None
     manifest = manifest_format.decode(data, f"{directory}/{names.MANIFEST}")
     for ref in manifest.tables:
@@ -213,22 +213,32 @@ def _places(disk: Files, directory: str) -> Iterator[str]:
         yield directory
 
 
+def _names(disk: Files, path: str) -> list[str]:
+    """None where it is no directory."""
+    try:
+        return disk.list(path)
+    except NotADirectoryError:
+        return []
+
+
 def _look_at(disk: Files, path: str) -> Published:
     """What lies there, by its manifest and the names and sizes of its files."""
     size = 0
     present: set[str] = set()
-    for name in disk.list(path):
+    for name in _names(disk, path):
         with contextlib.suppress(FileNotFoundError):
             stat = disk.stat(f"{path}/{name}")
-            if not stat.is_directory and (names.parse_table(name) or name == names.MANIFEST):
+            if stat.kind == "file" and (names.parse_table(name) or name == names.MANIFEST):
                 size += stat.size_bytes
                 present.add(name)
     asked = disk.exists(f"{path}/{ASKED}")
     try:
         data = read_file(disk, f"{path}/{names.MANIFEST}")
         manifest = manifest_format.decode(data, f"{path}/{names.MANIFEST}")
-    except (FileNotFoundError, Corrupt, FormatTooNew) as error:
-        damage = "its manifest is missing" if isinstance(error, FileNotFoundError) else str(error)
+    except (FileNotFoundError, NotADirectoryError, Corrupt, FormatTooNew) as error:
+        damage = str(error)
+        if isinstance(error, OSError):
+            damage = "its manifest is missing" if isinstance(error, FileNotFoundError) else "is no directory"
         index, term = names.parse_snapshot(posixpath.basename(path)) or (0, 0)
         return Published(
             names.snapshot_name(index, term), index, term, 0, path, size, False, asked, None, damage

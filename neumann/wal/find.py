@@ -114,8 +114,8 @@ class Finder:
         number = next((n for n, place in enumerate(self._own) if place[0] == mark.segment_first), None)
         if number is None:
             return None
-        data = read_file(self._disk, self._own[number].path)
-        if len(data) < mark.offset or not _stands_before(data, mark):
+        data = self._read(self._own[number].path)
+        if isinstance(data, Corrupt) or len(data) < mark.offset or not _stands_before(data, mark):
             return None
         found = self._follow(number, point, mark.offset)
         return found.end
@@ -125,7 +125,9 @@ class Finder:
         point = self._manifest_point
         if self._own[number].first_index > point.index + 1:
             return None
-        data = read_file(self._disk, self._own[number].path)
+        data = self._read(self._own[number].path)
+        if isinstance(data, Corrupt):
+            return None
         offset = _offset_of(data, point)
         mark = self._mark
         if offset is None and (mark.index, mark.term, mark.chain) == point and len(data) >= mark.offset:
@@ -143,7 +145,11 @@ class Finder:
         found, own = Found(), self._own
         for number in range(begin, len(own)):
             first_index, path = own[number]
-            data = read_file(self._disk, path)
+            data = self._read(path)
+            if isinstance(data, Corrupt):
+                found.why, found.where = data.message, path
+                found.files_behind = [place.path for place in own[number:]]
+                break
             if number == len(own) - 1 and not used_bytes(data):
                 found.empty.append(path)
                 break
@@ -165,8 +171,17 @@ class Finder:
         return found
 
     def _is_used(self, place: Place) -> bool:
-        is_last = place == self._own[-1]
-        return not is_last or used_bytes(read_file(self._disk, place.path)) > 0
+        if place != self._own[-1]:
+            return True
+        data = self._read(place.path)
+        return isinstance(data, Corrupt) or used_bytes(data) > 0
+
+    def _read(self, path: str) -> bytes | Corrupt:
+        """Corrupt, not raised, for what is no file: the log may be followed without it."""
+        try:
+            return read_file(self._disk, path)
+        except Corrupt as error:
+            return error
 
     def _header(
         self, found: Found, first_index: int, path: str, data: bytes, expected: LogPoint | None

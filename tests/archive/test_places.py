@@ -6,7 +6,10 @@ it promises there. The host is a real sshd, the store a real S3 server, both on 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -139,6 +142,27 @@ def test_what_is_not_there_is_not_found_and_nothing_else(ground: Ground) -> None
     assert ground.places.exists(f"{ground.root}/wal/file") and ground.places.exists(f"{ground.root}/wal")
     with pytest.raises(BadInput, match="is a file"):
         directory(ground.places, f"{ground.root}/wal/file", "--wal-dir")
+
+
+def test_what_is_there_and_no_file_is_not_waited_for(ground: Ground, tmp_path: Path) -> None:
+    """Who opened a FIFO here waited for ever; a directory of a store was an empty file."""
+    ground.put("wal/below/x", b"1")
+    kinds = {"below": "directory"}
+    if ground.kind != "store":
+        os.mkfifo(tmp_path / "there/wal/fifo")
+        with socket.socket(socket.AF_UNIX) as made, contextlib.chdir(tmp_path / "there/wal"):
+            made.bind("socket")
+        (tmp_path / "there/wal/null").symlink_to("/dev/null")
+        kinds |= {"fifo": "FIFO", "socket": "socket", "null": "device"}
+    for _ in ("asked for alone", "listed before"):
+        for name, kind in kinds.items():
+            path = f"{ground.root}/wal/{name}"
+            assert ground.places.stat(path).kind == kind
+            with pytest.raises(Corrupt, match=f"{name}: is a {kind}, and no file"):
+                ground.places.open(path)
+            with pytest.raises(Corrupt, match="and no file"):
+                ground.destination().head(name, 1)
+        assert ground.places.list(f"{ground.root}/wal") == sorted(kinds)
 
 
 def test_a_repository_anywhere(ground: Ground) -> None:

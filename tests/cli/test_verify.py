@@ -6,6 +6,7 @@ Directories that a real server left, damaged one way or another; and real server
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,28 @@ def test_one_flipped_bit_is_found(admin: Admin, data: Path, pattern: str, offset
     assert all(damage["remedy"] for damage in ended.json["damage"])
     assert "DAMAGE" in admin("verify-checksums", "--data-dir", data).out
     assert files(data) == before
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "raft/identity",
+        "raft/sync-mark",
+        "raft/*.history",
+        "raft/wal/*.wal",
+        "store/*.manifest",
+        "store/*.table",
+        "raft/snapshots/*-*/manifest",
+    ],
+)
+def test_a_fifo_in_place_of_a_file_is_not_waited_for(admin: Admin, data: Path, pattern: str) -> None:
+    """Who opens a FIFO waits for somebody who feeds it: verify-checksums waited for ever."""
+    path = find(data, pattern)
+    path.unlink()
+    os.mkfifo(path)
+    ended = admin("verify-checksums", "--data-dir", data, "--format", "json")
+    assert ended.code == 5
+    assert any(f"{path}: is a FIFO, and no file" in one["message"] for one in ended.json["damage"])
 
 
 def test_damage_in_the_log_names_offset_and_entries(admin: Admin, data: Path) -> None:
@@ -260,6 +283,25 @@ def test_damage_in_a_repository(admin: Admin, repo: Path, pattern: str) -> None:
     assert "DAMAGE" in admin("verify-checksums", "--repo", repo).out
 
 
+@pytest.mark.parametrize(
+    ("pattern", "what"),
+    [
+        ("wal/*.wal", "is a FIFO, and no file"),
+        ("wal/*.history", "is a FIFO, and no file"),
+        ("snapshots/*-*/manifest", "is a FIFO, and no file"),
+        ("snapshots/[1-9]*-*/*.table", "is a FIFO, and no file"),
+        ("snapshots/[1-9]*-*", "is no directory"),
+    ],
+)
+def test_a_fifo_in_a_repository(admin: Admin, repo: Path, pattern: str, what: str) -> None:
+    path = find(repo, pattern)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    os.mkfifo(path)
+    ended = admin("verify-checksums", "--repo", repo, "--format", "json")
+    assert ended.code == 5
+    assert any(what in one["message"] for one in ended.json["damage"]), ended.out
+
+
 def test_a_snapshot_without_its_manifest_in_a_repository(admin: Admin, repo: Path) -> None:
     """One such directory ended the whole report: no word on the log, nor on any other snapshot."""
     manifest = find(repo, "snapshots/[1-9]*-*/manifest")
@@ -362,11 +404,11 @@ def test_what_a_running_node_can_t_read_is_no_good_news(admin: Admin, tmp_path: 
         assert admin("snapshot", "--admin", server.url).code == 0
         table = find(server.data_dir, "store/*.table")
         table.rename(tmp_path / "kept")
-        table.mkdir()  # EISDIR: an error of read() that needs no broken disk
+        table.symlink_to("/proc/self/mem")  # its first bytes are EIO: no broken disk is needed
         ended = asked(admin, server)
         assert ended.code == 5
         assert f"{table}: can't be read" in ended.out and "no damage" not in ended.out
-        table.rmdir()
+        table.unlink()
         (tmp_path / "kept").rename(table)
         assert asked(admin, server).code == 0
     finally:

@@ -210,12 +210,15 @@ def test_unknown_files_are_named_and_harmless(cluster: Cluster) -> None:
     assert plan(cluster).plan.cut.index == 12
 
 
-def test_a_directory_under_a_segments_name(cluster: Cluster) -> None:
-    """It was `this machine: Is a directory`, of no file."""
+@pytest.mark.parametrize(("make", "kind"), [(Path.mkdir, "directory"), (os.mkfifo, "FIFO")])
+def test_what_is_no_file_under_a_segments_name(
+    cluster: Cluster, make: Callable[[Path], None], kind: str
+) -> None:
+    """It was `this machine: Is a directory`, of no file; who opened a FIFO waited for ever."""
     path = segment_files(cluster.archive)[1]
     path.unlink()
-    path.mkdir()
-    assert f"{path}: is a directory" in refusal(cluster, Corrupt, 5)
+    make(path)
+    assert f"{path}: is a {kind}, and no file" in refusal(cluster, Corrupt, 5)
     assert plan(cluster, parse_target(until_index=3)).plan.cut.index == 3
 
 

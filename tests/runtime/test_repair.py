@@ -286,7 +286,7 @@ async def test_a_scrub_keeps_to_its_rate(tmp_path: Path) -> None:
         assert took_s >= node.scrub()["bytes"] / 50_000 and slept
 
 
-@pytest.mark.parametrize("how", ["gone", "footer"])
+@pytest.mark.parametrize("how", ["gone", "footer", "no file"])
 async def test_a_member_starts_with_a_table_that_it_first_has_to_fetch(tmp_path: Path, how: str) -> None:
     async with cluster(tmp_path) as running:
         follower = await _with_a_snapshot(running)
@@ -295,17 +295,22 @@ async def test_a_member_starts_with_a_table_that_it_first_has_to_fetch(tmp_path:
         await follower.stop()
         path = max(tables(tmp_path, node_id), key=lambda p: p.stat().st_size)
         good = path.read_bytes()
-        if how == "gone":
-            path.unlink()
-        else:
+        if how == "footer":
             flip(path, len(good) - 10)
+        else:
+            path.unlink()
+        if how == "no file":
+            os.mkfifo(path)
         back = await start(follower.node.config)
         running.append(back)
         await until(lambda: back.node.serving()[0], "it serves")
         assert path.read_bytes() == good and len(await keys_of(back.node)) == ROWS
 
 
-async def test_a_segment_that_the_start_passed_over_is_mended_and_held_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["flipped", "no file"])
+async def test_a_segment_that_the_start_passed_over_is_mended_and_held_again(
+    tmp_path: Path, how: str
+) -> None:
     async with cluster(tmp_path) as running:
         follower = await _with_a_snapshot(running)
         node_id = follower.node.config.node.id
@@ -313,7 +318,11 @@ async def test_a_segment_that_the_start_passed_over_is_mended_and_held_again(tmp
         await follower.stop()
         first = sealed(tmp_path, node_id)[0]
         good = first.read_bytes()
-        flip(first, 70)
+        if how == "flipped":
+            flip(first, 70)
+        else:
+            first.unlink()
+            os.mkfifo(first)
         back = await start(follower.node.config)
         running.append(back)
         member = back.node.member

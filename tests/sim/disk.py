@@ -23,6 +23,7 @@ from functools import lru_cache
 from random import Random
 
 from neumann.env.doors import FileStat
+from neumann.env.files import no_file
 from neumann.errors import InUse
 from tests.sim.inode import DirectoryNode, FileNode, LinkNode, NameChange, Node, Resize, Write
 from tests.sim.record import Change, ContentChange, ContentSync, NamesChange, NamesSync
@@ -240,8 +241,8 @@ class SimDisk:
     def stat(self, path: str) -> FileStat:
         node = self._node(path)
         size = node.content.size if isinstance(node, FileNode) else 0
-        is_directory = isinstance(node, DirectoryNode)
-        return FileStat(size, max(1, node.links), node.modified_ns, is_directory, node.number)
+        kind = "directory" if isinstance(node, DirectoryNode) else "file"
+        return FileStat(size, max(1, node.links), node.modified_ns, kind, node.number)
 
     def list(self, path: str) -> list[str]:
         node = self._find(path)
@@ -377,7 +378,7 @@ class SimDisk:
     def _file(self, path: str) -> FileNode:
         node = self._node(path)
         if not isinstance(node, FileNode):
-            raise _error(errno.EISDIR, path)
+            raise no_file(path, "directory")
         return node
 
     def _parent(self, path: str) -> tuple[DirectoryNode, str]:

@@ -12,7 +12,7 @@ import pytest
 from neumann.env.disk import RealDisk
 from neumann.env.doors import Disk
 from neumann.env.files import read_file, remove_temporaries, write_durable, write_new
-from neumann.errors import InUse
+from neumann.errors import Corrupt, InUse
 from tests.sim.disk import SimCrash, SimDisk
 
 
@@ -60,8 +60,9 @@ def test_open_errors(place: Place) -> None:
         disk.open(f"{root}/no/b", write=True, create=True)
     with pytest.raises(NotADirectoryError):
         disk.open(f"{root}/a/b")
-    with pytest.raises(IsADirectoryError):
-        disk.open(root, write=True)
+    for write in (False, True):
+        with pytest.raises(Corrupt, match="is a directory, and no file"):
+            disk.open(root, write=write)
     file = disk.open(f"{root}/a")
     with pytest.raises(OSError) as failure:
         file.pwrite(b"y", 0)
