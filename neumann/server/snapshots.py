@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 from aiohttp import web
 
 from neumann.env.doors import Lane, ReadableFile
-from neumann.errors import BadInput, Corrupt, NotFound
+from neumann.errors import BadInput, Corrupt, NotFound, StorageFailed
 from neumann.format import names
 from neumann.runtime.node import Node
 from neumann.server.http import answer, error_answer, parameters
@@ -25,6 +26,8 @@ from neumann.snapshot.publish import Published, list_published
 _CHUNK_BYTES = 1024 * 1024
 _NOT_SATISFIABLE = 416
 _ONE_RANGE = re.compile(r"bytes=(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))", re.ASCII | re.IGNORECASE)
+_REMEDY = "check this node's disk; neumann-admin verify-checksums tells what can't be read there"
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -66,17 +69,17 @@ class SnapshotRoutes:
         missing = NotFound(f"snapshot {found.id} has no file {name}")
         if name not in _files_of(found):
             raise missing
+        path = f"{found.path}/{name}"
         try:
-            opened: Any = await self._lane.run(partial(self._node.env.disk.open, f"{found.path}/{name}"))
+            opened = await self._on_disk(path, partial(self._node.env.disk.open, path))
         except FileNotFoundError:
             raise missing from None
         try:
-            return await self._send(request, opened)
+            return await self._send(request, opened, await self._on_disk(path, opened.size))
         finally:
             await self._lane.run(opened.close)
 
-    async def _send(self, request: web.Request, file: ReadableFile) -> web.StreamResponse:
-        size = await self._lane.run(file.size)
+    async def _send(self, request: web.Request, file: ReadableFile, size: int) -> web.StreamResponse:
         asked = _asked_range(request, size)
         headers = {"Accept-Ranges": "bytes", "X-Neumann-Node": self._node.config.node.id}
         if asked is not None and not asked:
@@ -124,8 +127,18 @@ class SnapshotRoutes:
 
     async def _published(self) -> list[Published]:
         directory = self._node.paths.snapshots
-        found: list[Published] = await self._lane.run(lambda: list_published(self._node.env.disk, directory))
-        return found
+        return await self._on_disk(directory, partial(list_published, self._node.env.disk, directory))
+
+    async def _on_disk(self, path: str, work: Callable[[], T]) -> T:
+        """`work` in the lane; StorageFailed, naming `path`, where the disk fails at it. What is not there is
+        for the caller to tell."""
+        try:
+            done: T = await self._lane.run(work)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageFailed(f"{path} can't be read: {error.strerror or error}", remedy=_REMEDY) from error
+        return done
 
 
 def _files_of(found: Published) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import shutil
 import socket
 import threading
@@ -16,9 +17,10 @@ from typing import NamedTuple
 import aiohttp
 import pytest
 
-from neumann.env.disk import RealFile
+from neumann.env.disk import RealDisk, RealFile
+from neumann.env.doors import File
 from neumann.server import snapshots
-from tests.server.conftest import Web
+from tests.server.conftest import Reply, Web
 
 
 class Made(NamedTuple):
@@ -97,6 +99,41 @@ async def test_only_the_head_of_a_file(web: Web) -> None:
         assert (head.status, head.headers["content-length"]) == (200, str(size))
     said = await asyncio.to_thread(_raw, web.url, f"HEAD {made.route}{made.table.name}")
     assert said.startswith(b"HTTP/1.1 200") and said.endswith(b"\r\n\r\n") and said.count(b"\r\n\r\n") == 1
+
+
+async def test_a_disk_that_fails_before_the_first_byte_is_no_bug(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What failed to open was told as `this is a bug in neumann`, with nothing to do about it."""
+    made = await snapshot(web)
+
+    route, kept, opens = f"{made.route}{made.table.name}", made.table.read_bytes(), RealDisk.open
+
+    def has_no_more(disk: RealDisk, path: str, **how: bool) -> File:
+        if path == str(made.table):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+        return opens(disk, path, **how)
+
+    def is_told(told: Reply, why: str) -> bool:
+        body = told.body
+        is_ours = (told.status, body["code"]) == (500, "storage_failed") and "checksums" in body["remedy"]
+        return is_ours and f"can't be read: {why}" in body["error"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RealDisk, "open", has_no_more)
+        assert is_told(await web.ask("GET", route), "Too many open files")
+    made.table.unlink()
+    made.table.symlink_to(made.table)
+    for asked in (route, "/admin/snapshots"):
+        assert is_told(await web.ask("GET", asked), "Too many levels of symbolic links")
+    made.table.unlink()
+    os.mkfifo(made.table)
+    told = await web.ask("GET", route)
+    assert (told.status, told.body["code"]) == (503, "corrupt") and "is a FIFO" in told.body["error"]
+    made.table.unlink()
+    made.table.write_bytes(kept)
+    async with web.session.get(made.url(made.table)) as whole:
+        assert (whole.status, await whole.read()) == (200, kept)
 
 
 def _raw(url: str, asked: str) -> bytes:
