@@ -17,7 +17,8 @@ from neumann.env.places import is_elsewhere
 from neumann.format.restored import Restored
 from neumann.format.times import time_text
 from neumann.recovery import describe
-from neumann.recovery.restore import Planned, Report, Request, plan_restore, restore
+from neumann.recovery.prepare import Planned, Request, plan_restore
+from neumann.recovery.restore import Report, restore
 from neumann.recovery.targets import parse_target
 
 _JOBS = 4
@@ -106,7 +107,7 @@ async def _run(
         planned = plan_restore(env, request)
         is_asked = bool(planned.set_aside_bytes) and sys.stdin.isatty() and not yes
         if dry_run or is_asked:
-            planned.catalog.rest()
+            planned.ahead.close()
         facts = planned.facts()
         if dry_run:
             return facts, None

@@ -130,10 +130,6 @@ class Catalog:
         """The same of segments that are scanned next: those that were are not read again."""
         self.expect(head for head in heads if self._known(head, bodies) is None)
 
-    def rest(self) -> None:
-        """Nothing is read for now: threads and connections of what was fetched ahead end."""
-        self._ahead.close()
-
     def read(self, head: Head) -> bytes:
         """The segment's bytes."""
         return self._ahead.read(head.path)

@@ -13,7 +13,8 @@ import pytest
 from neumann.env.disk import RealDisk
 from neumann.env.places import Places
 from neumann.errors import ArchiveGap, Corrupt, InUse, RefusedByState
-from neumann.recovery.restore import Report, Request, plan_restore, restore
+from neumann.recovery.prepare import Request, plan_restore
+from neumann.recovery.restore import Report, restore
 from neumann.recovery.targets import parse_target
 from tests import distant
 from tests.recovery.world import Cluster, make_env, rows_in

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from neumann.env.doors import Disk
 from neumann.format import names
 from neumann.format.history import HistoryRecord
-from neumann.recovery.restore import Request
+from neumann.recovery.prepare import Request
 from neumann.recovery.targets import Kind, Target
 from tests.recovery.world import SEGMENT_BYTES, T0, Cluster, Frame, Rows
 

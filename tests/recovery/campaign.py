@@ -22,7 +22,8 @@ from pathlib import Path
 from neumann.archive.sources import Source
 from neumann.env.disk import RealDisk
 from neumann.errors import NeumannError
-from neumann.recovery.restore import Request, plan_restore, restore
+from neumann.recovery.prepare import Request, plan_restore
+from neumann.recovery.restore import restore
 from neumann.recovery.survey import survey
 from neumann.recovery.targets import Kind, Target, parse_target
 from tests.recovery.branches import BEYOND, Branches, Line

@@ -9,7 +9,7 @@ import pytest
 
 from neumann.env.disk import RealDisk
 from neumann.errors import NeumannError, RefusedByState
-from neumann.recovery.restore import plan_restore
+from neumann.recovery.prepare import plan_restore
 from neumann.recovery.targets import parse_target
 from tests.recovery.test_restore import by_time, carry_out, own, request
 from tests.recovery.world import Cluster, make_env, rows_in

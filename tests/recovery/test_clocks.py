@@ -10,7 +10,7 @@ from neumann.archive.sources import Source
 from neumann.env.disk import RealDisk
 from neumann.errors import BeyondArchive
 from neumann.format.special import Noop
-from neumann.recovery.restore import Planned, plan_restore
+from neumann.recovery.prepare import Planned, plan_restore
 from neumann.recovery.survey import survey
 from neumann.recovery.targets import parse_target
 from tests.recovery.test_restore import by_time, request

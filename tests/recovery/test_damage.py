@@ -30,7 +30,8 @@ from neumann.format import names
 from neumann.format.command import row_key
 from neumann.format.table import print_of
 from neumann.recovery.catalog import Catalog
-from neumann.recovery.restore import Planned, Request, plan_restore, restore
+from neumann.recovery.prepare import Planned, Request, plan_restore
+from neumann.recovery.restore import restore
 from neumann.recovery.runs import runs
 from neumann.recovery.targets import Kind, Target, parse_target
 from tests.recovery.world import SEGMENT_BYTES, Cluster, make_env, rows_in, segment_files

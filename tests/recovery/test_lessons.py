@@ -15,7 +15,8 @@ from neumann.archive.sources import Source
 from neumann.env.disk import RealDisk, RealFile
 from neumann.errors import ArchiveGap, BeyondArchive, Corrupt, WrongHistory
 from neumann.format.names import Paths
-from neumann.recovery.restore import Planned, Report, Request, plan_restore, restore
+from neumann.recovery.prepare import Planned, Request, plan_restore
+from neumann.recovery.restore import Report, restore
 from neumann.recovery.survey import survey
 from neumann.recovery.targets import Kind, Target, parse_target
 from neumann.snapshot.publish import list_published

@@ -27,7 +27,8 @@ from neumann.format import names
 from neumann.format.names import Paths
 from neumann.format.special import Marker
 from neumann.recovery import describe, replay
-from neumann.recovery.restore import Report, Request, plan_restore, restore
+from neumann.recovery.prepare import Request, plan_restore
+from neumann.recovery.restore import Report, restore
 from neumann.recovery.survey import survey
 from neumann.recovery.targets import Target, parse_target
 from neumann.store.manifests import load_newest

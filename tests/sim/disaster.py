@@ -14,7 +14,8 @@ from random import Random
 from neumann.env.doors import Env
 from neumann.errors import Unavailable
 from neumann.recovery import swap
-from neumann.recovery.restore import Report, Request, plan_restore, restore
+from neumann.recovery.prepare import Request, plan_restore
+from neumann.recovery.restore import Report, restore
 from neumann.recovery.targets import Target, parse_target
 from neumann.store.manifests import load_newest
 from tests.sim.checkers.violation import require

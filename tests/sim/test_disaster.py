@@ -11,7 +11,8 @@ from neumann.env.doors import Env
 from neumann.errors import Unavailable
 from neumann.format.command import encode_put, pack_value
 from neumann.format.message import AppendReply, VoteReply
-from neumann.recovery.restore import Planned, Report, restore
+from neumann.recovery.prepare import Planned
+from neumann.recovery.restore import Report, restore
 from neumann.runtime import host, startup
 from neumann.runtime.startup import Action, Decision
 from tests.sim import disaster
