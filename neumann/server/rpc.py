@@ -51,6 +51,7 @@ class RpcServer:
     def __init__(self, node: Node) -> None:
         self.node = node
         self.connections: set[_Connection] = set()
+        self.is_closed = False
         self._server: asyncio.Server | None = None
 
     async def listen(self, address: str) -> None:
@@ -66,6 +67,7 @@ class RpcServer:
 
     async def close(self) -> None:
         """Stop listening and end all connections."""
+        self.is_closed = True
         if self._server is not None:
             self._server.close()
         for connection in list(self.connections):
@@ -96,7 +98,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         spare = len(self._server.connections) - self._node.config.limits.connections_max
-        if spare >= _SPARE_CONNECTIONS:
+        if self._server.is_closed or spare >= _SPARE_CONNECTIONS:  # closed: since it was accepted
             cast(asyncio.Transport, transport).abort()
             return
         self._is_spare = spare >= 0

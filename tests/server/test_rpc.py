@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from neumann.format import message as message_format
 from neumann.format.message import Append, AppendReply, Envelope, Status, TimeoutNow, VoteRequest
 from neumann.machine.outcome import Outcome
 from neumann.runtime.node import Node
+from neumann.server import rpc as rpc_server
 from tests.runtime.nodes import config_of, one_node, put, unhandled_errors
 
 ANSWER_TIMEOUT_S = 10.0
@@ -231,6 +233,18 @@ async def test_clients_that_take_all_connections_do_not_lock_peers_out(tmp_path:
         assert (await wires[2].ask("write", (put("a"),)))[0] is None
         for wire in wires:
             await wire.close()
+
+
+async def test_a_connection_that_comes_to_a_closed_server_is_closed_too(node: Node) -> None:
+    """One that was accepted in the moment of the close was left open, and nobody answered on it."""
+    loop, server = asyncio.get_running_loop(), rpc_server.RpcServer(node)
+    await server.close()
+    accepted, dialled = socket.socketpair()
+    with dialled:
+        dialled.setblocking(False)
+        await loop.connect_accepted_socket(lambda: rpc_server._Connection(server), accepted)
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            assert await loop.sock_recv(dialled, 1) == b""
 
 
 async def test_a_command_in_a_session_is_done_once(dial: Dial) -> None:
