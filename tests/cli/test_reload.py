@@ -13,32 +13,19 @@ from pathlib import Path
 import pytest
 
 from tests.cli import conftest
-from tests.cli.conftest import Admin, Ended, Server, run_admin
+from tests.cli.conftest import Admin, Server
 
 WAIT_S = 20.0
 
 
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose configuration the tests of this file change."""
-    running = Server(tmp_path_factory.mktemp("reload"))
-    running.start("--bootstrap")
-    yield running
-    assert running.stop() == 0, running.log.read_text()
-
-
 @pytest.fixture
-def ask(own: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Admin]:
-    """At that server, which has its first configuration again in the end."""
-    before = own.config.read_text()
-
-    def run(*words: object) -> Ended:
-        return run_admin(words, {"NEUMANN_ADMIN": own.url}, monkeypatch)
-
-    yield run
-    own.config.write_text(before)
-    os.kill(own.pid, signal.SIGHUP)
-    until(lambda: run("reload").out == "nothing has changed\n")
+def ask(ask: Admin, server: Server) -> Iterator[Admin]:
+    """At the server of this file, which has its first configuration again in the end."""
+    before = server.config.read_text()
+    yield ask
+    server.config.write_text(before)
+    os.kill(server.pid, signal.SIGHUP)
+    until(lambda: ask("reload").out == "nothing has changed\n")
 
 
 def until(is_so: Callable[[], bool]) -> None:
@@ -48,10 +35,10 @@ def until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def edit(own: Server, old: str, new: str) -> None:
-    text = own.config.read_text()
+def edit(server: Server, old: str, new: str) -> None:
+    text = server.config.read_text()
     assert old in text
-    own.config.write_text(text.replace(old, new))
+    server.config.write_text(text.replace(old, new))
 
 
 def test_nothing_has_changed(ask: Admin) -> None:
@@ -59,9 +46,9 @@ def test_nothing_has_changed(ask: Admin) -> None:
     assert (ended.code, ended.out) == (0, "nothing has changed\n")
 
 
-def test_the_archive_goes_on_at_another_place(ask: Admin, own: Server, tmp_path: Path) -> None:
-    edit(own, f"cp %p {own.archive}/%f", f"cp %p {tmp_path}/%f")
-    edit(own, "archive_timeout = 600", "archive_timeout = 0.2")
+def test_the_archive_goes_on_at_another_place(ask: Admin, server: Server, tmp_path: Path) -> None:
+    edit(server, f"cp %p {server.archive}/%f", f"cp %p {tmp_path}/%f")
+    edit(server, "archive_timeout = 600", "archive_timeout = 0.2")
     reply = ask("reload", "--format", "json").json
     assert [change["key"] for change in reply["changed"]] == [
         "[wal] archive_command",
@@ -75,19 +62,19 @@ def test_the_archive_goes_on_at_another_place(ask: Admin, own: Server, tmp_path:
     assert status["archive"]["command"] == f"cp %p {tmp_path}/%f"
 
 
-def test_a_failing_command_that_is_mended_goes_on_at_once(ask: Admin, own: Server) -> None:
-    edit(own, "cp %p", "false %p")
+def test_a_failing_command_that_is_mended_goes_on_at_once(ask: Admin, server: Server) -> None:
+    edit(server, "cp %p", "false %p")
     assert ask("reload").code == 0
     assert ask("put", "t", "k", "2").code == 0
     assert ask("archive-flush", "--timeout", "3").code == 8
-    edit(own, "false %p", "cp %p")
+    edit(server, "false %p", "cp %p")
     assert ask("reload").code == 0
     assert ask("archive-flush", "--timeout", "10").code == 0
 
 
-def test_keys_that_need_a_restart_are_named_each_time(ask: Admin, own: Server) -> None:
-    edit(own, "heartbeat_ms = 20", "heartbeat_ms = 25")
-    edit(own, "[raft]", "[store]\nscrub_bytes_per_s = 1000000\ncache_bytes_max = 1\n[raft]")
+def test_keys_that_need_a_restart_are_named_each_time(ask: Admin, server: Server) -> None:
+    edit(server, "heartbeat_ms = 20", "heartbeat_ms = 25")
+    edit(server, "[raft]", "[store]\nscrub_bytes_per_s = 1000000\ncache_bytes_max = 1\n[raft]")
     first = ask("reload", "--format", "json").json
     waiting = ["[raft] heartbeat_ms", "[store] cache_bytes_max"]
     assert [change["key"] for change in first["changed"]] == ["[store] scrub_bytes_per_s"]
@@ -110,29 +97,29 @@ def test_keys_that_need_a_restart_are_named_each_time(ask: Admin, own: Server) -
     ],
 )
 def test_what_a_start_would_refuse_changes_nothing(
-    ask: Admin, own: Server, old: str, new: str, said: str
+    ask: Admin, server: Server, old: str, new: str, said: str
 ) -> None:
-    before = own.config.read_text()
-    edit(own, old, new)
+    before = server.config.read_text()
+    edit(server, old, new)
     refused = ask("reload")
     assert (refused.code, refused.out) == (2, "")
     assert said in refused.err and refused.err.count("\n") == 1
-    refusals = own.log.read_text().count("stays as it was")
-    os.kill(own.pid, signal.SIGHUP)
-    until(lambda: own.log.read_text().count("stays as it was") > refusals)
-    own.config.write_text(before)
+    refusals = server.log.read_text().count("stays as it was")
+    os.kill(server.pid, signal.SIGHUP)
+    until(lambda: server.log.read_text().count("stays as it was") > refusals)
+    server.config.write_text(before)
     assert ask("reload").out == "nothing has changed\n"
-    own.config.rename(own.config.with_suffix(".away"))
+    server.config.rename(server.config.with_suffix(".away"))
     missing = ask("reload")
-    own.config.with_suffix(".away").rename(own.config)
+    server.config.with_suffix(".away").rename(server.config)
     assert missing.code == 2 and "can't be read" in missing.err
 
 
-def test_a_token_that_is_asked_for_from_now_on(ask: Admin, own: Server, tmp_path: Path) -> None:
+def test_a_token_that_is_asked_for_from_now_on(ask: Admin, server: Server, tmp_path: Path) -> None:
     """Another word in the same file was taken, and the answer was that nothing has changed."""
     token = tmp_path / "token"
     token.write_text("first\n")
-    with own.config.open("a") as file:
+    with server.config.open("a") as file:
         file.write(f"\n[security]\ntoken_file = '{token}'\n")
     assert ask("reload").code == 0
     assert ask("stats").code == 2
@@ -145,18 +132,18 @@ def test_a_token_that_is_asked_for_from_now_on(ask: Admin, own: Server, tmp_path
         0,
         f'changed          [security] token_file  what "{token}" holds\n',
     )
-    assert "second" not in own.log.read_text()
+    assert "second" not in server.log.read_text()
     assert ask("reload", "--token-file", token).out == "nothing has changed\n"
     assert ask("stats", "--token-file", old).code == 2
     assert ask("stats", "--token-file", token).code == 0
 
 
-def test_a_signal_does_the_same(ask: Admin, own: Server) -> None:
-    with own.config.open("a") as file:
+def test_a_signal_does_the_same(ask: Admin, server: Server) -> None:
+    with server.config.open("a") as file:
         file.write("\n[log]\nformat = 'json'\n[snapshot]\nkeep_newest = 5\n")
-    os.kill(own.pid, signal.SIGHUP)
-    until(lambda: "keep_newest" in own.log.read_text())
-    line = next(line for line in own.log.read_text().splitlines() if "keep_newest" in line)
+    os.kill(server.pid, signal.SIGHUP)
+    until(lambda: "keep_newest" in server.log.read_text())
+    line = next(line for line in server.log.read_text().splitlines() if "keep_newest" in line)
     assert json.loads(line)["message"] == "[snapshot] keep_newest is 5 now, and was 3"
     assert ask("put", "t", "k", "3").code == 0
 
