@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.procedures.cluster import Cluster
 from tests.procedures.disks import compare_disks
-
-ROWS = 20
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    directory = tmp_path / "archive"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, archive: Path) -> Iterator[Cluster]:
-    """Three voters with some rows."""
-    wal = {"archive_command": f"cp %p {archive}/%f", "archive_timeout": 3600}
-    with Cluster(tmp_path / "cluster", sections={"wal": wal}) as made:
-        made.start("--bootstrap")
-        made.wait_voters(3)
-        for number in range(ROWS):
-            assert made["n1"].request("PUT", f"/kv/t/k{number}", number).status == 200
-        yield made
 
 
 def test_rqlite_2050_1088_a_follower_is_asked_for_a_backup(cluster: Cluster, archive: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,26 +26,6 @@ class Life(NamedTuple):
     term: int
     timeline: str
     archive: frozenset[str]
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    directory = tmp_path / "archive"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, archive: Path) -> Iterator[Cluster]:
-    """Three members with five rows, all of it archived, and no idle seals in the test's time."""
-    wal = {"archive_command": f"cp %p {archive}/%f", "archive_timeout": 3600}
-    with Cluster(tmp_path / "cluster", sections={"wal": wal}) as made:
-        made.start("--bootstrap")
-        made.wait_voters(3)
-        for number in range(5):
-            assert made["n1"].request("PUT", f"/kv/t/k{number}", number).status == 200
-        made["n1"].must_admin("archive-flush")
-        yield made
 
 
 def life(cluster: Cluster, archive: Path) -> Life:
