@@ -123,3 +123,16 @@ def test_a_fourth_node_and_leadership_go_where_the_operator_says(cluster: Cluste
     finally:
         if fourth.is_running():
             fourth.stop()
+
+
+def test_a_leader_that_is_told_to_end_hands_over_before_it_ends(cluster: Cluster) -> None:
+    """Else the others would wait for an election timeout, at each restart of a leader."""
+    leader = cluster.leader()
+    rest = [member for member in cluster.members if member is not leader]
+    term = leader.request("GET", "/admin/status").body["term"]
+    assert leader.stop() == 0
+    assert f"no longer leader: term is {term + 1} now" in leader.log.read_text()
+    put(rest[0], "behind", 1)
+    status = rest[1].request("GET", "/admin/status").body
+    assert status["term"] == term + 1 and status["leader"] in {member.id for member in rest}
+    assert rows(rest[0]) == {f"k{n:02}": n for n in range(ROWS)} | {"behind": 1}
