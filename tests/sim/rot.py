@@ -22,6 +22,8 @@ MAY_REFUSE = frozenset({"segment", "manifest"})
 an only voter, and a manifest that no log leads to."""
 MAY_STOP = MAY_REFUSE | {"table"}
 """And that a node stops by itself: it needs what no peer gave it in time."""
+MAY_LOSE = frozenset({"segment"})
+"""Whose damage may take frames that a node acknowledged: it raises its floor for them (R8)."""
 Spot = tuple[str, int, int]
 """(path, first offset, end) of what may rot."""
 
@@ -67,7 +69,7 @@ def _files(machine: Machine, snapshot: str) -> list[str]:
     return [name for name in found if name == names.MANIFEST or names.parse_table(name)]
 
 
-def _segments(machine: Machine) -> list[Spot]:
+def log_spots(machine: Machine) -> list[Spot]:
     """The log up to the sync mark as it lies on the disk."""
     disk, wal = machine.disk, machine.paths.wal
     try:
@@ -101,7 +103,7 @@ def _slots(machine: Machine) -> list[Spot]:
 
 _FINDERS: dict[str, Callable[[Machine], list[Spot]]] = {
     "table": _tables,
-    "segment": _segments,
+    "segment": log_spots,
     "snapshot": _snapshots,
     "manifest": _manifests,
     "slot": _slots,

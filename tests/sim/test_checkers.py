@@ -125,6 +125,28 @@ def test_promises_that_a_crash_forgot() -> None:
     promises.started("n1", 4, log_of(FIRST))
 
 
+def test_a_log_that_rotted_loses_what_a_floor_stands_for_and_nothing_else() -> None:
+    """The world forgot all that a machine had said was durable, whichever of its files had rotted."""
+    lost = (1, 3)
+
+    def acknowledged() -> Promises:
+        promises = Promises()
+        promises.answered("n1", "n2", AppendReply(4, True, lost[1], lost[0], 0))
+        return promises
+
+    with pytest.raises(Violation, match="is durable"):
+        acknowledged().started("n1", 4, log_of(FIRST), lost)
+    for floor in ((0, 0), (1, 2)):
+        with pytest.raises(Violation, match="has lost"):
+            acknowledged().started("n1", 4, log_of(FIRST), floor, may_lose=True)
+    promises = acknowledged()
+    promises.started("n1", 4, log_of(FIRST), lost, may_lose=True)
+    with pytest.raises(Violation, match="has lost"):
+        promises.started("n1", 4, log_of(FIRST), may_lose=True)
+    promises.started("n1", 4, log_of(FIRST, SECOND), lost)
+    promises.started("n1", 4, log_of(FIRST, SECOND))
+
+
 def test_what_clients_were_told() -> None:
     committed = commit(FIRST, SECOND)
     clients = Clients(committed)

@@ -12,6 +12,7 @@ from neumann.format import names
 from tests.sim.checkers.replicas import compare_rows
 from tests.sim.machine import Machine
 from tests.sim.mending import mend
+from tests.sim.rot import log_spots
 from tests.sim.test_catching_up import LIMIT_S, formed, write
 from tests.sim.world import World
 
@@ -29,8 +30,12 @@ async def _damaged(world: World, victim: Machine, random: Random) -> None:
     path = random.choice(_segments(victim))
     file = victim.disk.open(path)
     used = len(file.pread(file.size(), 0).rstrip(b"\0"))
-    victim.disk.flip(path, random.randrange(max(1, used)), random.randrange(8))
-    world.promises.damaged(victim.name)
+    at = random.randrange(max(1, used))
+    if any(path == spot and at < end for spot, _, end in log_spots(victim)):
+        victim.rotten.add("segment")
+    else:
+        world.promises.torn(victim.name)
+    victim.disk.flip(path, at, random.randrange(8))
     world.note("rot", victim.name, path)
     await world.start(victim)
 
@@ -63,6 +68,7 @@ def test_a_flip_in_a_segment_of_one_machine_loses_nothing(seed: int) -> None:
             await world.until(world.is_converged, LIMIT_S, "all replicas equal")
         for machine in world.machines:
             await _scrubbed(world, machine)
+            machine.made_whole()
         world.check_files(full=True)
         for machine in world.machines:
             member = world.member(machine)

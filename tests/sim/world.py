@@ -42,7 +42,7 @@ from tests.sim.machine import Machine
 from tests.sim.net import Network
 from tests.sim.operator import Operator
 from tests.sim.retrying import RetryingClient
-from tests.sim.rot import MAY_REFUSE, MAY_STOP
+from tests.sim.rot import MAY_LOSE, MAY_REFUSE, MAY_STOP
 from tests.sim.settings import ARCHIVE, make_config
 from tests.sim.trace import Trace
 
@@ -198,8 +198,6 @@ class World:
             machine.crash_at_operation(crash_at)
         self._seen.pop(machine.name, None)
         process.observer = partial(self._observe, machine)
-        if machine.has_rotted:
-            self.promises.damaged(machine.name)
         try:
             await machine.start()
         except ProcessDied:
@@ -343,7 +341,9 @@ class World:
             if before is not None:
                 self.note("installed", name, raft.log.base.index, raft.last.index)
                 self.promises.installed(name, before.member.raft.log, raft.log)
-            self.promises.started(name, raft.term, raft.log)
+            machine = next(machine for machine in self.machines if machine.name == name)
+            may_lose = not machine.rotten.isdisjoint(MAY_LOSE)
+            self.promises.started(name, raft.term, raft.log, raft.floor, may_lose=may_lose)
         elif raft.log.base.index < before.last.index and raft.log.end_at(before.last.index) != before.last:
             self.promises.truncated(name, raft.log)
             self.note("truncated", name, before.last.index, raft.last.index)

@@ -2,7 +2,8 @@
 
 Fed with the answers on the wire, which are the promises, and with what a node knows after each start:
 its term is not below one it answered in, it does not vote twice in a term, and every frame that it said
-is durable is there, unless a later leader made it cut that frame (raft paper, figure 2; R1, R16).
+is durable is there, unless a later leader made it cut that frame (raft paper, figure 2; R1, R16). Where
+its log rotted it may lack some of them, and says so by a floor not below any (design section 4; R8).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class Promises:
         self._terms: dict[str, int] = {}
         self._votes: dict[tuple[str, int], tuple[str, bytes]] = {}
         self._matches: dict[str, dict[int, int]] = {}
+        self._lost: dict[str, tuple[int, int]] = {}
 
     def answered(self, node_id: str, target: str, message: Message) -> None:
         """`node_id` sends this answer to `target`."""
@@ -35,22 +37,43 @@ class Promises:
             if message.ok:
                 self._matches.setdefault(node_id, {})[message.match_index] = message.match_term
 
-    def started(self, node_id: str, term: int, log: FrameLog) -> None:
-        """What the node knows now, after a start."""
+    def started(
+        self,
+        node_id: str,
+        term: int,
+        log: FrameLog,
+        floor: tuple[int, int] = (0, 0),
+        *,
+        may_lose: bool = False,
+    ) -> None:
+        """What the node knows now, after a start. `may_lose`: its log may have rotted."""
         promised = self._terms.get(node_id, 0)
         require(term >= promised, f"{node_id} answered in term {promised} and starts in term {term}")
-        matches = self._matches.get(node_id, {})
+        matches, kept = self._matches.get(node_id, {}), self._kept(node_id, log)
         for index, match_term in sorted(matches.items()):
-            if index > log.base.index:
-                end = log.end_at(index)
+            if index > log.base.index and index not in kept:
                 require(
-                    end is not None and end.term == match_term,
-                    f"{node_id} said that ({index}, {match_term}) is durable and starts with {end} there",
+                    may_lose,
+                    f"{node_id} said that ({index}, {match_term}) is durable and starts with "
+                    f"{log.end_at(index)} there",
                 )
-        self._matches[node_id] = {i: t for i, t in matches.items() if i > log.base.index}
+                self._lost[node_id] = max(self._lost.get(node_id, (0, 0)), (match_term, index))
+        self._matches[node_id] = {i: t for i, t in kept.items() if i > log.base.index}
+        self._check_floor(node_id, log, floor)
 
-    def damaged(self, node_id: str) -> None:
-        """What the node said is durable may rot; its terms and votes are another file's."""
+    def _check_floor(self, node_id: str, log: FrameLog, floor: tuple[int, int]) -> None:
+        """Until its log reaches what was lost, or further, the floor is not below it."""
+        lost, last = self._lost.get(node_id, (0, 0)), (log.last.term, log.last.index)
+        require(
+            max(floor, last) >= lost,
+            f"{node_id} has lost {lost}, and starts with a log up to {last} and the floor {floor}",
+        )
+        if last >= lost:
+            self._lost.pop(node_id, None)
+
+    def torn(self, node_id: str) -> None:
+        """Its log is damaged above the sync mark, where that can't be told from a torn batch: the residual
+        window, in which what it said is durable may go without a word."""
         self._matches.pop(node_id, None)
 
     def truncated(self, node_id: str, log: FrameLog) -> None:
@@ -69,6 +92,7 @@ class Promises:
         """Its disk is gone. Who comes back under its name is another voter (raft thesis 3.11.2)."""
         self._terms.pop(node_id, None)
         self._matches.pop(node_id, None)
+        self._lost.pop(node_id, None)
         self._votes = {vote: target for vote, target in self._votes.items() if vote[0] != node_id}
 
     def _kept(self, node_id: str, log: FrameLog) -> dict[int, int]:
