@@ -62,7 +62,8 @@ class Machine:
     """`node` is what runs on it now, if anything does. `is_full`: its disk has no room, on purpose.
     `is_held`: somebody works on it, and starts it himself. `is_stale`: what it has is of a timeline that
     the cluster has left. `rotten`: of which kinds of its files (rot.py) bits did, and not all is known to be
-    mended yet; then `was_refused` says that its last start was. `asked_to_rejoin`: the process that was."""
+    mended yet; then `was_refused` says that its last start was, and `stops_for_rot` how often its node ended
+    by itself for that. `asked_to_rejoin`: the process that was."""
 
     def __init__(
         self, loop: SimLoop, network: Network, random: Random, config: Config, shared: SimDisk
@@ -83,6 +84,7 @@ class Machine:
         self.is_stale = False
         self.rotten: set[str] = set()
         self.was_refused = False
+        self.stops_for_rot = 0
         self.asked_to_rejoin: Process | None = None
         self._syncs_failed = 0
         self._loop = loop
@@ -106,6 +108,7 @@ class Machine:
         """All that it has is good now."""
         self.rotten.clear()
         self.was_refused = False
+        self.stops_for_rot = 0
 
     @property
     def is_up(self) -> bool:

@@ -15,6 +15,8 @@ from tests.sim.world import World
 LIMIT_S = 20.0
 REMEDY_S = 3.0
 """How long a person looks on while a node says that it can't open what it has."""
+STOPS_MAX = 10
+"""How often a person starts it again that ends by itself, and says the same each time."""
 _LOOK_S = 0.05
 
 
@@ -22,6 +24,7 @@ async def mend(world: World) -> None:
     """As often as that takes, one machine after the other; Violation where damage stays. What no peer has
     any more is not mended: such a node says that it is to join anew."""
     for machine in world.machines:
+        machine.stops_for_rot = 0
         member_s = now_s = world.loop.time()
         deadline_s = now_s + LIMIT_S
         while not await _is_whole(machine):
@@ -29,7 +32,8 @@ async def mend(world: World) -> None:
             require(now_s < deadline_s, f"{machine.name} has damage that nobody mends")
             if world.member(machine) is not None:
                 member_s = now_s
-            elif machine.is_up and now_s - member_s > REMEDY_S:
+            says_so = machine.is_up and now_s - member_s > REMEDY_S
+            if says_so or machine.stops_for_rot > STOPS_MAX:
                 await rejoin(world, machine)
                 await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
                 deadline_s = world.loop.time() + LIMIT_S

@@ -10,6 +10,7 @@ import pytest
 from neumann.errors import Corrupt
 from neumann.format import names
 from tests.sim.checkers.replicas import compare_rows
+from tests.sim.keeping import keep_all_up, watch
 from tests.sim.machine import Machine
 from tests.sim.mending import mend
 from tests.sim.rot import log_spots
@@ -123,3 +124,34 @@ def test_a_node_that_ends_while_it_reads_all_that_it_has_is_asked_again() -> Non
 
     with world:
         world.loop.run(script(), LIMIT_S)
+
+
+def test_a_node_that_ends_again_and_again_for_what_nobody_can_mend_is_made_to_rejoin() -> None:
+    """It said so each time, it was started again each time, and the world waited for it in vain."""
+    world = World("damage/again")
+    victim = world.machines[0]
+
+    async def ends(storage_id: bytes) -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            node, process, member = victim.node, victim.process, world.member(victim)
+            if node is None or process is None or member is None:
+                continue
+            if member.identity.storage_id == storage_id:
+                process.run(node.host.fail, Corrupt("a table that no peer has is damaged"))
+
+    async def script() -> None:
+        await write(await formed(world), range(40))
+        world.is_calm = True
+        member = world.member(victim)
+        assert member is not None
+        victim.rotten.add("table")
+        watching = [*keep_all_up(world), *watch(ends(member.identity.storage_id))]
+        await mend(world)
+        again = world.member(victim)
+        assert again is not None and again.identity.storage_id != member.identity.storage_id
+        for task in watching:
+            task.cancel()
+
+    with world:
+        world.loop.run(script(), 60.0)

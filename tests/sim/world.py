@@ -311,6 +311,7 @@ class World:
         if not machine.is_excused and not for_rot:
             raise error
         self.counts["stopped for rot"] += for_rot
+        machine.stops_for_rot += for_rot
         self.note("stopped by itself", machine.name, type(error).__name__, error)
         machine.exit()
 
