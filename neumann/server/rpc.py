@@ -40,7 +40,8 @@ _TASKS_MAX = 1000
 _SPARE_CONNECTIONS = 64
 """Above limits.connections_max, for peers only: clients never lock them out."""
 _PEERS_ASK = frozenset(
-    {"who", "announce", READ_INDEX, "snapshot.describe", "snapshot.read", "segment.read", "segment.find"}
+    {"who", "announce", "leave", READ_INDEX, "snapshot.describe", "snapshot.read", "table.read"}
+    | {"segment.read", "segment.find"}
 )
 _BATCH_HEADERS = ((16, 1), (65_536, 3))
 

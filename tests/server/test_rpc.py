@@ -229,6 +229,9 @@ async def test_clients_that_take_all_connections_do_not_lock_peers_out(tmp_path:
         error, _ = await wires[2].ask("get", ("t", "a", False))
         assert error[0] == "back_pressure" and "connections_max" in error[1]
         assert (await wires[2].ask("who", ()))[1]["node_id"] == "n1"
+        for method in ("announce", "leave", "table.read", "segment.read", "segment.find", "snapshot.read"):
+            error, _ = await wires[2].ask(method, ())
+            assert error[0] == "bad_input", f"a peer may ask {method}, with other params"
         wires[2].send((rpc.NOTIFICATION, "raft", (b"",)))
         assert (await wires[2].ask("write", (put("a"),)))[0] is None
         for wire in wires:
