@@ -1,8 +1,8 @@
 """Where the leader is: runs an operation there, on this node or over the network.
 
-Waits a little for a leader to be found. What was surely not done is asked again; what may have been done
-is not. What was sent to another node is done there or refused: methods that travel this way (`leader.*`,
-`admin.*`) are never sent on.
+Waits a little for a leader to be found; however many operations wait, one timer looks. What was surely not
+done is asked again; what may have been done is not. What was sent to another node is done there or refused:
+methods that travel this way (`leader.*`, `admin.*`) are never sent on.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Leading:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._waiting: list[tuple[float, asyncio.Future[None]]] = []
 
     def serving(self) -> tuple[bool, str, str]:
         """(serves, reason in one line, remedy)."""
@@ -56,7 +57,7 @@ class Leading:
         leader_wait_s: float = _LEADER_WAIT_S,
     ) -> Any:
         """Run it here if this node leads, else on the leader; wait a little for one to be found."""
-        deadline = asyncio.get_running_loop().time() + leader_wait_s
+        deadline_s = asyncio.get_running_loop().time() + leader_wait_s
         refused: NeumannError | None = None
         while True:
             member = self.member()
@@ -77,8 +78,38 @@ class Leading:
                             if error.code != "unavailable":
                                 raise
                             refused = error
-            if asyncio.get_running_loop().time() >= deadline:
+            if asyncio.get_running_loop().time() >= deadline_s:
                 if refused is not None:
                     raise refused
                 raise Unavailable("no leader", remedy="is a majority of the voters up and connected?")
-            await asyncio.sleep(_LOOK_AGAIN_S)
+            await self._look_again(deadline_s)
+
+    def _look_again(self, deadline_s: float) -> asyncio.Future[None]:
+        """Done a moment later, when it may be worth a try, or the time is over."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_later(_LOOK_AGAIN_S, self._look)
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((deadline_s, waiter))
+        return waiter
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        now_s, is_worth_it = loop.time(), self._is_worth_a_try()
+        waiting, self._waiting = self._waiting, []
+        for deadline_s, waiter in waiting:
+            if waiter.done():
+                continue
+            if is_worth_it or now_s >= deadline_s:
+                waiter.set_result(None)
+            else:
+                self._waiting.append((deadline_s, waiter))
+        if self._waiting:
+            loop.call_later(_LOOK_AGAIN_S, self._look)
+
+    def _is_worth_a_try(self) -> bool:
+        """There is somebody to ask, or nobody here to wait any longer."""
+        member = self._host.member
+        if member is None or member.failure is not None or member.leads:
+            return True
+        return member.raft.role != "leader" and bool(member.raft.leader)
