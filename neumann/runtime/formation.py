@@ -71,7 +71,7 @@ class Formation:
             answer = _read_answer(said, self._config.node.id)
         except NeumannError:
             return None
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             log.warning("%s at %s gave an answer that can't be read: %r", node_id, address, error)
             return None
         if answer.node_id != node_id:
