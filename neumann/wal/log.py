@@ -12,9 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import posixpath
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 from neumann.env.doors import Disk
 from neumann.errors import Corrupt, Unavailable
@@ -25,6 +23,7 @@ from neumann.format.frame import Frame, FrameDamaged, Kind
 from neumann.format.ids import LogPoint, Timeline
 from neumann.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from neumann.format.state import SyncMark
+from neumann.wal import lookup
 from neumann.wal.recover import Loss, Recovery, recover, refuse
 from neumann.wal.segment import Segment, SegmentInfo, is_seal
 from neumann.wal.tail import TAIL_CACHE_BYTES, TailCache
@@ -160,8 +159,7 @@ class Log:
     def place(self, index: int) -> Synced:
         """Where the frame that ends at `index` ends: what a sync mark says. `index` is a frame end."""
         segments = self._segments
-        number = self._segment_number(segments, index + 1)
-        segment = segments[number]
+        segment = segments[lookup.number_of(segments, index + 1)]
         count = segment.count_through(index)
         point = segment.point(count)
         assert point.index == index, f"{index} is no end of a frame in this log"
@@ -270,7 +268,7 @@ class Log:
         self._end_append()
         place = self.place(index)
         segments = self._segments
-        number = self._segment_number(segments, index + 1)
+        number = lookup.number_of(segments, index + 1)
         segment = segments[number]
         unlink = tuple(later.path for later in reversed(segments[number + 1 :]))
         self._truncations += 1
@@ -309,25 +307,17 @@ class Log:
 
     def end_at(self, index: int) -> LogPoint | None:
         """The frame end at `index`, the base too; None inside a frame or outside the log."""
-        segments = self._segments
-        segment = segments[self._segment_number(segments, index)]
-        point = segment.point(segment.count_through(index))
-        return point if point.index == index else None
+        return lookup.end_at(self._segments, index)
 
     def sealed_end(self, first_index: int) -> LogPoint | None:
         """Where the segment that begins at `first_index` ends, and the next one goes on; None for the last
         one and for what the log does not hold."""
-        for segment, following in pairwise(self._segments):
-            if segment.first_index == first_index:
-                return following.previous
-        return None
+        return lookup.sealed_end(self._segments, first_index)
 
     def point_before(self, index: int) -> LogPoint:
         """The end of the last frame before the one that holds `index`; at most the log's last."""
         assert index > self.base.index, "below the log"
-        segments = self._segments
-        segment = segments[self._segment_number(segments, index)]
-        return segment.point(segment.count_before(index))
+        return lookup.point_before(self._segments, index)
 
     def is_cached(self, after_index: int) -> bool:
         """True if what follows `after_index` is read without the disk."""
@@ -378,33 +368,13 @@ class Log:
 
         Frames above `synced` may not be in those files yet. Unavailable if the log no longer holds them.
         """
-        pieces = []
-        for segment, low, high in self._rows(after_index, last_index):
-            start = segment.offset(low)
-            pieces.append((segment.path, start, segment.offset(high) - start))
-        return pieces
-
-    def _rows(self, after_index: int, last_index: int) -> list[tuple[Segment, int, int]]:
-        assert after_index < last_index, "an empty range"
-        segments = self._segments
-        found = []
-        reached = after_index
-        for segment in segments[self._segment_number(segments, after_index + 1) :]:
-            low, high = segment.count_through(after_index), segment.count_through(last_index)
-            if segment.point(low).index != reached:
-                break
-            if low < high:
-                found.append((segment, low, high))
-                reached = segment.lasts[high - 1]
-            if reached == last_index:
-                return found
-        raise Unavailable(f"entries {after_index + 1}..{last_index} are not whole frames of the log")
+        return [run.piece for run in lookup.runs(self._segments, after_index, last_index)]
 
     def _join_cached(self, parts: list[bytes], after_index: int, last_index: int) -> bytes | None:
         """`parts` and the cached frames in (after_index, last_index]; None if one was evicted meanwhile."""
         if after_index < last_index:
             try:
-                for segment, low, high in self._rows(after_index, last_index):
+                for segment, low, high in lookup.runs(self._segments, after_index, last_index):
                     parts += self._cache.get(segment.lasts[low:high])
             except KeyError:
                 return None
@@ -422,13 +392,6 @@ class Log:
         if len(data) < length:
             raise Corrupt(f"{path}: ends at {offset + len(data)}; {offset + length} bytes were written")
         return data
-
-    @staticmethod
-    def _segment_number(segments: list[Segment], index: int) -> int:
-        """Of the segment that holds, or will hold, `index`; 0 for what lies below."""
-        if index >= segments[-1].first_index:
-            return len(segments) - 1
-        return max(0, bisect_right(segments, index, key=lambda segment: segment.first_index) - 1)
 
     def _is_sealed(self, segment: Segment) -> bool:
         if not (segment.closed and segment.is_whole):
