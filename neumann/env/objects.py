@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from neumann.env.distant import DistantFile
 from neumann.env.doors import FileStat
 from neumann.env.files import no_file
 from neumann.errors import NeumannError, NotFound, Unavailable
@@ -50,14 +51,14 @@ class ObjectFiles:
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def open(self, path: str) -> ObjectFile:
+    def open(self, path: str) -> DistantFile[ObjectFiles]:
         size = self._listed.get(path)
         if size is None:
             found = self.stat(path)
             if found.is_directory:
                 raise no_file(path, found.kind)
             size = found.size_bytes
-        return ObjectFile(self, path, size)
+        return DistantFile(self, path, size)
 
     def exists(self, path: str) -> bool:
         try:
@@ -183,25 +184,6 @@ class ObjectFiles:
                 f"{path}: the object store failed: {text}",
                 remedy="check the AWS_ variables of the environment; try again",
             ) from error
-
-
-class ObjectFile:
-    """See doors.ReadableFile."""
-
-    def __init__(self, files: ObjectFiles, path: str, size: int) -> None:
-        self._files = files
-        self._path = path
-        self._size = size
-
-    def pread(self, length: int, offset: int) -> bytes:
-        length = min(length, self._size - offset)
-        return self._files.read(self._path, length, offset) if length > 0 else b""
-
-    def size(self) -> int:
-        return self._size
-
-    def close(self) -> None:
-        """Nothing is held open."""
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from neumann.env.disk import RealDisk
+from neumann.env.distant import ReadAhead
 from neumann.env.doors import Files, FileStat, ReadableFile
 from neumann.env.objects import SCHEME, ObjectFiles
 from neumann.env.ssh import SshFiles
@@ -26,36 +27,6 @@ def is_elsewhere(path: str) -> bool:
     return path.startswith(SCHEME) or bool(host_of(path))
 
 
-_AHEAD_BYTES = 4 * 1024 * 1024
-
-
-class _ReadAhead:
-    """A distant file: a read that goes on where the last one ended brings what follows too."""
-
-    def __init__(self, file: ReadableFile) -> None:
-        self._file = file
-        self._end = -1
-        self._held = b""
-        self._held_from = 0
-
-    def pread(self, length: int, offset: int) -> bytes:
-        begin = offset - self._held_from
-        if begin >= 0 and begin + length <= len(self._held):
-            self._end = offset + length
-            return self._held[begin : begin + length]
-        more = max(length, _AHEAD_BYTES) if offset == self._end else length
-        self._held, self._held_from = self._file.pread(more, offset), offset
-        self._end = offset + length
-        return self._held[:length]
-
-    def size(self) -> int:
-        return self._file.size()
-
-    def close(self) -> None:
-        self._held = b""
-        self._file.close()
-
-
 class Places:
     """See the module, and doors.Files."""
 
@@ -66,7 +37,7 @@ class Places:
 
     def open(self, path: str) -> ReadableFile:
         files = self._of(path)
-        return files.open(path) if files is self.disk else _ReadAhead(files.open(path))
+        return files.open(path) if files is self.disk else ReadAhead(files.open(path))
 
     def exists(self, path: str) -> bool:
         return self._of(path).exists(path)

@@ -23,6 +23,7 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
+from neumann.env.distant import DistantFile
 from neumann.env.doors import KINDS, FileStat
 from neumann.env.files import no_file
 from neumann.errors import NeumannError, Unavailable
@@ -273,20 +274,8 @@ class SshFiles:
         )
 
 
-class SshFile:
+class SshFile(DistantFile[SshFiles]):
     """See doors.WritableFile. Writes go to the end only."""
-
-    def __init__(self, files: SshFiles, path: str, size: int) -> None:
-        self._files = files
-        self._path = path
-        self._size = size
-
-    def pread(self, length: int, offset: int) -> bytes:
-        length = min(length, self._size - offset)
-        return self._files.read(self._path, length, offset) if length > 0 else b""
-
-    def size(self) -> int:
-        return self._size
 
     def pwrite(self, data: bytes, offset: int) -> None:
         self._files.append(self._path, data, offset)
@@ -294,9 +283,6 @@ class SshFile:
 
     def sync(self) -> None:
         self._files.sync(self._path)
-
-    def close(self) -> None:
-        """Nothing is held open."""
 
 
 def _start(arguments: list[str], **streams: int | IO[bytes]) -> subprocess.Popen[bytes]:
