@@ -252,6 +252,6 @@ def archive_stop(call: Call, reason: str, yes: bool) -> None:
     """
     if sys.stdin.isatty():
         call.confirm("What is written from now on can't be recovered from an archive. Go on?", yes)
-    reply = call.node.post("/admin/archive/stop", {"reason": reason}).body
+    reply = call.node.post("/admin/archive/stop", {"reason": reason, "timeout_s": call.timeout_s}).body
     through = output.count(reply["archived_through"])
     call.show(reply, lambda: f"archiving is off since index {output.count(reply['index'])}; it had {through}")

@@ -135,7 +135,7 @@ def _row_text(call: Call, row: dict[str, Any]) -> str:
 @click.option("--reason", default="", help="Shown to whoever asks.")
 def pause_writes(call: Call, longest: str, reason: str) -> None:
     """Refuse writes until resume-writes, so that files of all nodes stay as they are."""
-    body = {"max_s": parse_duration(longest), "reason": reason}
+    body = {"max_s": parse_duration(longest), "reason": reason, "timeout_s": call.timeout_s}
     reply = call.node.post("/admin/writes/pause", body).body
     call.show(reply, lambda: _paused_text(reply))
 
@@ -151,7 +151,7 @@ def _paused_text(reply: dict[str, Any]) -> str:
 @verb("resume-writes")
 def resume_writes(call: Call) -> None:
     """End the pause. Exits 9 if it had ended before: then files copied since are not of one moment."""
-    reply = call.node.post("/admin/writes/resume").body
+    reply = call.node.post("/admin/writes/resume", {"timeout_s": call.timeout_s}).body
     call.show(
         reply,
         lambda: f"writes go on; nothing was written since index {output.count(reply['unchanged_since'])}",

@@ -30,7 +30,8 @@ def member_add(call: Call, member: str, learner: bool) -> None:
     node_id, equals, address = member.partition("=")
     if not equals:
         raise BadInput(f"{member!r} is not ID=HOST:PORT", remedy="write it like n4=10.0.0.4:7878")
-    reply = call.node.post("/admin/members", {"id": node_id, "address": address, "learner": learner}).body
+    body = {"id": node_id, "address": address, "learner": learner, "timeout_s": call.timeout_s}
+    reply = call.node.post("/admin/members", body).body
     call.show(reply, lambda: f"{_text(reply)}\nnext  start {node_id}: it joins by itself")
 
 
@@ -38,7 +39,8 @@ def member_add(call: Call, member: str, learner: bool) -> None:
 @click.argument("node_id", metavar="ID")
 def member_promote(call: Call, node_id: str) -> None:
     """Make a learner that has caught up a voter."""
-    reply = call.node.post(f"/admin/members/{quote(node_id, safe='')}/promote").body
+    path = f"/admin/members/{quote(node_id, safe='')}/promote"
+    reply = call.node.post(path, {"timeout_s": call.timeout_s}).body
     call.show(reply, lambda: _text(reply))
 
 
@@ -46,7 +48,8 @@ def member_promote(call: Call, node_id: str) -> None:
 @click.argument("node_id", metavar="ID")
 def member_remove(call: Call, node_id: str) -> None:
     """Remove a member, the leader too. It is remembered: only member-add takes it in again."""
-    reply = call.node.request("DELETE", f"/admin/members/{quote(node_id, safe='')}").body
+    path, params = f"/admin/members/{quote(node_id, safe='')}", {"timeout_s": f"{call.timeout_s:g}"}
+    reply = call.node.request("DELETE", path, params=params).body
     call.show(reply, lambda: _text(reply))
 
 

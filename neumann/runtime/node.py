@@ -382,24 +382,29 @@ class Node:
 
     async def archive_stop(self, reason: str, timeout_s: float = 30.0) -> dict[str, Any]:
         """End archiving with a named break."""
-        return await self._administer_anywhere("archive_stop", {"reason": reason}, timeout_s)
+        asked = {"reason": reason, "timeout_s": timeout_s}
+        return await self._administer_anywhere("archive_stop", asked, timeout_s)
 
     async def members(self) -> dict[str, Any]:
         """member-list: who belongs to the cluster, as its leader knows it."""
         return await self._administer_anywhere("members", {}, 3.0)
 
-    async def member_add(self, node_id: str, address: str, *, learner: bool = False) -> dict[str, Any]:
+    async def member_add(
+        self, node_id: str, address: str, *, learner: bool = False, timeout_s: float = 30.0
+    ) -> dict[str, Any]:
         """A node that may join; with `learner` it is not promoted by itself."""
-        asked = {"id": node_id, "address": address, "learner": learner}
-        return await self._administer_anywhere("member_add", asked, 30.0)
+        asked = {"id": node_id, "address": address, "learner": learner, "timeout_s": timeout_s}
+        return await self._administer_anywhere("member_add", asked, timeout_s)
 
-    async def member_promote(self, node_id: str) -> dict[str, Any]:
+    async def member_promote(self, node_id: str, timeout_s: float = 30.0) -> dict[str, Any]:
         """A learner becomes a voter."""
-        return await self._administer_anywhere("member_promote", {"id": node_id}, 30.0)
+        asked = {"id": node_id, "timeout_s": timeout_s}
+        return await self._administer_anywhere("member_promote", asked, timeout_s)
 
-    async def member_remove(self, node_id: str) -> dict[str, Any]:
+    async def member_remove(self, node_id: str, timeout_s: float = 30.0) -> dict[str, Any]:
         """A member less, for good."""
-        return await self._administer_anywhere("member_remove", {"id": node_id}, 30.0)
+        asked = {"id": node_id, "timeout_s": timeout_s}
+        return await self._administer_anywhere("member_remove", asked, timeout_s)
 
     async def leader_transfer(self, to: str, timeout_s: float = 30.0) -> dict[str, Any]:
         """Another voter leads."""
@@ -469,7 +474,8 @@ class Node:
             return await self._administer(verb, asked)
 
         forward_s = timeout_s + 2 * MARGIN_S
-        answer = await self._leading.run(here, f"admin.{verb}", [asked], forward_s, leader_wait_s)
+        wait_s = min(leader_wait_s, timeout_s)
+        answer = await self._leading.run(here, f"admin.{verb}", [asked], forward_s, wait_s)
         return dict(answer)
 
     async def _administer(self, verb: str, asked: dict[str, Any]) -> Any:

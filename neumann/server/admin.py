@@ -15,7 +15,15 @@ from neumann.config import Config, split_address
 from neumann.errors import BadInput, ConfigError, InUse, OutcomeUnknown, Unavailable
 from neumann.runtime.node import Node
 from neumann.server import http
-from neumann.server.http import answer, flag, object_body, parameters, seconds
+from neumann.server.http import (
+    OPERATION_TIMEOUT_S,
+    answer,
+    flag,
+    object_body,
+    parameters,
+    seconds,
+    timeout_of,
+)
 from neumann.server.kv import KvRoutes
 from neumann.server.members import MemberRoutes
 from neumann.server.metrics import metrics_text
@@ -126,7 +134,7 @@ class AdminRoutes:
         """Make and publish a snapshot; with ?wait=false only begin it (202)."""
         given = parameters(request, "wait", "timeout_s")
         body = await object_body(request, "timeout_s")
-        timeout_s = _timeout(given, body, _SNAPSHOT_TIMEOUT_S)
+        timeout_s = timeout_of(given, body, _SNAPSHOT_TIMEOUT_S)
         if flag(given, "wait", True):
             return answer(await self._node.snapshot(timeout_s))
         try:
@@ -138,16 +146,17 @@ class AdminRoutes:
 
     async def post_pause(self, request: web.Request) -> web.Response:
         """Pause writes on the whole cluster for at most `max_s`."""
-        parameters(request)
-        body = await object_body(request, "max_s", "reason")
+        given = parameters(request, "timeout_s")
+        body = await object_body(request, "max_s", "reason", "timeout_s")
         max_s = seconds(body.get("max_s"), "max_s", _PAUSE_S, _PAUSE_S_MAX)
-        return answer(await self._node.pause_writes(max_s=max_s, reason=_text(body, "reason")))
+        timeout_s, reason = timeout_of(given, body, OPERATION_TIMEOUT_S), _text(body, "reason")
+        return answer(await self._node.pause_writes(max_s, reason, timeout_s))
 
     async def post_resume(self, request: web.Request) -> web.Response:
         """End the pause; 409 if it had ended before."""
-        parameters(request)
-        await object_body(request)
-        return answer(await self._node.resume_writes())
+        given = parameters(request, "timeout_s")
+        body = await object_body(request, "timeout_s")
+        return answer(await self._node.resume_writes(timeout_of(given, body, OPERATION_TIMEOUT_S)))
 
     async def get_restore_points(self, request: web.Request) -> web.Response:
         """The named moments that this node's log holds still; wal-list has those of the archive."""
@@ -158,26 +167,27 @@ class AdminRoutes:
         """Name this moment, and wait until it is archived; with ?wait=false only name it."""
         given = parameters(request, "wait", "timeout_s")
         body = await object_body(request, "name", "timeout_s")
-        timeout_s, wait = _timeout(given, body, _FLUSH_TIMEOUT_S), flag(given, "wait", True)
+        timeout_s, wait = timeout_of(given, body, _FLUSH_TIMEOUT_S), flag(given, "wait", True)
         return answer(await self._node.restore_point(_text(body, "name"), timeout_s, wait=wait))
 
     async def post_flush(self, request: web.Request) -> web.Response:
         """Seal, and wait until everything up to now is archived."""
         given = parameters(request, "timeout_s")
         body = await object_body(request, "timeout_s")
-        return answer(await self._node.archive_flush(_timeout(given, body, _FLUSH_TIMEOUT_S)))
+        return answer(await self._node.archive_flush(timeout_of(given, body, _FLUSH_TIMEOUT_S)))
 
     async def post_archive_check(self, request: web.Request) -> web.Response:
         """Name a restore point, and wait until it is archived."""
         given = parameters(request, "timeout_s")
         body = await object_body(request, "timeout_s")
-        return answer(await self._node.archive_check(_timeout(given, body, _FLUSH_TIMEOUT_S)))
+        return answer(await self._node.archive_check(timeout_of(given, body, _FLUSH_TIMEOUT_S)))
 
     async def post_archive_stop(self, request: web.Request) -> web.Response:
         """End archiving, for a reason that stands in the log."""
-        parameters(request)
-        body = await object_body(request, "reason")
-        return answer(await self._node.archive_stop(_text(body, "reason")))
+        given = parameters(request, "timeout_s")
+        body = await object_body(request, "reason", "timeout_s")
+        timeout_s = timeout_of(given, body, OPERATION_TIMEOUT_S)
+        return answer(await self._node.archive_stop(_text(body, "reason"), timeout_s))
 
     async def post_reload(self, request: web.Request) -> web.Response:
         """Read the configuration again: what is changed now, and what needs a restart."""
@@ -228,10 +238,6 @@ async def serve(node: Node, config: Config, reload: Reload | None = None) -> Adm
             ) from error
         raise ConfigError(f"can't listen on {config.node.admin_listen}: {error.strerror}") from error
     return AdminServer(runner)
-
-
-def _timeout(given: dict[str, str], body: dict[str, Any], default: float) -> float:
-    return seconds(given.get("timeout_s", body.get("timeout_s")), "timeout_s", default)
 
 
 def _text(body: dict[str, Any], key: str) -> str:

@@ -26,6 +26,8 @@ BODY_BYTES_MAX = 16 * 1024 * 1024
 """One request; a command of the largest size fits in JSON unless nearly all of it needs escapes."""
 
 TIMEOUT_S_MAX = 3600.0
+OPERATION_TIMEOUT_S = 30.0
+"""Of an administrator's POST that gives none."""
 _RETRY_AFTER_S = 1
 _OPEN_TO_ALL = frozenset({"/health", "/health/live"})
 _log = logging.getLogger("neumann.http")
@@ -154,6 +156,11 @@ def seconds(value: object, name: str, default: float, most: float = TIMEOUT_S_MA
     if not 0 < found <= most:
         raise BadInput(f"{name}={value!r:.40} must be a number of seconds above 0 and up to {most:g}")
     return found
+
+
+def timeout_of(given: dict[str, str], body: dict[str, Any], default: float) -> float:
+    """How long a POST may take: `timeout_s`, a parameter or a key of the body."""
+    return seconds(given.get("timeout_s", body.get("timeout_s")), "timeout_s", default)
 
 
 async def json_body(request: web.Request) -> Any:

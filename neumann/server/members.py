@@ -12,9 +12,7 @@ from aiohttp import web
 
 from neumann.errors import BadInput
 from neumann.runtime.node import Node
-from neumann.server.http import answer, object_body, parameters, seconds
-
-_TIMEOUT_S = 30.0
+from neumann.server.http import OPERATION_TIMEOUT_S, answer, object_body, parameters, timeout_of
 
 
 class MemberRoutes:
@@ -41,25 +39,28 @@ class MemberRoutes:
 
     async def post_member(self, request: web.Request) -> web.Response:
         """Let a node join: `id`, `address`, and `learner` if it shall stay one until it is promoted."""
-        parameters(request)
-        body = await object_body(request, "id", "address", "learner")
+        given = parameters(request, "timeout_s")
+        body = await object_body(request, "id", "address", "learner", "timeout_s")
         learner = body.get("learner", False)
         if not isinstance(learner, bool):
             raise BadInput("learner must be true or false")
         node_id, address = _needed(body, "id"), _needed(body, "address")
-        return answer(await self._node.member_add(node_id, address, learner=learner))
+        timeout_s = timeout_of(given, body, OPERATION_TIMEOUT_S)
+        return answer(await self._node.member_add(node_id, address, learner=learner, timeout_s=timeout_s))
 
     async def delete_member(self, request: web.Request) -> web.Response:
         """Remove a member, a leader too."""
-        parameters(request)
-        await object_body(request)
-        return answer(await self._node.member_remove(request.match_info["id"]))
+        given = parameters(request, "timeout_s")
+        body = await object_body(request, "timeout_s")
+        timeout_s = timeout_of(given, body, OPERATION_TIMEOUT_S)
+        return answer(await self._node.member_remove(request.match_info["id"], timeout_s))
 
     async def post_promote(self, request: web.Request) -> web.Response:
         """A learner that has caught up becomes a voter."""
-        parameters(request)
-        await object_body(request)
-        return answer(await self._node.member_promote(request.match_info["id"]))
+        given = parameters(request, "timeout_s")
+        body = await object_body(request, "timeout_s")
+        timeout_s = timeout_of(given, body, OPERATION_TIMEOUT_S)
+        return answer(await self._node.member_promote(request.match_info["id"], timeout_s))
 
     async def post_rejoin(self, request: web.Request) -> web.Response:
         """Set the asked node's own state aside; it joins as new. `data_dir` makes sure which node that is."""
@@ -72,7 +73,7 @@ class MemberRoutes:
         """The voter `to` leads when this is answered."""
         given = parameters(request, "timeout_s")
         body = await object_body(request, "to", "timeout_s")
-        timeout_s = seconds(given.get("timeout_s", body.get("timeout_s")), "timeout_s", _TIMEOUT_S)
+        timeout_s = timeout_of(given, body, OPERATION_TIMEOUT_S)
         return answer(await self._node.leader_transfer(_needed(body, "to"), timeout_s))
 
 

@@ -18,7 +18,7 @@ from neumann.errors import BadInput
 from neumann.format import values
 from neumann.query.statement import QueryResult
 from neumann.runtime.node import Node
-from neumann.server.http import object_body, parameters, seconds
+from neumann.server.http import object_body, parameters, timeout_of
 
 
 class QueryRoutes:
@@ -48,7 +48,7 @@ class QueryRoutes:
         if rows_max is not None and (not isinstance(rows_max, int) or isinstance(rows_max, bool)):
             raise BadInput("rows_max must be a whole number")
         limit_s = self._node.config.limits.query_timeout_s
-        timeout_s = seconds(given.get("timeout_s", body.get("timeout_s")), "timeout_s", limit_s)
+        timeout_s = timeout_of(given, body, limit_s)
         result = await self._node.query(
             sql, _params(body.get("params")), stale=stale, rows_max=rows_max, timeout_s=timeout_s
         )

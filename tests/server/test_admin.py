@@ -234,6 +234,29 @@ async def test_members(web: Web) -> None:
     assert (await web.ask("DELETE", "/admin/members/n1")).status == 409
 
 
+async def test_each_post_that_waits_takes_its_time_limit(web: Web) -> None:
+    """Those of members, of pauses and of the archive's end refused it as unknown."""
+    for method, path, body in (
+        ("POST", "/admin/members", {"id": "n9", "address": "127.0.0.1:9"}),
+        ("POST", "/admin/members/n9/promote", {}),
+        ("DELETE", "/admin/members/n9", {}),
+        ("POST", "/admin/leader/transfer", {"to": "n1"}),
+        ("POST", "/admin/writes/pause", {"max_s": 60}),
+        ("POST", "/admin/writes/resume", {}),
+        ("POST", "/admin/archive/stop", {"reason": "test"}),
+        ("POST", "/admin/archive/flush", {}),
+        ("POST", "/admin/snapshot", {}),
+        ("POST", "/admin/restore-points", {"name": "here"}),
+    ):
+        for asked, given in ((f"{path}?timeout_s=0", body), (path, body | {"timeout_s": 0})):
+            refused = await web.ask(method, asked, given)
+            assert refused.status == 400 and "timeout_s" in refused.body["error"], path
+            assert "unknown" not in refused.body["error"], path
+    added = await web.ask("POST", "/admin/members?timeout_s=5", {"id": "n9", "address": "127.0.0.1:9"})
+    removed = await web.ask("DELETE", "/admin/members/n9?timeout_s=5")
+    assert added.status == removed.status == 200
+
+
 async def test_a_scrub_is_begun_and_told_of(web: Web) -> None:
     await web.ask("PUT", "/kv/t/k", 1)
     await web.ask("POST", "/admin/snapshot")
