@@ -233,6 +233,8 @@ class SimLoop:
         task = asyncio.Task(
             coro, loop=self._as_asyncio, name=name or f"sim-{self._task_count}", context=context
         )
+        if self._is_closed:  # of a `finally` block of what is being closed: it never runs
+            coro.close()
         process = _process.get() if context is None else context.get(_process)
         (self._tasks if process is None else process.tasks).add(task)
         if process is not None and not process.is_alive:
@@ -364,8 +366,12 @@ class SimLoop:
             if process.is_alive:
                 process.is_alive = False
                 self.bury(process)
-        for task in [*self._graveyard, *self._tasks]:
-            _dispose(task)
+        events._set_running_loop(self._as_asyncio)
+        try:
+            for task in [*self._graveyard, *self._tasks]:
+                _dispose(task)
+        finally:
+            events._set_running_loop(None)
         self._graveyard.clear()
         self._ready.clear()
         self._timers.clear()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -229,3 +231,30 @@ def test_a_dead_end_and_a_busy_loop_are_told(loop: SimLoop) -> None:
         other.run(idle(), limit_s=60)
     with SimLoop() as other, pytest.raises(SimulationStuck, match="busy"):
         other.run(spin())
+
+
+def test_what_is_closed_starts_nothing_any_more() -> None:
+    """Bug: a task that a `finally` block began as the loop closed was a coroutine that nobody awaited."""
+    loop, seen = SimLoop(), list[str]()
+
+    async def late() -> None:
+        seen.append("late")
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            seen.append("closed")
+            begun = late()
+            asyncio.get_running_loop().create_task(begun)
+
+    async def main() -> None:
+        asyncio.get_running_loop().create_task(work())
+        await asyncio.sleep(1)
+
+    with loop, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loop.run(main())
+        loop.close()
+        gc.collect()
+    assert seen == ["closed"]
