@@ -39,6 +39,7 @@ from neumann.runtime.guarding import Guard
 from neumann.runtime.member import Member
 from neumann.runtime.metrics import Metrics
 from neumann.runtime.startup import Action, Answer, Decision, Found, decide, look
+from neumann.runtime.usage import usage_of
 from neumann.snapshot import install
 
 log = logging.getLogger(__name__)
@@ -408,6 +409,10 @@ class Host:
     async def _audit(self, member: Member) -> None:
         while self.member is member:
             await member.snapshots.audit()
+            try:
+                self.metrics.usage = await self.lane.run(partial(usage_of, self.env.disk, self.paths))
+            except OSError as error:
+                log.info("what lies beside the live state is counted the next time: %s", error)
             await asyncio.sleep(_AUDIT_S)
 
     # --- installing ------------------------------------------------------------------------------

@@ -92,6 +92,7 @@ class Member:
         self._leader_seen = ""
         self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
+        self._due_s = 0.0
         self._join_consensus(opened)
         self._join_state(opened)
         self._join_snapshots(opened)
@@ -212,6 +213,7 @@ class Member:
             self.fail,
             pinned=lambda: self.snapshots.pinned(),  # noqa: PLW0108
             mend=self.repair.mend,
+            on_merged=self.metrics.merged,
         )
         self.snapshots = Snapshots(
             env.disk,
@@ -263,6 +265,7 @@ class Member:
     async def start(self) -> None:
         """Begin to tick."""
         await self.checkpointer.start()
+        self._due_s = asyncio.get_running_loop().time()
         self._tick()
         self.space.start()
         self.scrub.start()
@@ -325,7 +328,11 @@ class Member:
     def _tick(self) -> None:
         if self._stopped:
             return
-        self._timer = asyncio.get_running_loop().call_later(TICK_MS / 1000, self._tick)
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        self.metrics.loop_stall_seconds.observe(max(0.0, now_s - self._due_s))
+        self._due_s = now_s + TICK_MS / 1000
+        self._timer = loop.call_at(self._due_s, self._tick)
         self.raft.tick()
         if why := self._stalls.tick():
             log.error("%s: another shall lead", why)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 
+from neumann.runtime.usage import Usage
+
 SECONDS_BOUNDS = (
     0.0001,
     0.00025,
@@ -55,9 +57,14 @@ class Metrics:
         self.fsync_seconds = Histogram()
         self.apply_seconds = Histogram()
         self.snapshot_seconds = Histogram()
+        self.compaction_seconds = Histogram()
+        self.loop_stall_seconds = Histogram()
         self.proposals: dict[str, int] = {"ok": 0, "refused": 0, "unknown": 0}
         self.leader_changes = 0
         self.snapshot_failures = 0
+        self.snapshot_files_missing = 0
+        self.compaction_written_bytes = 0
+        self.usage = Usage(0, 0, 0)
         self.snapshot_last_success_ns = 0
         self.divergence = 0
         self.scrub_last_success_ns = 0
@@ -67,6 +74,11 @@ class Metrics:
     def damaged(self, kind: str, outcome: str) -> None:
         """Count damage that was found: in which kind of file, and what became of it."""
         self.corruption[kind, outcome] += 1
+
+    def merged(self, seconds: float, written_bytes: int) -> None:
+        """Count a merge that has ended."""
+        self.compaction_seconds.observe(seconds)
+        self.compaction_written_bytes += written_bytes
 
     def reject_peer(self, reason: str) -> None:
         """Count a message that was refused: of another cluster, timeline, or storage id."""

@@ -205,6 +205,7 @@ class Snapshots:
         except OSError as error:
             log.warning("published snapshots can't be looked after: %s", error)
             return
+        self._metrics.snapshot_files_missing += missing
         if missing:
             log.warning("%d files of snapshot %s were linked again", missing, published.snapshot_id)
 

@@ -71,6 +71,7 @@ class Checkpointer:
         on_failure: Callable[[Exception], None],
         pinned: Callable[[], list[bytes]] = list,
         mend: Callable[[Corrupt], Awaitable[bool]] | None = None,
+        on_merged: Callable[[float, int], None] = lambda _seconds, _bytes: None,
     ) -> None:
         self._disk = disk
         self._jobs = jobs
@@ -80,6 +81,7 @@ class Checkpointer:
         self._on_failure = on_failure
         self._pinned = pinned
         self._mend = mend
+        self._on_merged = on_merged
         self._waiting: deque[_Work] = deque()
         self._pipeline: asyncio.Task[None] | None = None
         self._merge: _Merge | None = None
@@ -204,9 +206,16 @@ class Checkpointer:
             "inputs": [digest.hex() for digest in manifest.compaction.inputs],
             "drop_tombstones": drops_tombstones(manifest),
         }
-        task = asyncio.create_task(self._job(store_jobs.MERGE, params))
+        task = asyncio.create_task(self._merging(params))
         task.add_done_callback(self._merge_ended)
         self._merge = _Merge(manifest.compaction, task)
+
+    async def _merging(self, params: Mapping[str, object]) -> TableRef | None:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        output = await self._job(store_jobs.MERGE, params)
+        self._on_merged(loop.time() - began_s, output.raw_bytes if output else 0)
+        return output
 
     def _merge_ended(self, task: asyncio.Task[TableRef | None]) -> None:
         if not task.cancelled() and isinstance(error := task.exception(), Exception):

@@ -15,7 +15,9 @@ from neumann.config import Config, SecurityConfig
 from neumann.env import real_env
 from neumann.errors import ConfigError, InUse
 from neumann.runtime.node import Node
+from neumann.runtime.usage import usage_of
 from neumann.server import admin
+from neumann.server.metrics import METRICS, PREFIX
 from tests.server.conftest import Web, serving
 
 
@@ -122,6 +124,20 @@ async def test_metrics(web: Web) -> None:
     assert float(lines["neumann_put_seconds_count"]) >= 1
     assert any(name.startswith("neumann_build_info{") for name in lines)
     assert any(name.startswith("process_") for name in lines)
+
+
+async def test_each_metric_of_the_table_is_told(web: Web) -> None:
+    """Seven were listed, in the reference too, and told by no node."""
+    await web.ask("GET", "/admin/stats")
+    of_faces = {"build_info", "http_requests_total", "http_request_seconds"}
+    assert set(web.node.gauges()) | of_faces == set(METRICS)
+    text = (await web.ask("GET", "/metrics")).body
+    for name, spec in METRICS.items():
+        assert spec.labels or f"\n{PREFIX}{name}" in text, name
+    assert any(web.node.host.metrics.loop_stall_seconds.buckets)
+    await web.ask("POST", "/admin/snapshot")
+    usage = usage_of(web.node.env.disk, web.node.paths)
+    assert usage.published > 0 and usage.pinned_bytes > 0 and usage.aside_bytes == 0
 
 
 async def test_errors_that_are_no_route_s(web: Web) -> None:
