@@ -13,6 +13,10 @@ import click
 from neumann.cli import output, settings
 from neumann.cli.members import position
 from neumann.cli.verb import Call, verb
+from neumann.env.disk import RealDisk
+from neumann.env.files import write_durable
+from neumann.env.objects import SCHEME
+from neumann.env.places import Places
 from neumann.errors import BadInput, NeumannError, Unavailable
 
 _POLL_S = 0.2
@@ -20,26 +24,30 @@ _EXIT = {"SAFE": 0, "DEGRADED": 1, "DOWN": 8}
 
 
 @verb("cluster-info")
-@click.option("--output", "path", metavar="FILE", help="Write there, and nothing on the terminal.")
+@click.option("--output", "path", metavar="FILE", help="FILE or HOST:PATH; nothing on the terminal.")
 def cluster_info(call: Call, path: str | None) -> None:
     """Ids, timeline history, members, snapshot, entries, rows and digest. Always JSON."""
-    if path is not None and ":" in path.split("/", 1)[0]:
-        raise BadInput(
-            f"--output {path}: writing to another host is not in this release",
-            remedy="write a local file and copy it",
-        )
     text = json.dumps(call.node.get("/admin/cluster").body, indent=2, ensure_ascii=False)
     if path is None:
         output.write(text)
-        return
+    else:
+        _write(path, text + "\n")
+
+
+def _write(path: str, text: str) -> None:
+    """Put it there whole, durably, in place of what there was."""
+    if path.startswith(SCHEME):
+        raise BadInput(f"--output {path}: an object store takes no such file", remedy="FILE or HOST:PATH")
+    places = Places(RealDisk())
     try:
-        with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(f"{path}.tmp", path)
+        if (host := places.host(path)) is not None:
+            write_durable(host, path, text.encode())
+        else:
+            write_durable(places.disk, os.path.abspath(path), text.encode())
     except OSError as error:
-        raise NeumannError(f"{path} can't be written: {error.strerror}") from error
+        raise NeumannError(f"{path} can't be written: {error.strerror or error}") from error
+    finally:
+        places.close()
 
 
 @verb("cluster-status")

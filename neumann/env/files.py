@@ -44,7 +44,7 @@ def write_new(disk: WritableFiles, path: str, data: bytes) -> None:
         file.close()
 
 
-def write_durable(disk: Disk, path: str, data: bytes) -> None:
+def write_durable(disk: WritableFiles, path: str, data: bytes) -> None:
     """Replace a file's bytes atomically and durably: temporary name, sync, rename, sync directory."""
     temporary = path + names.TEMPORARY
     if disk.exists(temporary):

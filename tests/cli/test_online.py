@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.cli.conftest import Admin, Server
+import pytest
+
+from tests import distant
+from tests.cli.conftest import Admin, Ended, Server, run_admin
 
 
 def test_put_get_delete(ask: Admin) -> None:
@@ -65,8 +68,27 @@ def test_cluster_info_is_always_json(ask: Admin, tmp_path: Path) -> None:
     written = ask("cluster-info", "--output", tmp_path / "metadata.json")
     assert (written.code, written.out) == (0, "")
     assert json.loads((tmp_path / "metadata.json").read_text())["cluster_id"] == info["cluster_id"]
-    assert ask("cluster-info", "--output", "backup:/backups/metadata.json").code == 2
+    assert ask("cluster-info", "--output", "s3://backups/metadata.json").code == 2
     assert ask("cluster-info", "--output", tmp_path / "missing" / "x").code == 1
+
+
+def test_cluster_info_on_another_host(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an operator writes it: a shell takes `> backup:/...` for a path of this machine."""
+    with distant.ssh_host(tmp_path) as host:
+        environ = {"NEUMANN_ADMIN": server.url, **host.environ}
+
+        def ask(*words: object) -> Ended:
+            return run_admin(("cluster-info", *words), environ, monkeypatch)
+
+        for _ in range(2):
+            assert ask("--output", f"{distant.ALIAS}:{tmp_path}/metadata.json")[:2] == (0, "")
+        written = json.loads((tmp_path / "metadata.json").read_text())
+        assert written["cluster_id"] == ask().json["cluster_id"]
+        assert not (tmp_path / "metadata.json.tmp").exists()
+        refused = ask("--output", f"{distant.ALIAS}:{tmp_path}/missing/x")
+        assert refused.code == 1 and "missing/x can't be written" in refused.err
 
 
 def test_cluster_status(ask: Admin) -> None:
