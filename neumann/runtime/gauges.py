@@ -22,7 +22,7 @@ def of_node(metrics: Metrics, serves: bool, reason: str) -> dict[str, Any]:
         "leader_changes_total": metrics.leader_changes,
         "proposals_total": dict(metrics.proposals),
         "put_seconds": metrics.put_seconds,
-        "get_seconds": {"linearizable": metrics.get_seconds},
+        "get_seconds": {"linearizable": metrics.get_seconds, "stale": metrics.stale_get_seconds},
         "wal_fsync_seconds": metrics.fsync_seconds,
         "apply_seconds": metrics.apply_seconds,
         "snapshot_duration_seconds": metrics.snapshot_seconds,

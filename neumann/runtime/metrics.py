@@ -54,6 +54,7 @@ class Metrics:
     def __init__(self) -> None:
         self.put_seconds = Histogram()
         self.get_seconds = Histogram()
+        self.stale_get_seconds = Histogram()
         self.fsync_seconds = Histogram()
         self.apply_seconds = Histogram()
         self.snapshot_seconds = Histogram()

@@ -135,7 +135,9 @@ class Reader:
             sink.failed(ids, self._ended)
             sink.flush()
         else:
-            self._serve([_Run(sink, ids, rows, 0, 0)])
+            came_ns = self._clock.monotonic_ns()
+            self._serve([_Run(sink, ids, rows, came_ns, 0)])
+            self._metrics.stale_get_seconds.observe_ns(self._clock.monotonic_ns() - came_ns, len(ids))
 
     def barrier(self) -> asyncio.Future[int]:
         """A future of an index at which this node's state is linearizable."""

@@ -114,14 +114,19 @@ async def test_health(web: Web) -> None:
 async def test_metrics(web: Web) -> None:
     await web.ask("PUT", "/kv/t/k", 1)
     await web.ask("GET", "/kv/t/absent")
+    await web.ask("GET", "/kv/t/k?stale=true")
     text = (await web.ask("GET", "/metrics")).body
     lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert lines["neumann_is_leader"] == "1.0"
     assert lines["neumann_snapshot_last_index"] == "0.0"
     assert lines['neumann_members{role="voter"}'] == "1.0"
     assert lines['neumann_http_requests_total{code="404",route="/kv/{table}/{key}"}'] == "1.0"
-    assert lines['neumann_http_request_seconds_count{route="/kv/{table}/{key}"}'] == "2.0"
+    assert lines['neumann_http_request_seconds_count{route="/kv/{table}/{key}"}'] == "3.0"
     assert float(lines["neumann_put_seconds_count"]) >= 1
+    assert [lines[f'neumann_get_seconds_count{{kind="{kind}"}}'] for kind in ("linearizable", "stale")] == [
+        "1.0",
+        "1.0",
+    ]
     assert any(name.startswith("neumann_build_info{") for name in lines)
     assert any(name.startswith("process_") for name in lines)
 
