@@ -103,6 +103,11 @@ class Raft:
         return self._state.memberships.configuration
 
     @property
+    def voters(self) -> tuple[str, ...]:
+        """Its voters' node ids, in order."""
+        return self._state.memberships.voters
+
+    @property
     def configuration_index(self) -> int:
         """The index of its entry."""
         return self._state.memberships.index
@@ -316,7 +321,7 @@ class Raft:
             return
         if message.term > state.term or state.role is not Role.FOLLOWER or state.leader != sender:
             self._follow(message.term, sender, f"{sender} leads term {message.term}")
-        self._election.restart_timer()
+        self._election.heard_leader()
         if isinstance(message, Append):
             self._following.on_append(sender, message)
         else:

@@ -34,8 +34,12 @@ class Election:
         self._refused: set[str] = set()
         self.restart_timer()
 
+    def heard_leader(self) -> None:
+        """Wait again, as long as was drawn."""
+        self._elapsed_ticks = 0
+
     def restart_timer(self) -> None:
-        """A leader was heard, a vote was given, or a role began."""
+        """A vote was given, or a role began: wait again, for another time."""
         ticks = self._state.config.election_ticks
         self._elapsed_ticks = 0
         self._timeout_ticks = self._random.randrange(ticks, 2 * ticks)

@@ -4,6 +4,8 @@
   and of the own term is committed, and all before it (raft paper 5.4.2).
 * Every member gets a message at each heartbeat. Heartbeats are numbered rounds; answers repeat the
   number. A round that a majority answered confirms reads, and is the contact that check-quorum wants.
+* The next frames tell what is committed. Where none follow, a message of its own does, a tick or two
+  later: while frames flow there is no such message.
 * Nothing is sent from inside an input: `flush`, called by `Raft.ready`, sends once for all that came
   since, so one message carries many frames and one round many reads.
 """
@@ -37,7 +39,7 @@ class Leadership:
         self._heartbeat_ticks = 0
         self._window_ticks = 0
         self._window_round = 1
-        self._commit_due = False
+        self._commit_due = self._commit_ticked = 0
         self._work = True
         self.follow_configuration()
 
@@ -80,7 +82,7 @@ class Leadership:
     def tick(self) -> bool:
         """One tick. False if a majority has not answered within an election timeout."""
         config = self._state.config
-        self._commit_due = True
+        self._commit_due, self._commit_ticked = self._commit_ticked, self._state.commit_index
         self._heartbeat_ticks += 1
         if self._heartbeat_ticks >= config.heartbeat_ticks:
             self._heartbeat_ticks = 0
@@ -193,21 +195,21 @@ class Leadership:
 
     def abdicate(self) -> None:
         """Leave: tell what is committed, and let the voter that has most of the log campaign."""
-        self._commit_due = True
+        self._commit_due = self._state.commit_index
         self.flush()
         if next_leader := heir(self.progress, self._state.memberships.voters):
             self._state.send(next_leader, TimeoutNow(self._state.term))
 
     def flush(self) -> None:
         """Send whatever is due."""
-        starts_round = self._round_due or (self.own_term_committed and self._reads.want_round())
+        starts_round = self._round_due or (self._reads.want_round() and self.own_term_committed)
         if not (starts_round or self._work or self._commit_due):
             return
         if starts_round:
             self._begin_round()
         for node_id, progress in self.progress.items():
             self._serve(node_id, progress, starts_round)
-        self._work = self._commit_due = False
+        self._work, self._commit_due = False, 0
         if self.transferring and not self._timeout_sent:
             target = self.progress[self.transferring]
             if target.counts and target.match_index == self._state.log.last.index:
@@ -253,8 +255,7 @@ class Leadership:
                     self._send_empty(node_id, progress)
             return
         sent = self._send_frames(node_id, progress)
-        tells_commit = self._commit_due and progress.commit_told < state.commit_index
-        if not sent and (heartbeat or tells_commit):
+        if not sent and (heartbeat or progress.commit_told < self._commit_due):
             self._send_empty(node_id, progress)
 
     def _send_frames(self, node_id: str, progress: Progress) -> bool:

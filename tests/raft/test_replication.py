@@ -253,15 +253,35 @@ def test_a_restarted_follower_is_asked_anew_what_it_has() -> None:
     assert core.commit_index == 5
 
 
-def test_the_commit_index_is_told_at_the_next_tick() -> None:
+def test_the_commit_index_is_told_where_no_frame_told_it_for_a_tick() -> None:
     world = World()
     world.elect("a")
     frame = world.propose("a")
     world.settle()
     assert world["a"].commit_index == frame.header.last_index > world["b"].commit_index
-    world.tick("a")
-    world.settle()
+    for _ in range(2):
+        world.tick("a")
+        world.settle()
     assert world["b"].commit_index == world["c"].commit_index == frame.header.last_index
+
+
+def test_while_frames_flow_no_other_message_tells_the_commit_index() -> None:
+    core = _leader([])
+    take(core)
+    _ok(core, "a", BASE)
+    told = []
+    for _ in range(5):
+        end = _propose(core)
+        sent = _sent(core, "a")
+        assert [message.last_index for message in sent if message.prev_index < message.last_index] == [
+            end.index
+        ]
+        told.append(sent[-1].commit_index)
+        _ok(core, "a", end, sent[-1].round)
+        core.persisted(end.index, end.term)
+        core.tick()
+        assert [message.round for message in _sent(core, "a")] in ([], [sent[-1].round + 1]), "no heartbeat"
+    assert told == [0, 1, 2, 3, 4]
 
 
 def test_who_needs_what_was_dropped_is_offered_the_published_snapshot() -> None:
