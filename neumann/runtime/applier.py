@@ -101,11 +101,14 @@ class Applier:
             if self._tail_bytes < _TAIL_BYTES_MAX:
                 self._keep(frame)
 
-    def committed(self, index: int) -> None:
-        """Entries up to here may be applied."""
+    def committed(self, index: int, *, soon: bool) -> None:
+        """Entries up to here may be applied: now, or `soon`, behind what the loop has to do already."""
         if index > self._commit_index:
             self._commit_index = index
-            self._run()
+            if soon:
+                self._schedule()
+            else:
+                self._run()
 
     def wake(self) -> None:
         """The store has caught up with a flush."""

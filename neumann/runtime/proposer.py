@@ -138,13 +138,15 @@ class Proposer:
         self._pump()
         return await future
 
-    def committed(self, index: int) -> None:
-        """Frames up to here are committed: there is room for more."""
+    def committed(self, index: int) -> bool:
+        """Frames up to here are committed: there is room for more. Whether what queued is taken up in this
+        turn of the loop."""
         outstanding = self._outstanding
         while outstanding and outstanding[0] <= index:
             outstanding.popleft()
         if self._queue or self._specials:
             self._schedule()
+        return self._flush_scheduled
 
     def answered(self, first_index: int) -> Waiting | None:
         """The frame that begins there is applied: who waited for it, if it is of this node."""

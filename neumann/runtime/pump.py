@@ -77,8 +77,6 @@ class Pump:
             raise
         finally:
             self._running = False
-        if not self._stopped:
-            self._durability.write()
 
     def durable(self, synced: Synced | None, vote: tuple[int, Candidate] | None) -> None:
         """A crash would keep this from here on: the core may count it."""
@@ -105,10 +103,12 @@ class Pump:
         self._durability.stage(ready.vote, ready.messages_after_sync)
         for node_id, message in ready.messages:
             self._peers.send(node_id, message)
+        self._durability.write()
         if ready.role_changed:
             self._on_role_changed()
-        self._proposer.committed(ready.commit_index)
-        self._applier.committed(ready.commit_index)
+        # The next frame goes out first: followers work on it while this node applies the last one.
+        framing = self._proposer.committed(ready.commit_index)
+        self._applier.committed(ready.commit_index, soon=framing)
         if ready.lost_reads:
             self._reader.lost(ready.lost_reads)
         if ready.reads:

@@ -134,7 +134,7 @@ async def test_a_frame_that_waits_for_its_rows_is_applied_once(
         with unhandled_errors() as told, monkeypatch.context() as patch:
             patch.setattr(applier_module, "_ENTRIES_PER_TURN", 1)
             one.applier.appended(one.frames, None)
-            one.applier.committed(one.frames[-1].header.last_index)
+            one.applier.committed(one.frames[-1].header.last_index, soon=False)
             one.applier.wake()
             await one.reached(one.frames[-1])
         assert not told
@@ -151,7 +151,7 @@ async def test_committed_entries_are_read_back_while_the_tail_is_cut(tmp_path: P
         committed = one.frames[1]
         disk.held.clear()
         disk.gate.clear()
-        one.applier.committed(committed.header.last_index)
+        one.applier.committed(committed.header.last_index, soon=False)
         await until(disk.held.is_set, "the log is being read")
         one.log.stage((), committed.header.last_index)
         one.applier.appended((), committed.header.last_index)
@@ -165,9 +165,9 @@ async def test_what_is_read_back_is_counted_once(tmp_path: Path, monkeypatch: py
         first, second, third = one.frames
         monkeypatch.setattr(applier_module, "_TAIL_BYTES_MAX", len(second.data))
         one.applier.appended([second], None)
-        one.applier.committed(second.header.last_index)
+        one.applier.committed(second.header.last_index, soon=False)
         assert one.applier.applied_index < first.header.first_index, "the first frame is read back"
         await one.reached(second)
         one.applier.appended([third], None)
-        one.applier.committed(third.header.last_index)
+        one.applier.committed(third.header.last_index, soon=False)
         assert one.applier.applied_index == third.header.last_index, "the third is in memory"
