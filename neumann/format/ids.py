@@ -90,7 +90,10 @@ class Configuration(NamedTuple):
 
     def member(self, node_id: str) -> Member | None:
         """The member of that name, or None."""
-        return next((m for m in self.members if m.node_id == node_id), None)
+        for member in self.members:  # no generator: each peer message passes here
+            if member.node_id == node_id:
+                return member
+        return None
 
     @property
     def voters(self) -> tuple[str, ...]:

@@ -40,8 +40,9 @@ class MarkKeeper:
 
     def synced(self, segment_first: int, offset: int, index: int, term: int, chain: int) -> None:
         """fdatasync has covered the log up to here."""
-        self._wanted = self._wanted._replace(
-            segment_first=segment_first, offset=offset, index=index, term=term, chain=chain, clean=False
+        told = self._wanted
+        self._wanted = SyncMark(
+            segment_first, offset, index, term, chain, told.manifest_index, told.manifest_term
         )
         self._arm()
 

@@ -242,7 +242,7 @@ class Peers:
 
     def voters_clock_ns(self, within_ns: int) -> int | None:
         """The median of the voters' clocks heard lately, the lower of two; None for a sole voter."""
-        voters = self._raft.configuration.voters
+        voters = self._raft.voters
         if len(voters) < 2:
             return None
         now, wall = self._clock.monotonic_ns(), self._clock.wall_ns()
@@ -257,7 +257,7 @@ class Peers:
     def without_room(self, free_bytes_min: int) -> DiskFull | None:
         """Why no majority of the voters could take a write, by the free bytes that they told; None if one
         could. The own disk is judged elsewhere, and who was never heard is not counted."""
-        voters = self._raft.configuration.voters
+        voters = self._raft.voters
         told = {v: self.states[v].status.free_bytes for v in voters if v in self.states}
         full = {voter: free for voter, free in told.items() if free < free_bytes_min}
         if len(voters) - len(full) >= len(voters) // 2 + 1:

@@ -55,7 +55,7 @@ class Stalls:
 
     def tick(self) -> str:
         """Why this leader has to abdicate now, or ""."""
-        if self._raft.role != "leader" or len(self._raft.configuration.voters) < 2:
+        if self._raft.role != "leader" or len(self._raft.voters) < 2:
             self._seen.clear()
             return ""
         for place, text in self._texts.items():
@@ -83,7 +83,7 @@ class Stalls:
     def _being_full(self) -> bool | None:
         if self._space.refusal is None:
             return None
-        voters = self._raft.configuration.voters
+        voters = self._raft.voters
         told = [self._peers.states[voter].status for voter in voters if voter in self._peers.states]
         roomy = sum(status.free_bytes >= self._free_bytes_min for status in told)
         return True if roomy > len(voters) // 2 else None
