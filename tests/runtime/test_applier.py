@@ -171,3 +171,43 @@ async def test_what_is_read_back_is_counted_once(tmp_path: Path, monkeypatch: py
         one.applier.appended([third], None)
         one.applier.committed(third.header.last_index, soon=False)
         assert one.applier.applied_index == third.header.last_index, "the third is in memory"
+
+
+async def test_what_is_to_be_applied_soon_lets_pass_what_the_loop_has_to_do_already(tmp_path: Path) -> None:
+    async with alone(tmp_path, put("a")) as one:
+        seen: list[int] = []
+        before = one.applier.applied_index
+        asyncio.get_running_loop().call_soon(lambda: seen.append(one.applier.applied_index))
+        one.applier.appended(one.frames, None)
+        one.applier.committed(one.frames[-1].header.last_index, soon=True)
+        await one.reached(one.frames[-1])
+        assert seen == [before]
+
+
+async def test_the_next_frame_is_made_before_the_last_one_is_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So followers write and sync it meanwhile."""
+    async with one_node(config_of(tmp_path)) as node:
+        assert node.member is not None
+        raft = node.member.raft
+        told: list[str] = []
+        second: list[asyncio.Task[tuple[int, int]]] = []
+        propose, applied = raft.propose, raft.applied
+
+        def proposing(frame: Frame) -> None:
+            told.append(f"made {frame.header.first_index - start}")
+            propose(frame)
+            if not second:
+                second.append(asyncio.create_task(node.write(put("b"))))
+
+        def applying(index: int) -> None:
+            told.append(f"applied {index - start}")
+            applied(index)
+
+        start = raft.last.index
+        monkeypatch.setattr(raft, "propose", proposing)
+        monkeypatch.setattr(raft, "applied", applying)
+        await node.write(put("a"))
+        await second[0]
+        assert told == ["made 1", "made 2", "applied 1", "applied 2"]
