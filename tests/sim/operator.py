@@ -23,6 +23,7 @@ from tests.sim.machine import Machine
 TIMEOUT_S = 5.0
 PAUSE_MAX_S = 0.5
 SETTLE_S = 0.5
+_TWO_SHARE = 0.4
 
 
 class Operator:
@@ -70,7 +71,18 @@ class Operator:
             verbs.append("remove")
         if not machine.is_stale and all(machine is m or not m.has_rotted for m in self._machines):
             verbs.append("rejoin")
-        await self._run(self._random.choice(verbs), machine)
+        verb = self._random.choice(verbs)
+        if verb == "rejoin" and self._random.random() < _TWO_SHARE:
+            await self._rejoin_two(machine)
+        else:
+            await self._run(verb, machine)
+
+    async def _rejoin_two(self, machine: Machine) -> None:
+        """Typed on two machines at once: the product has to know that one of them, at most, can be spared."""
+        able = [m for m in self._machines if m.is_up and m.node is not None and not m.is_stale]
+        others = [m for m in able if m is not machine and not machine.has_rotted]
+        two = [machine, self._random.choice(others)] if others else [machine]
+        await asyncio.gather(*(self._run("rejoin", one) for one in two))
 
     async def _run(self, verb: str, machine: Machine) -> None:
         process, node = machine.process, machine.node
