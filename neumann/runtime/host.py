@@ -180,6 +180,7 @@ class Host:
         """Close the member, so that nobody can count on it any more, and then ask the leader again, which has
         the last word (runtime/leaving.py). Refused, it is opened again."""
         self.decision = Decision(Action.WAIT, "the leader is asked whether this node's state may go")
+        member = self.member
         try:
             await self._close_member(hand_over=True)
             going = await self.lane.run(
@@ -188,6 +189,8 @@ class Host:
             self.found = await self.lane.run(lambda: look(self.env.disk, self.paths))
         except (NeumannError, OSError) as error:
             raise self._left_without(error) from error
+        if member is not None:
+            going = going.at_least(member.durability.vote.start_number, member.raft.term)
         if knows_leader is not None:
             try:
                 await leaving.ask(self.env.net, knows_leader.leader, knows_leader.leader_address, going)

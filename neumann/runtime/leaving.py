@@ -52,6 +52,10 @@ class Leaving(NamedTuple):
     start_number: int
     term: int
 
+    def at_least(self, start_number: int, term: int) -> Leaving:
+        """The same, where its process knows more than a disk that may be damaged."""
+        return self._replace(start_number=max(start_number, self.start_number), term=max(term, self.term))
+
 
 def of_disk(disk: Disk, paths: Paths, node_id: str) -> Leaving:
     """The node whose directory this is; its member is closed. A vote's record that can't be read holds
