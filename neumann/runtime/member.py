@@ -86,6 +86,7 @@ class Member:
         self._lane = env.lane("wal")
         self._io_lane = env.lane("io")
         self._read_lane = env.lane("read")
+        self._send_lane = env.lane("send")
         self._mark_lane = env.lane("mark")
         self.space = SpaceWatch(env, paths.root, config.store.disk_free_bytes_min, self._io_lane, on_change)
         self._was_leader = False
@@ -140,7 +141,7 @@ class Member:
             self.raft,
             self.wal,
             env.net,
-            self._read_lane,
+            self._send_lane,
             self.repair,
             env.clock,
             self.metrics,
@@ -292,7 +293,7 @@ class Member:
         await end_all(
             *(part.stop for part in (self.durability, self.marks, self.scrub, self.repair)),
             self.checkpointer.close,
-            *(lane.close for lane in (self._io_lane, self._read_lane, self._mark_lane)),
+            *(lane.close for lane in (self._io_lane, self._read_lane, self._send_lane, self._mark_lane)),
             self._write_last_mark,
             *(held.close for held in (self._lane, self.wal, self._vote_file, self._mark_file)),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 from unittest.mock import patch
@@ -42,6 +43,8 @@ async def test_what_is_read_for_a_follower_far_behind_is_read_once(tmp_path: Pat
         with patch.object(member.wal, "read_frames", read_late), patch.object(member.env.net, "send", count):
             again = running[running.index(behind)] = await start(behind.node.config)
             await until(lambda: sent > _HEARTBEATS, "heartbeats while it is read")
+            async with asyncio.timeout(5.0):
+                await member._read_lane.run(lambda: "a client's read waits for none of it")
             released.set()
             end = member.raft.last.index
             await until(
