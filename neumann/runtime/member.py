@@ -90,6 +90,7 @@ class Member:
         self._mark_lane = env.lane("mark")
         self.space = SpaceWatch(env, paths.root, config.store.disk_free_bytes_min, self._io_lane, on_change)
         self._was_leader = False
+        self._noop_index = 0
         self._leader_seen = ""
         self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
@@ -372,7 +373,7 @@ class Member:
         if leads and not self._was_leader:
             log.info("leader of term %d behind index %d", self.raft.term, self.raft.last.index)
             self.duties.began()
-            self.proposer.propose_now(Noop())
+            self._noop_index = self.proposer.propose_now(Noop())
         if self._was_leader and not leads:
             log.info("no longer leader: term is %d now", self.raft.term)
             self.proposer.lost_leadership(
@@ -426,9 +427,11 @@ class Member:
 
     @property
     def leads(self) -> bool:
-        """True for a leader that has committed an entry of its own term."""
+        """True for a leader that has committed and applied an entry of its own term, and so all that the
+        leaders before it committed: what is judged by the state is judged by theirs."""
         raft = self.raft
         leads = not self._stopped and raft.role == "leader" and raft.own_term_committed
+        leads = leads and self.applier.applied_index >= self._noop_index
         return leads and not raft.transferring and self.serves()
 
     def write_gate(self) -> NeumannError | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from neumann.errors import Paused
-from tests.runtime.nodes import config_of, one_node, put, until
+from neumann.format.frame import Frame
+from neumann.wal import Log
+from tests.runtime.nodes import config_of, one_node, put, start, until
 
 
 async def test_resume_knows_since_when_nothing_was_written_after_a_restart(tmp_path: Path) -> None:
@@ -23,6 +26,29 @@ async def test_resume_knows_since_when_nothing_was_written_after_a_restart(tmp_p
             await node.write(put("b"))
         resumed = await node.resume_writes()
         assert written < paused["index"] <= resumed["unchanged_since"] <= made["index"]
+
+
+async def test_a_leader_that_has_not_applied_what_it_found_does_not_judge_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader that had just begun, and had the pause in its log and not in its state, said that none held:
+    whoever had paused took the files that he had copied for torn."""
+    config = config_of(tmp_path)
+    read_frames = Log.read_frames
+
+    def read_late(log: Log, after_index: int, last_index: int) -> tuple[Frame, ...]:
+        time.sleep(0.3)
+        return read_frames(log, after_index, last_index)
+
+    async with one_node(config) as node:
+        await node.write(put("a"))
+        await node.pause_writes(max_s=60)
+    monkeypatch.setattr(Log, "read_frames", read_late)
+    running = await start(config)
+    try:
+        assert (await running.node.resume_writes())["unchanged_since"] > 0
+    finally:
+        await running.stop()
 
 
 async def test_nothing_is_removed_while_a_pause_holds(tmp_path: Path) -> None:
