@@ -41,7 +41,8 @@ def _write(path: str, text: str) -> None:
     places = Places(RealDisk())
     try:
         if (host := places.host(path)) is not None:
-            write_durable(host, path, text.encode())
+            name, _, there = path.partition(":")
+            write_durable(host, f"{name}:{os.path.join('.', there)}", text.encode())
         else:
             write_durable(places.disk, os.path.abspath(path), text.encode())
     except OSError as error:

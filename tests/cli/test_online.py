@@ -91,6 +91,20 @@ def test_cluster_info_on_another_host(
         assert refused.code == 1 and "missing/x can't be written" in refused.err
 
 
+def test_cluster_info_in_the_home_of_another_host(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`HOST:FILE` was written, and then the verb died of an assertion: of "HOST:FILE" the directory's name,
+    which was to be synced, is "", and so on no host."""
+    with distant.ssh_host(tmp_path) as host:
+        keys = tmp_path / "authorized_keys"
+        keys.write_text(f'command="cd {tmp_path} && eval \\"$SSH_ORIGINAL_COMMAND\\"" {keys.read_text()}')
+        environ = {"NEUMANN_ADMIN": server.url, **host.environ}
+        words = ("cluster-info", "--output", f"{distant.ALIAS}:metadata.json")
+        assert run_admin(words, environ, monkeypatch)[:2] == (0, "")
+    assert json.loads((tmp_path / "metadata.json").read_text())["node_id"] == "n1"
+
+
 def test_cluster_status(ask: Admin) -> None:
     status = ask("cluster-status", "--wait", "10", "--for", "voters=1")
     assert status.code == 0
