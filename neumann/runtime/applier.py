@@ -8,7 +8,8 @@ while the store's flushes lag too far behind it waits: a slow node falls behind 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from neumann.env import Clock, Lane
@@ -40,7 +41,8 @@ class Applier:
 
     `unsealed_entries` counts what the open segment holds. While a pause holds, nothing was written since
     `pause_index`. `run_end(after, bytes_max)` is the end of a run of whole frames. `on_special` is called
-    behind each applied special entry; `on_failure` when a committed frame can't be read back.
+    behind each applied special entry; `on_failure` when a committed frame can't be read back, or was applied
+    in part.
     """
 
     def __init__(
@@ -121,8 +123,20 @@ class Applier:
     def _run(self) -> None:
         """Apply what is committed, unless a frame waits for the disk: then it goes on behind that."""
         self._scheduled = False
-        if self._busy:
-            return
+        if not self._busy:
+            with self._wholly():
+                self._apply_committed()
+
+    @contextmanager
+    def _wholly(self) -> Iterator[None]:
+        """Nobody knows what a failure on the way left: the member ends, whoever called."""
+        try:
+            yield
+        except Exception as error:
+            self._on_failure(error)
+            raise
+
+    def _apply_committed(self) -> None:
         budget = _ENTRIES_PER_TURN
         started_ns = self._clock.monotonic_ns()
         applied_before = self.applied_index
@@ -269,10 +283,11 @@ class Applier:
                 return
             rows.update(zip(cold, map(as_version, found), strict=True))
             touched: dict[Sink, None] = {}
-            self._apply_data(frame, commands, rows, touched)
-            for sink in touched:
-                sink.flush()
-            self._on_applied(self.applied_index)
+            with self._wholly():
+                self._apply_data(frame, commands, rows, touched)
+                for sink in touched:
+                    sink.flush()
+                self._on_applied(self.applied_index)
             self._run()
 
         self._repair.submit(self._read_lane, lambda: [self._store.get(row) for row in cold], done)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -182,6 +183,22 @@ async def test_what_is_to_be_applied_soon_lets_pass_what_the_loop_has_to_do_alre
         one.applier.committed(one.frames[-1].header.last_index, soon=True)
         await one.reached(one.frames[-1])
         assert seen == [before]
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["soon", "behind its rows"])
+async def test_a_frame_that_was_applied_in_part_ends_the_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    """An error on the way was only logged where the frame was applied in a turn of the loop of its own: the
+    next commit read the frame back, and applied it again on what the first try had left."""
+    condition = (VALUE, pack_value(1)) if waits else None
+    async with alone(tmp_path, encode_put("t", "cold", pack_value(2), condition)) as one:
+        with unhandled_errors() as told, monkeypatch.context() as patch:
+            patch.setattr(applier_module, "apply_data", Mock(side_effect=AssertionError("no")))
+            one.applier.appended(one.frames, None)
+            one.applier.committed(one.frames[-1].header.last_index, soon=True)
+            await until(lambda: bool(told), "it is applied")
+        assert [str(error) for error in one.failures] == ["no"]
 
 
 async def test_the_next_frame_is_made_before_the_last_one_is_applied(
