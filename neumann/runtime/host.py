@@ -160,7 +160,14 @@ class Host:
 
     async def rejoin(self) -> str:
         """Set this node's state aside and join as new; the aside id. RefusedByState where the cluster may
-        need it (runtime/rejoin.py), NotFound where there is none."""
+        need it (runtime/rejoin.py), NotFound where there is none. Goes on where the caller goes away: the
+        member may be closed by then."""
+        task = asyncio.get_running_loop().create_task(self._rejoin())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _rejoin(self) -> str:
         answers = await self.formation.ask_who_is_up()
         async with self._acting:
             found = self._found_of(self.member) if self.member is not None else self.found

@@ -156,6 +156,37 @@ async def test_who_may_give_its_state_up_next_is_not_made_a_voter(tmp_path: Path
         await until(votes, "it votes: it did not go")
 
 
+async def test_who_asks_and_goes_away_leaves_no_node_without_a_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who embeds a node gives a rejoin so much time and no more: ended on its way, it had closed the member,
+    and nothing opened it, or joined, any more."""
+    async with cluster(tmp_path) as running:
+        leading = _leader(running)
+        one = next(other for other in running if other is not leading)
+        old, member = one.node.member, leading.node.member
+        assert old is not None and member is not None
+        await until(lambda: one.node.config.node.id in member.membership.spares(), "it can be spared")
+        closing, closed = asyncio.Event(), asyncio.Event()
+        stop = old.stop
+
+        async def stop_late() -> None:
+            closing.set()
+            await closed.wait()
+            await stop()
+
+        monkeypatch.setattr(old, "stop", stop_late)
+        asked = asyncio.create_task(one.node.rejoin())
+        await closing.wait()
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        closed.set()
+        await until(lambda: one.node.member not in (None, old), "it is a member again")
+        assert one.node.member is not None
+        assert one.node.member.identity.storage_id != old.identity.storage_id, "it went on"
+
+
 async def test_the_last_copy_stays(tmp_path: Path) -> None:
     async with one_node(config_of(tmp_path)) as node:
         with pytest.raises(RefusedByState, match="only voter"):
