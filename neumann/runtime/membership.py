@@ -142,12 +142,14 @@ class Membership:
         """The second entry: the first is committed, and the successor votes."""
         if self._replaced is None:
             return False
-        member = self._raft.configuration.member(self._replaced.node_id)
-        begun, self._replaced = self._replaced, None
+        begun = self._replaced
+        member = self._raft.configuration.member(begun.node_id)
         if member is None or member.storage_id != begun.storage_id or member.role != LEARNER:
+            self._replaced = None
             return False
         if not self.has_caught_up(begun.node_id):
-            return False
+            return False  # not heard for a moment: no operator took its vote, so none has to give it back
+        self._replaced = None
         self._proposer.propose_now(self._raft.configuration.with_member(member._replace(role=VOTER)))
         return True
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 from neumann.format import message as message_format
 from neumann.format import special
@@ -17,6 +21,7 @@ from tests.runtime.nodes import (
     Running,
     cluster,
     config_of,
+    configs_of,
     is_formed,
     keys_of,
     leads,
@@ -114,6 +119,39 @@ async def test_a_voter_that_comes_back_with_an_empty_disk_takes_its_own_place(tm
         await until(lambda: any(leads(one.node) for one in running), "its vote is one of a majority")
         await write_rows(_leader(running).node, range(60, 70))
         assert await keys_of(again.node) == [f"{n:05d}" for n in range(70)]
+
+
+async def test_a_successor_that_is_silent_for_a_moment_votes_again_without_an_operator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it was not heard just as its first entry was committed, the second one never came: without
+    auto_promote the voter whose disk was lost stayed a learner."""
+    configs = [replace(c, raft=replace(c.raft, auto_promote=False)) for c in configs_of(tmp_path, 3)]
+    running = [await start(config) for config in configs]
+    try:
+        leader, other, lost = running
+        await until(lambda: all(one.node.member for one in running) and leads(leader.node), "all are members")
+        for node_id in (other.node.config.node.id, lost.node.config.node.id):
+            await until(partial(_member(leader).membership.has_caught_up, node_id), "it has all")
+            await leader.node.member_promote(node_id)
+        running.remove(lost)
+        await lost.stop()
+        shutil.rmtree(lost.node.config.node.data_dir)
+        member, silent = _member(leader), [True]
+        has_caught_up = member.membership.has_caught_up
+
+        def first_not(node_id: str) -> bool:
+            is_learner = node_id in member.raft.configuration.learners
+            return not (is_learner and silent and silent.pop()) and has_caught_up(node_id)
+
+        monkeypatch.setattr(member.membership, "has_caught_up", first_not)
+        again = await start(lost.node.config)
+        running.append(again)
+        await until(lambda: _is_named(again, running), "it votes with its new storage")
+        assert not silent
+    finally:
+        for one in running:
+            await one.stop()
 
 
 async def test_not_before_the_old_storage_has_been_silent_for_ten_election_timeouts(tmp_path: Path) -> None:
