@@ -105,9 +105,10 @@ class Snapshots:
         return self.published.point.index if self.published is not None else 0
 
     def pinned(self) -> list[bytes]:
-        """Tables that stay in store/ because the newest published snapshot names them: whatever users
-        delete in raft/snapshots/ can be linked again."""
-        return [ref.digest for ref in self.published.tables] if self.published is not None else []
+        """Tables that stay in store/: of the newest published snapshot, so that whatever users delete in
+        raft/snapshots/ can be linked again, and of all that wait to be published."""
+        manifests = [*([self.published] if self.published else []), *(made[0] for made in self._made)]
+        return [ref.digest for manifest in manifests for ref in manifest.tables]
 
     @property
     def in_progress(self) -> bool:

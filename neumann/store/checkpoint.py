@@ -20,6 +20,7 @@ import contextlib
 import posixpath
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from neumann.env import Disk, Jobs, Lane
@@ -59,7 +60,7 @@ class _Merge(NamedTuple):
 
 
 class Checkpointer:
-    """One of each Store. `start` it before anything is submitted."""
+    """One of each Store. What is submitted before `start` has cleared away waits for it."""
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class Checkpointer:
         self._waiting: deque[_Work] = deque()
         self._pipeline: asyncio.Task[None] | None = None
         self._merge: _Merge | None = None
+        self._cleared = asyncio.Event()
         self._has_failed = False
 
     @property
@@ -102,7 +104,8 @@ class Checkpointer:
 
     async def start(self) -> None:
         """Clear away what a crash left, and go on with the compaction that is in flight."""
-        await self._lane.run(self._clear_away)
+        await self._lane.run(partial(self._clear_away, self._pinned()))
+        self._cleared.set()
         self._begin_merge()
 
     def submit(self, marker: Marker, frozen: Frozen, state: MachineState, pieces: Sequence[Piece]) -> None:
@@ -152,6 +155,7 @@ class Checkpointer:
 
     async def _work_off(self) -> None:
         try:
+            await self._cleared.wait()  # what a job has written by then would be cleared away too
             while self._waiting:
                 await self._checkpoint(self._waiting[0])
                 self._waiting.popleft()
@@ -177,8 +181,8 @@ class Checkpointer:
         self._on_snapshot(manifest, layout_digest(manifest), work.marker)
         if self._merge is None or self._merge.task.done():
             output = self._merge.task.result() if self._merge else None
-            keep = [output.digest] if output else []
-            await self._on_disk(lambda: self._unlink_unneeded(keep))
+            keep = [*([output.digest] if output else []), *self._pinned()]
+            await self._on_disk(partial(self._unlink_unneeded, keep))
         self._begin_merge()
 
     async def _flush(self, work: _Work, block_bytes: int) -> TableRef | None:
@@ -252,12 +256,12 @@ class Checkpointer:
                     raise StorageFailed(f"a snapshot could not be written: {error}") from error
                 await asyncio.sleep(DISK_FULL_RETRY_S)
 
-    def _clear_away(self) -> None:
+    def _clear_away(self, keep: list[bytes]) -> None:
         remove_temporaries(self._disk, self._store.directory)
-        self._unlink_unneeded([])
+        self._unlink_unneeded(keep)
 
     def _unlink_unneeded(self, keep: list[bytes]) -> None:
-        """Old manifests, and the tables that no kept manifest, nor `keep`, nor what is pinned, names.
+        """Old manifests, and the tables that neither a kept manifest nor `keep` names.
 
         Nothing while writes are paused: somebody may be copying the directory.
         """
@@ -266,9 +270,7 @@ class Checkpointer:
         directory = self._store.directory
         remove_old(self._disk, directory)
         kept = kept_manifests(self._disk, directory)
-        self._store.collect(
-            {ref.digest for manifest in kept for ref in manifest.tables} | {*keep, *self._pinned()}
-        )
+        self._store.collect({ref.digest for manifest in kept for ref in manifest.tables} | {*keep})
 
     def _fail(self, error: Exception) -> None:
         if not self._has_failed:

@@ -147,6 +147,38 @@ async def test_publishing_waits_for_room_on_a_full_disk(tmp_path: Path) -> None:
         assert publish.open_published(disk, f"{node.paths.snapshots}/{made['id']}").tables
 
 
+async def test_a_snapshot_that_waits_for_room_keeps_its_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: once two newer ones were made and its tables merged away, to publish it ended the node."""
+    node = await Node.start(_config(tmp_path), real_env(), bootstrap=True)
+    whole, is_full = publish.publish, True
+
+    def without_room(*arguments: Any, **options: Any) -> str:
+        if is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(publish, "publish", without_room)
+    try:
+        await _fill(node, 0, 20)
+        asked = asyncio.create_task(node.snapshot())
+        await _fill(node, 20, 300)
+        assert node.member is not None
+        await node.member.checkpointer.drain()
+        merges = node.host.metrics.compaction_seconds.buckets
+        await until(lambda: any(merges), "a merge has ended")
+        await _fill(node, 300, 330)
+        await node.member.checkpointer.drain()
+        is_full = False
+        made = await asked
+        newest = publish.newest_complete(node.env.disk, node.paths.snapshots)
+        assert newest is not None and newest.id == made["id"]
+        assert not node.failed.done()
+    finally:
+        await node.stop()
+
+
 async def test_a_busy_cluster_publishes_once_an_interval(tmp_path: Path) -> None:
     """Bug: until the first one was published, each snapshot was to be published too."""
     config = config_of(tmp_path)
