@@ -203,7 +203,7 @@ class Archiver:
         try:
             if not self._env.disk.exists(path) or read_file(self._env.disk, path) != data:
                 write_durable(self._env.disk, path, data)
-        except OSError as error:
+        except (NeumannError, OSError) as error:
             await self._failed("disk", name, str(error))
             return False
         return await self._push(path, name)

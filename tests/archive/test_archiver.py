@@ -76,6 +76,17 @@ async def test_failures_are_counted_by_reason_and_repeated_without_skipping(worl
     assert world.archived() == sorted(world.names())
 
 
+async def test_a_directory_in_the_place_of_the_history_is_a_failure_like_others(world: World) -> None:
+    """Since what is no file is Corrupt when it is opened, it ended the archiver, which said nothing of it."""
+    world.log.add(1)
+    (world.root / "raft" / HISTORY_NAME).mkdir()
+    async with world.leading():
+        await world.until(lambda: world.archiver.status.failures["disk"] > 0)
+        assert "is a directory" in world.archiver.status.last_error
+        (world.root / "raft" / HISTORY_NAME).rmdir()
+        await world.until(lambda: world.log.state.through == 10)
+
+
 @pytest.mark.parametrize(
     ("command", "reason"),
     [("exit 1 # %p", "exit"), ("no-such-command %p", "not_found"), ("kill -9 $$ # %p", "signal")],
