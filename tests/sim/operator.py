@@ -134,9 +134,17 @@ class Operator:
         try:
             said: dict[str, Any] = await process.call(node.rejoin())
         except NeumannError as error:
-            if not isinstance(error, DiskFull | StorageFailed):
+            if isinstance(error, DiskFull | StorageFailed):
+                machine.asked_to_rejoin = process
+            elif machine.may_be_new:
                 machine.asked_to_rejoin = asked_before
             raise
+        except ProcessDied:
+            machine.asked_to_rejoin = process
+            raise
+        machine.asked_to_rejoin = (
+            process  # it may have become a member since it was asked, and this is behind it
+        )
         return said
 
     async def _take_in(self, process: Process, node: Node) -> dict[str, Any]:
