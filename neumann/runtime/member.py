@@ -335,13 +335,17 @@ class Member:
         self.metrics.loop_stall_seconds.observe(max(0.0, now_s - self._due_s))
         self._due_s = now_s + TICK_MS / 1000
         self._timer = loop.call_at(self._due_s, self._tick)
-        self.raft.tick()
-        if why := self._stalls.tick():
-            log.error("%s: another shall lead", why)
-            self.raft.step_down(why)
-        if self.leads:
-            self.duties.look(ticked=True)
-        self.pump()
+        try:
+            self.raft.tick()
+            if why := self._stalls.tick():
+                log.error("%s: another shall lead", why)
+                self.raft.step_down(why)
+            if self.leads:
+                self.duties.look(ticked=True)
+            self.pump()
+        except Exception as error:
+            self.fail(error)
+            raise
 
     def pump(self) -> None:
         """The core was given something: carry out what it says."""

@@ -31,7 +31,7 @@ class Pump:
     """One member's. `on_persisted()` is called when more of the log is durable, `on_role_changed()` when
     role, term or known leader are others, `on_diverged(why)` when the core has stopped for good (R5),
     `on_need_snapshot(leader, offer)` when only a snapshot of the leader helps, `on_failure` when a Ready was
-    carried out in part: nobody knows what state that left."""
+    carried out, or what is durable taken in, in part: nobody knows what state that left."""
 
     def __init__(
         self,
@@ -80,11 +80,15 @@ class Pump:
 
     def durable(self, synced: Synced | None, vote: tuple[int, Candidate] | None) -> None:
         """A crash would keep this from here on: the core may count it."""
-        if vote is not None:
-            self._raft.vote_persisted(*vote)
-        if synced is not None:
-            self._raft.persisted(synced.point.index, synced.point.term)
-            self._on_persisted()
+        try:
+            if vote is not None:
+                self._raft.vote_persisted(*vote)
+            if synced is not None:
+                self._raft.persisted(synced.point.index, synced.point.term)
+                self._on_persisted()
+        except Exception as error:
+            self._on_failure(error)
+            raise
         self.run()
 
     def stop(self) -> None:

@@ -114,3 +114,16 @@ async def test_a_member_that_carried_a_ready_out_in_part_ends(tmp_path: Path) ->
         with pytest.raises(Unavailable, match="the node stops: no"):
             await node.write(put("b"))
         assert node.failed.done()
+
+
+@pytest.mark.parametrize("given", ["tick", "persisted"])
+async def test_a_member_whose_core_did_not_bear_what_it_was_given_ends(tmp_path: Path, given: str) -> None:
+    """The same of what no peer sends: a tick, and what is durable."""
+    async with one_node(config_of(tmp_path)) as node:
+        member = node.member
+        assert member is not None
+        with unhandled_errors() as told, patch.object(member.raft, given, side_effect=AssertionError("no")):
+            async with asyncio.timeout(5.0):
+                await asyncio.gather(node.write(put("a")), return_exceptions=True)
+                await asyncio.shield(node.failed)
+        assert {str(one["exception"]) for one in told} == {"no"}
