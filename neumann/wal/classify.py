@@ -31,7 +31,8 @@ class Verdict(Enum):
 class Facts(NamedTuple):
     """How the log was found. `end_index` is that of the last good frame, `base_index` comes before the first.
 
-    manifest_found, mark_found: the log has that very frame end (for the mark: at that very place).
+    manifest_found, mark_found: the log has that very frame end (for the mark: at that very place, or as its
+    base: the segment that the mark names was dropped).
     mark_segment_lost: it ends with a seal at the mark's point, and the segment behind, which the mark
     names, is missing or empty. tail_known: the frames that go on from the mark's place can be read, or
     an orderly stop left none there. bytes_behind: something that is not zero lies behind the last good

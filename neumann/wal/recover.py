@@ -147,7 +147,8 @@ def _facts(
         end_index=found.end.index,
         mark_index=max(mark.index, durable_index),
         manifest_index=manifest_point.index,
-        mark_found=any(
+        mark_found=found.segments[0].previous == mark_point
+        or any(
             segment.first_index == mark.segment_first
             and segment.point(segment.count_through(mark.index)) == mark_point
             and segment.offset(segment.count_through(mark.index)) == mark.offset

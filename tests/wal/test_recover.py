@@ -16,7 +16,7 @@ from neumann.format import segment as segment_format
 from neumann.format.frame import Frame
 from neumann.format.ids import LogPoint, Timeline
 from neumann.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
-from neumann.wal import Log
+from neumann.wal import Log, Synced
 from tests.sim.disk import SimDisk
 from tests.wal.bench import BASE, CLUSTER, SEGMENT_BYTES, TIMELINE, Bench, run_of
 
@@ -398,6 +398,25 @@ def test_a_mark_below_the_log_is_no_harm_where_the_manifest_reaches(bench: Bench
     bench.mark(mark)
     bench.log.close()
     assert bench.recover().base.index == 8
+
+
+@pytest.mark.parametrize("behind", ["", ".3"])
+def test_a_mark_at_the_end_of_the_segment_that_was_dropped_last(behind: str) -> None:
+    """Bug: the log before the mark's entry was dropped while the mark still named the end of the segment it
+    was in, and not yet the next one; after a crash the log was taken for another disk's, and refused."""
+    bench = Bench(SimDisk()).create()
+    bench.append(".2S" + behind)
+    sealed = bench.log.segments()[0]
+    end = bench.log.end_at(4)
+    assert end is not None and sealed.last_index == 4
+    mark = Synced(sealed.first_index, sealed.bytes, end)
+    bench.drop(4)
+    bench.mark(mark)
+    bench.log.close()
+    recovery = bench.recover()
+    assert recovery.base == end and recovery.cut is None
+    bench.mark(mark._replace(point=end._replace(chain=1)))
+    refused(bench, "where the sync mark names one")
 
 
 def test_frames_of_a_lost_truncation_do_not_come_back(bench: Bench) -> None:
