@@ -63,8 +63,7 @@ def find_data(disk: Disk, paths: Paths) -> list[Data]:
     for published in list_published(disk, paths.snapshots):
         if published.complete and published.manifest is not None:
             found.append(Data(published.manifest, published.path))
-    if found:
-        _check_one_history(found)
+    _check_one_history(found)
     return sorted(found, key=lambda data: _age(data.manifest), reverse=True)
 
 
@@ -189,6 +188,10 @@ def _age(manifest: Manifest) -> tuple[int, int]:
 
 
 def _check_one_history(found: list[Data]) -> None:
+    """An empty base contradicts nothing: it is what a formation left that a crash interrupted."""
+    found = [data for data in found if data.manifest.point.index]
+    if not found:
+        return
     newest = max(found, key=lambda data: len(data.manifest.history.records))
     for data in found:
         if not newest.manifest.history.descends_from(data.manifest.history):

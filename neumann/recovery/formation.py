@@ -59,8 +59,8 @@ def write_member(
 ) -> None:
     """Make a member of a directory whose store/ has the manifest's tables, and which has no vote.
 
-    What an interrupted run left of raft/ is removed first, published snapshots excepted. `term` is what
-    the vote says: the node campaigns in a higher one.
+    What an interrupted run left of raft/ is removed first; of published snapshots only the empty one, which
+    may be of another attempt. `term` is what the vote says: the node campaigns in a higher one.
     """
     assert not disk.exists(paths.vote), "there is a member's state here already"
     disk.make_dirs(paths.store)
@@ -70,6 +70,8 @@ def write_member(
         if disk.exists(debris):
             disk.unlink(debris)
     write_manifest(disk, paths.store, manifest)
+    if not manifest.point.index:
+        disk.remove_tree(f"{paths.snapshots}/{manifest.snapshot_id}")
     create_log(disk, paths.raft, manifest, segment_bytes)
     write_vote(disk, paths, manifest, node_id, storage_id, term)
 

@@ -19,6 +19,8 @@ from neumann.recovery import aside, swap
 from neumann.recovery.adopt import adopt, find_data, newest_data
 from neumann.recovery.formation import empty_base, write_member
 from neumann.recovery.init_cluster import Begun, InitReport, InitRequest, init_cluster
+from neumann.runtime.startup import look
+from neumann.snapshot.publish import open_published
 from neumann.store.manifests import load_newest, write_manifest
 from neumann.wal.slots import TwoSlotFile
 from tests.recovery.world import SEGMENT_BYTES, T0, Cluster, Peers, copy_tree, make_env, rows_in
@@ -250,6 +252,23 @@ def test_every_crash_point_of_a_formation_leaves_no_member_or_a_whole_one() -> N
             decode(disk.open(path).pread(1 << 20, 0), path)
         assert len(disk.list(paths.wal)) == 1
     assert formed == {True, False}
+
+
+def test_formations_that_crashes_interrupted_leave_nothing_of_each_other() -> None:
+    """Bug: of one that had published its empty snapshot the next, another cluster, kept that; and a crash of
+    that one made the node refuse to start: its directory was of two clusters."""
+    disk = SimDisk()
+    disk.make_dirs("/n1")
+    paths = Paths("/n1")
+    first, second = (empty_base("n1", "h1", b"s" * 16, T0, id * 16, 1, 1024) for id in (b"a", b"b"))
+    for base in (first, second, first):
+        write_member(disk, paths, base, "n1", b"s" * 16, SEGMENT_BYTES, 0)
+        assert open_published(disk, f"{paths.snapshots}/{base.snapshot_id}") == base
+        disk.unlink(paths.vote)
+        found = look(disk, paths)
+        assert found.history is None and found.data is None
+    write_manifest(disk, paths.store, second)
+    assert look(disk, paths).data is None
 
 
 def test_all_of_its_refusals_have_an_exit_code(tmp_path: Path) -> None:
