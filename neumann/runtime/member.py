@@ -211,7 +211,7 @@ class Member:
             env.jobs,
             self._io_lane,
             self.store,
-            lambda manifest, digest, marker: self.snapshots.made(manifest, digest, marker),  # noqa: PLW0108  made below
+            self._snapshot_made,
             self.fail,
             pinned=lambda: self.snapshots.pinned(),  # noqa: PLW0108
             mend=self.repair.mend,
@@ -407,6 +407,11 @@ class Member:
         self.reader.applied(index)
         if self.leads:
             self.duties.look()
+
+    def _snapshot_made(self, manifest: Manifest, digest: bytes, marker: Marker) -> None:
+        """Applying goes on at once: to publish it may wait for room, as long as nobody makes any."""
+        self.snapshots.made(manifest, digest, marker)
+        self.applier.wake()
 
     def _snapshot_done(self, manifest: Manifest) -> None:
         self.manifest = manifest

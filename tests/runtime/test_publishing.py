@@ -150,7 +150,8 @@ async def test_publishing_waits_for_room_on_a_full_disk(tmp_path: Path) -> None:
 async def test_a_snapshot_that_waits_for_room_keeps_its_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bug: once two newer ones were made and its tables merged away, to publish it ended the node."""
+    """Bug: once two newer ones were made and its tables merged away, to publish it ended the node; and until
+    then nobody told the applier that flushes had ended, so that on a slow machine writes stood still."""
     node = await Node.start(_config(tmp_path), real_env(), bootstrap=True)
     whole, is_full = publish.publish, True
 
