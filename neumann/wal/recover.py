@@ -142,12 +142,13 @@ def _facts(
     found: Found, mark: SyncMark, manifest_point: LogPoint, tail: LogPoint | None, durable_index: int
 ) -> Facts:
     mark_point = LogPoint(mark.index, mark.term, mark.chain)
+    base = found.segments[0].previous
     return Facts(
-        base_index=found.segments[0].previous.index,
+        base_index=base.index,
         end_index=found.end.index,
         mark_index=max(mark.index, durable_index),
         manifest_index=manifest_point.index,
-        mark_found=found.segments[0].previous == mark_point
+        mark_found=(mark.segment_first <= base.index and base == mark_point)
         or any(
             segment.first_index == mark.segment_first
             and segment.point(segment.count_through(mark.index)) == mark_point

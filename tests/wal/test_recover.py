@@ -417,6 +417,8 @@ def test_a_mark_at_the_end_of_the_segment_that_was_dropped_last(behind: str) -> 
     assert recovery.base == end and recovery.cut is None
     bench.mark(mark._replace(point=end._replace(chain=1)))
     refused(bench, "where the sync mark names one")
+    bench.mark(mark._replace(segment_first=5, offset=mark.offset))  # of the segment that is there
+    refused(bench, "where the sync mark names one")
 
 
 def test_frames_of_a_lost_truncation_do_not_come_back(bench: Bench) -> None:
