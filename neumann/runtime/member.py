@@ -409,9 +409,10 @@ class Member:
             self.duties.look()
 
     def _snapshot_made(self, manifest: Manifest, digest: bytes, marker: Marker) -> None:
-        """Applying goes on at once: to publish it may wait for room, as long as nobody makes any."""
+        """Writes go on at once: to publish it may wait for room, as long as nobody makes any."""
         self.snapshots.made(manifest, digest, marker)
         self.applier.wake()
+        self.proposer.wake()
 
     def _snapshot_done(self, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -419,8 +420,6 @@ class Member:
         if self.snapshots.published_index == manifest.point.index:
             self.raft.snapshot_published(manifest.point)
         self.retaining.drop()
-        self.applier.wake()
-        self.proposer.wake()
         self._on_change()
 
     def _diverged(self, text: str) -> None:

@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from neumann.env.disk import RealDisk
 from neumann.format import names
 from neumann.format.command import encode_put, pack_value
 from neumann.runtime import host
+from neumann.runtime.applier import BACKLOG_HOLDS_PROPOSALS
 from neumann.runtime.node import Node
 from neumann.snapshot import publish
 from tests.runtime.nodes import config_of, one_node, put, until
@@ -177,6 +179,50 @@ async def test_a_snapshot_that_waits_for_room_keeps_its_tables(
         assert newest is not None and newest.id == made["id"]
         assert not node.failed.done()
     finally:
+        await node.stop()
+
+
+async def test_writes_that_flushes_held_back_go_on_though_a_snapshot_waits_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: who held writes back heard that flushes had ended only when a snapshot was published."""
+    node = await Node.start(_config(tmp_path), real_env(), bootstrap=True)
+    whole, is_full, refused = publish.publish, True, 0
+    may_flush = asyncio.Event()
+    may_flush.set()
+
+    def without_room(*arguments: Any, **options: Any) -> str:
+        nonlocal refused
+        if is_full:
+            refused += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(publish, "publish", without_room)
+    run = node.env.jobs.run
+
+    async def slowly(function: str, params: Mapping[str, object]) -> dict[str, Any]:
+        await may_flush.wait()
+        return await run(function, params)
+
+    monkeypatch.setattr(node.env.jobs, "run", slowly)
+    try:
+        await _fill(node, 0, 5)
+        asked = asyncio.create_task(node.snapshot())
+        await until(lambda: refused > 0, "publishing found no room")
+        member = node.member
+        assert member is not None
+        may_flush.clear()
+        filling = asyncio.create_task(_fill(node, 5, 300))
+        await until(lambda: member.store.backlog >= BACKLOG_HOLDS_PROPOSALS, "flushes lag behind")
+        await asyncio.sleep(0.1)
+        may_flush.set()
+        await filling
+        assert is_full and not asked.done()
+        is_full = False
+        await asked
+    finally:
+        may_flush.set()
         await node.stop()
 
 
