@@ -149,22 +149,14 @@ async def test_publishing_waits_for_room_on_a_full_disk(tmp_path: Path) -> None:
         assert publish.open_published(disk, f"{node.paths.snapshots}/{made['id']}").tables
 
 
-async def test_a_snapshot_that_waits_for_room_keeps_its_tables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Bug: once two newer ones were made and its tables merged away, to publish it ended the node; and until
-    then nobody told the applier that flushes had ended, so that on a slow machine writes stood still."""
-    node = await Node.start(_config(tmp_path), real_env(), bootstrap=True)
-    whole, is_full = publish.publish, True
-
-    def without_room(*arguments: Any, **options: Any) -> str:
-        if is_full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return whole(*arguments, **options)
-
-    monkeypatch.setattr(publish, "publish", without_room)
+async def test_a_snapshot_that_waits_for_room_keeps_its_tables(tmp_path: Path) -> None:
+    """Bug: once two newer ones were made and its tables merged away, to publish it ended the node."""
+    env = real_env()
+    env.disk = disk = _FullDisk()
+    node = await Node.start(_config(tmp_path), env, bootstrap=True)
     try:
         await _fill(node, 0, 20)
+        disk.is_full = True
         asked = asyncio.create_task(node.snapshot())
         await _fill(node, 20, 300)
         assert node.member is not None
@@ -173,9 +165,10 @@ async def test_a_snapshot_that_waits_for_room_keeps_its_tables(
         await until(lambda: any(merges), "a merge has ended")
         await _fill(node, 300, 330)
         await node.member.checkpointer.drain()
-        is_full = False
+        assert disk.refused and not asked.done()
+        disk.is_full = False
         made = await asked
-        newest = publish.newest_complete(node.env.disk, node.paths.snapshots)
+        newest = publish.newest_complete(disk, node.paths.snapshots)
         assert newest is not None and newest.id == made["id"]
         assert not node.failed.done()
     finally:
@@ -186,40 +179,30 @@ async def test_writes_that_flushes_held_back_go_on_though_a_snapshot_waits_for_r
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bug: who held writes back heard that flushes had ended only when a snapshot was published."""
-    node = await Node.start(_config(tmp_path), real_env(), bootstrap=True)
-    whole, is_full, refused = publish.publish, True, 0
-    may_flush = asyncio.Event()
-    may_flush.set()
+    env = real_env()
+    env.disk = disk = _FullDisk()
+    node = await Node.start(_config(tmp_path), env, bootstrap=True)
+    run, may_flush = env.jobs.run, asyncio.Event()
 
-    def without_room(*arguments: Any, **options: Any) -> str:
-        nonlocal refused
-        if is_full:
-            refused += 1
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return whole(*arguments, **options)
-
-    monkeypatch.setattr(publish, "publish", without_room)
-    run = node.env.jobs.run
-
-    async def slowly(function: str, params: Mapping[str, object]) -> dict[str, Any]:
+    async def when_it_may(function: str, params: Mapping[str, object]) -> dict[str, Any]:
         await may_flush.wait()
         return await run(function, params)
 
-    monkeypatch.setattr(node.env.jobs, "run", slowly)
     try:
         await _fill(node, 0, 5)
+        disk.is_full = True
         asked = asyncio.create_task(node.snapshot())
-        await until(lambda: refused > 0, "publishing found no room")
+        await until(lambda: disk.refused > 0, "publishing found no room")
         member = node.member
         assert member is not None
-        may_flush.clear()
+        monkeypatch.setattr(env.jobs, "run", when_it_may)
         filling = asyncio.create_task(_fill(node, 5, 300))
         await until(lambda: member.store.backlog >= BACKLOG_HOLDS_PROPOSALS, "flushes lag behind")
         await asyncio.sleep(0.1)
         may_flush.set()
         await filling
-        assert is_full and not asked.done()
-        is_full = False
+        assert not asked.done()
+        disk.is_full = False
         await asked
     finally:
         may_flush.set()
