@@ -8,8 +8,7 @@ while the store's flushes lag too far behind it waits: a slow node falls behind 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from neumann.env import Clock, Lane
@@ -20,6 +19,7 @@ from neumann.format.frame import Frame, FrameHeader, Kind
 from neumann.format.special import Marker, Pause, Special
 from neumann.machine.apply import apply_data, needed_rows
 from neumann.machine.state import MachineState, apply_special
+from neumann.runtime.ending import Wholly
 from neumann.runtime.lag import LagSamples
 from neumann.runtime.metrics import Metrics
 from neumann.runtime.opening import holds_content
@@ -80,6 +80,7 @@ class Applier:
         self._on_special = on_special
         self._on_applied = on_applied
         self._on_failure = on_failure
+        self._wholly = Wholly(on_failure)
         self._commit_index = state.applied.index
         self._tail: dict[int, Frame] = {}
         self._tail_bytes = 0
@@ -124,17 +125,8 @@ class Applier:
         """Apply what is committed, unless a frame waits for the disk: then it goes on behind that."""
         self._scheduled = False
         if not self._busy:
-            with self._wholly():
+            with self._wholly:
                 self._apply_committed()
-
-    @contextmanager
-    def _wholly(self) -> Iterator[None]:
-        """Nobody knows what a failure on the way left: the member ends, whoever called."""
-        try:
-            yield
-        except Exception as error:
-            self._on_failure(error)
-            raise
 
     def _apply_committed(self) -> None:
         budget = _ENTRIES_PER_TURN
@@ -283,7 +275,7 @@ class Applier:
                 return
             rows.update(zip(cold, map(as_version, found), strict=True))
             touched: dict[Sink, None] = {}
-            with self._wholly():
+            with self._wholly:
                 self._apply_data(frame, commands, rows, touched)
                 for sink in touched:
                     sink.flush()

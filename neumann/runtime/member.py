@@ -31,7 +31,7 @@ from neumann.runtime.applier import BACKLOG_HOLDS_PROPOSALS, Applier
 from neumann.runtime.core import TICK_MS, make_core
 from neumann.runtime.durability import Durability
 from neumann.runtime.duties import Duties
-from neumann.runtime.ending import end_all
+from neumann.runtime.ending import Wholly, end_all
 from neumann.runtime.marks import MarkKeeper
 from neumann.runtime.membership import Membership
 from neumann.runtime.metrics import Metrics
@@ -93,6 +93,7 @@ class Member:
         self._noop_index = 0
         self._leader_seen = ""
         self._stopped = False
+        self._wholly = Wholly(self.fail)
         self._timer: asyncio.TimerHandle | None = None
         self._due_s = 0.0
         self._join_consensus(opened)
@@ -335,7 +336,7 @@ class Member:
         self.metrics.loop_stall_seconds.observe(max(0.0, now_s - self._due_s))
         self._due_s = now_s + TICK_MS / 1000
         self._timer = loop.call_at(self._due_s, self._tick)
-        try:
+        with self._wholly:
             self.raft.tick()
             if why := self._stalls.tick():
                 log.error("%s: another shall lead", why)
@@ -343,9 +344,6 @@ class Member:
             if self.leads:
                 self.duties.look(ticked=True)
             self.pump()
-        except Exception as error:
-            self.fail(error)
-            raise
 
     def pump(self) -> None:
         """The core was given something: carry out what it says."""
@@ -357,12 +355,9 @@ class Member:
         """What the core does not bear ends the member; the network would only hang up for it."""
         if self._stopped:
             return
-        try:
+        with self._wholly:
             self.raft.step(sender, message, incarnation)
             self.pump()
-        except Exception as error:
-            self.fail(error)
-            raise
 
     def _disk_full(self, error: DiskFull) -> None:
         """A leader steps down: it created frames that it can't write (R15)."""

@@ -21,6 +21,7 @@ from neumann.format.message import SnapshotOffer
 from neumann.raft import Raft, Ready
 from neumann.runtime.applier import Applier
 from neumann.runtime.durability import Durability
+from neumann.runtime.ending import Wholly
 from neumann.runtime.peers import Peers
 from neumann.runtime.proposer import Proposer
 from neumann.runtime.reader import Reader
@@ -60,7 +61,7 @@ class Pump:
         self._on_role_changed = on_role_changed
         self._on_diverged = on_diverged
         self._on_need_snapshot = on_need_snapshot
-        self._on_failure = on_failure
+        self._wholly = Wholly(on_failure)
         self._running = False
         self._stopped = False
 
@@ -70,25 +71,20 @@ class Pump:
             return
         self._running = True
         try:
-            while not self._stopped and (ready := self._raft.ready()) is not None:
-                self._carry_out(ready)
-        except Exception as error:
-            self._on_failure(error)
-            raise
+            with self._wholly:
+                while not self._stopped and (ready := self._raft.ready()) is not None:
+                    self._carry_out(ready)
         finally:
             self._running = False
 
     def durable(self, synced: Synced | None, vote: tuple[int, Candidate] | None) -> None:
         """A crash would keep this from here on: the core may count it."""
-        try:
+        with self._wholly:
             if vote is not None:
                 self._raft.vote_persisted(*vote)
             if synced is not None:
                 self._raft.persisted(synced.point.index, synced.point.term)
                 self._on_persisted()
-        except Exception as error:
-            self._on_failure(error)
-            raise
         self.run()
 
     def stop(self) -> None:
