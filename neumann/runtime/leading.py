@@ -68,8 +68,8 @@ class Leading:
                     return await here(member)
                 except NotLeader:
                     pass
-            elif member.raft.role != "leader" and member.raft.leader:
-                leader = member.raft.configuration.member(member.raft.leader)
+            elif elsewhere := _leader_elsewhere(member):
+                leader = member.raft.configuration.member(elsewhere)
                 if leader is not None:
                     try:
                         return await self._host.env.net.call(leader.address, method, params, timeout_s)
@@ -112,4 +112,9 @@ class Leading:
         member = self._host.member
         if member is None or member.failure is not None or member.leads:
             return True
-        return member.raft.role != "leader" and bool(member.raft.leader)
+        return bool(_leader_elsewhere(member))
+
+
+def _leader_elsewhere(member: Member) -> str:
+    """Whom this node follows, or ""."""
+    return member.raft.leader if member.raft.role != "leader" else ""

@@ -16,6 +16,7 @@ from neumann.format import manifest as manifest_format
 from neumann.format.manifest import layout_digest
 from neumann.format.special import Pause, Resume
 from neumann.format.times import time_text
+from neumann.raft.quorum import majority
 from neumann.runtime.member import Member
 
 _LOOK_AGAIN_S = 0.01
@@ -30,7 +31,7 @@ async def snapshot(member: Member, timeout_s: float) -> dict[str, Any]:
     index = member.duties.propose_marker(snapshot=True, asked=True)
     snapshot_id = f"{index}-{term}"
     member.pump()
-    majority = len(member.raft.configuration.voters) // 2 + 1
+    needed = majority(len(member.raft.configuration.voters))
     held: dict[str, bool] = {}
     try:
         async with asyncio.timeout(timeout_s):
@@ -41,7 +42,7 @@ async def snapshot(member: Member, timeout_s: float) -> dict[str, Any]:
                     await look_for_holders(member, index, snapshot_id, made.digest, held)
                     holders = [node_id for node_id, holds in held.items() if holds]
                     voters = [h for h in holders if h in member.raft.configuration.voters]
-                    if len(voters) + 1 >= majority:
+                    if len(voters) + 1 >= needed:
                         break
                 await asyncio.sleep(_LOOK_AGAIN_S)
     except TimeoutError:

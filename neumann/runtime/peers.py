@@ -27,6 +27,7 @@ from neumann.format.message import (
 )
 from neumann.format.state import Identity
 from neumann.raft import Raft
+from neumann.raft.quorum import majority
 from neumann.runtime.metrics import Metrics
 from neumann.runtime.repair import Repair
 from neumann.wal import Log
@@ -260,7 +261,7 @@ class Peers:
         voters = self._raft.voters
         told = {v: self.states[v].status.free_bytes for v in voters if v in self.states}
         full = {voter: free for voter, free in told.items() if free < free_bytes_min}
-        if len(voters) - len(full) >= len(voters) // 2 + 1:
+        if len(voters) - len(full) >= majority(len(voters)):
             return None
         listed = ", ".join(f"{voter} ({free} bytes free)" for voter, free in sorted(full.items()))
         return DiskFull(
@@ -277,7 +278,7 @@ class Peers:
 
     def majority_snapshot(self, own: tuple[int, bytes], configuration: Configuration) -> tuple[int, bytes]:
         """(index, digest) of the newest snapshot that a majority of the voters reported, or (0, b"")."""
-        needed = len(configuration.voters) // 2 + 1
+        needed = majority(len(configuration.voters))
         reported = [own]
         for voter in configuration.voters:
             state = self.states.get(voter)
