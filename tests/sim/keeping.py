@@ -1,6 +1,7 @@
-"""Who starts machines that are down: a service manager, and the person who runs the place.
+"""Who starts machines, at first and when they are down: a service manager, and the person who runs the place.
 
-Started by scenario.py beside all trouble; what a watcher meets fails the run.
+Started by scenario.py beside all trouble; what a watcher meets fails the run. `form` is for tests of
+single situations.
 """
 
 from __future__ import annotations
@@ -12,9 +13,18 @@ from typing import Any
 from tests.sim.machine import Machine
 from tests.sim.world import World
 
+FORMED_S = 20.0
 _REBOOTED_SHARE = 0.5
 _CRASH_WHILE_STARTING_SHARE = 0.15
 _OPERATIONS_AHEAD_MAX = 60
+
+
+async def form(world: World) -> Machine:
+    """Start every machine, and wait for the cluster of all; the leader's."""
+    for machine in world.machines:
+        await world.start(machine)
+    await world.until(world.is_formed, FORMED_S, "three voters and a leader")
+    return world.leading()
 
 
 def keep_all_up(world: World) -> list[asyncio.Task[None]]:

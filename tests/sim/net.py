@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from random import Random
@@ -100,6 +100,13 @@ class Network:
     def cut(self, source: str, target: str) -> None:
         """Nothing passes from `source` to `target` any more; the other direction is untouched."""
         self._cuts[source, target] += 1
+
+    def isolate(self, host: str, others: Iterable[str]) -> list[tuple[str, str]]:
+        """Cut both ways between it and each of them; the ways, to be mended."""
+        ways = [way for other in others if other != host for way in ((host, other), (other, host))]
+        for way in ways:
+            self.cut(*way)
+        return ways
 
     def mend(self, source: str, target: str) -> None:
         """Take back one cut of that direction; with the last one, what stalled arrives."""

@@ -8,6 +8,7 @@ from neumann.errors import OutcomeUnknown
 from neumann.format.command import encode_put, pack_value
 from neumann.runtime.sinks import FutureSink
 from tests.sim.doors import Pace
+from tests.sim.keeping import form
 from tests.sim.machine import Machine
 from tests.sim.world import World
 
@@ -36,9 +37,7 @@ async def formed(world: World) -> Machine:
     """Start everything; the leader's machine."""
     for machine in world.machines:
         machine.pace = _QuickHelper()
-        await world.start(machine)
-    await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
-    return world.leading()
+    return await form(world)
 
 
 def _snapshots(world: World) -> int:
@@ -55,10 +54,7 @@ def test_a_flush_waits_for_the_log_that_replaced_another() -> None:
 
     async def script() -> None:
         old = await formed(world)
-        others = [m for m in world.machines if m is not old]
-        for other in others:
-            world.network.cut(old.name, other.name)
-            world.network.cut(other.name, old.name)
+        world.network.isolate(old.name, (machine.name for machine in world.machines))
         assert old.process is not None and old.node is not None
         never_committed = [_put(key) for key in range(1000)]
         sink = FutureSink()

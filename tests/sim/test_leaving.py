@@ -13,6 +13,7 @@ from neumann.errors import NeumannError, RefusedByState
 from neumann.format.command import encode_put, pack_value
 from neumann.runtime import leaving
 from neumann.runtime.node import Node
+from tests.sim.keeping import form
 from tests.sim.machine import Machine
 from tests.sim.world import World
 
@@ -28,10 +29,7 @@ def _run(world: World, script: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 async def _formed(world: World) -> tuple[Machine, list[Machine]]:
     """The leader's machine and the others, each of which can be spared."""
-    for machine in world.machines:
-        await world.start(machine)
-    await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
-    leading = world.leading()
+    leading = await form(world)
     others = [machine for machine in world.machines if machine is not leading]
     leader = world.leader()
     assert leader is not None

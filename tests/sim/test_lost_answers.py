@@ -11,6 +11,7 @@ from neumann.errors import NeumannError, OutcomeUnknown
 from neumann.format import command
 from neumann.format.command import row_key
 from neumann.machine.sessions import Sessions
+from tests.sim.keeping import form
 from tests.sim.world import World
 
 LIMIT_S = 20.0
@@ -51,9 +52,7 @@ def _counted(seed: str) -> tuple[int, int]:
         await world.start(leading)
 
     async def script() -> None:
-        for machine in world.machines:
-            await world.start(machine)
-        await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
+        await form(world)
         session, _ = await send(command.encode_open())
         revision = 0
         for serial in range(1, INCREMENTS + 1):

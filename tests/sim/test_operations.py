@@ -11,7 +11,7 @@ from neumann.format import names
 from neumann.format.command import encode_put, pack_value
 from neumann.format.times import time_text
 from neumann.snapshot.publish import open_published
-from tests.sim.keeping import keep_all_up, watch
+from tests.sim.keeping import form, keep_all_up, watch
 from tests.sim.world import World
 
 LIMIT_S = 20.0
@@ -22,10 +22,7 @@ def test_a_snapshot_tells_its_own_time() -> None:
     world = World("time")
 
     async def script() -> None:
-        for machine in world.machines:
-            await world.start(machine)
-        await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
-        leading = world.leading()
+        leading = await form(world)
         process, node = leading.process, leading.node
         assert process is not None and node is not None
         for machine in world.machines:
@@ -98,10 +95,7 @@ def test_a_leader_whose_disk_stalls_lets_another_lead() -> None:
     world = World("stall")
 
     async def script() -> None:
-        for machine in world.machines:
-            await world.start(machine)
-        await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
-        leading = world.leading()
+        leading = await form(world)
         leader = world.member(leading)
         assert leader is not None
         process, node = leading.process, leading.node
@@ -123,9 +117,7 @@ def test_a_rejoin_whose_fsync_fails_ends_the_node_and_says_so(part: str) -> None
     world = World("rejoin")
 
     async def script() -> None:
-        for machine in world.machines:
-            await world.start(machine)
-        await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
+        await form(world)
         leader = world.leader()
         assert leader is not None
         victim = next(m for m in world.machines if m.name != leader.identity.node_id)

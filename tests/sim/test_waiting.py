@@ -6,6 +6,7 @@ import asyncio
 
 from neumann.errors import NeumannError, Unavailable
 from neumann.format.command import encode_put, pack_value
+from tests.sim.keeping import form
 from tests.sim.world import World
 
 LIMIT_S = 20.0
@@ -17,17 +18,11 @@ def test_writes_that_wait_for_a_leader_cost_nothing_meanwhile() -> None:
     world = World("waiting")
 
     async def script() -> None:
-        for machine in world.machines:
-            await world.start(machine)
-        await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
-        leading = world.leading()
-        followers = [machine for machine in world.machines if machine is not leading]
-        alone = followers[0]
+        leading = await form(world)
+        alone = next(machine for machine in world.machines if machine is not leading)
         process, node, member = alone.process, alone.node, world.member(alone)
         assert process is not None and node is not None and member is not None
-        for other in (leading, followers[1]):
-            world.network.cut(alone.name, other.name)
-            world.network.cut(other.name, alone.name)
+        ways = world.network.isolate(alone.name, (machine.name for machine in world.machines))
         await world.until(lambda: not member.raft.leader, LIMIT_S, "it knows of no leader")
 
         began = world.loop.steps
@@ -42,9 +37,8 @@ def test_writes_that_wait_for_a_leader_cost_nothing_meanwhile() -> None:
         await asyncio.sleep(1.0)
         assert world.loop.steps - began < quiet + WRITES
 
-        for other in (leading, followers[1]):
-            world.network.mend(alone.name, other.name)
-            world.network.mend(other.name, alone.name)
+        for way in ways:
+            world.network.mend(*way)
         ended = await asyncio.gather(*(process.call(_end(write)) for write in writes))
         assert not any(isinstance(end, NeumannError) for end in ended), ended[:3]
 
@@ -56,15 +50,11 @@ def test_a_wait_for_a_leader_ends() -> None:
     world = World("in vain")
 
     async def script() -> None:
-        for machine in world.machines:
-            await world.start(machine)
-        await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
-        alone, *others = world.machines
+        await form(world)
+        alone = world.machines[0]
         process, node = alone.process, alone.node
         assert process is not None and node is not None
-        for other in others:
-            world.network.cut(alone.name, other.name)
-            world.network.cut(other.name, alone.name)
+        world.network.isolate(alone.name, (machine.name for machine in world.machines))
         await asyncio.sleep(2.0)
         began_s = world.loop.time()
         end = await process.call(_end(process.spawn(node.write(encode_put("t", "k", pack_value(1))))))
