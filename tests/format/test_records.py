@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from neumann.errors import Corrupt, FormatTooNew
@@ -143,14 +143,24 @@ def test_the_newest_readable_slot_wins() -> None:
     assert state.decode_vote(slots[0] + flipped(slots[1], 20, 0), WHERE) == (5, old)
 
 
+def is_written_so(codec: Codec, data: bytes) -> bool:
+    """Whether it is a record after all, byte for byte as we write it: small ones are met by chance."""
+    try:
+        return codec.encode(codec.decode(data, WHERE)) == data
+    except Corrupt:
+        return False
+
+
 @pytest.mark.parametrize("name", [*RECORDS, *SLOTS])
 @settings(deadline=None, max_examples=25)
 @given(payload=strategies.rubbish)
+@example(payload=b"\x92\xa0\x00")  # of "diverged", which has a text and a number, it is a record
 def test_a_good_checksum_over_something_else_is_corruption(name: str, payload: bytes) -> None:
     """What no code of ours wrote, or a mistake of a later release under an old version."""
     codec = ALL[name]
     head = codec.encode(codec.example)[:16]
     forged = resealed(head + payload)
+    assume(not is_written_so(codec, forged))
     if name in SLOTS:
         forged = forged.ljust(SLOT_BYTES, b"\0") * SLOT_COUNT
     with pytest.raises(Corrupt, match=WHERE):
