@@ -41,7 +41,8 @@ async def mend(world: World) -> None:
 
 
 async def _is_whole(machine: Machine) -> bool:
-    """Not yet, of one that is down, or ends meanwhile: what it met it can't go on with."""
+    """Not yet, of one that is down, or ends meanwhile: what it met it can't go on with; nor of one that is no
+    member for a moment, while it installs a snapshot."""
     node, process = machine.node, machine.process
     if node is None or process is None or node.member is None:
         await asyncio.sleep(_LOOK_S)
@@ -49,7 +50,7 @@ async def _is_whole(machine: Machine) -> bool:
     said = process.run(lambda: node.scrub(begin=True))
     while said["running"]:
         await asyncio.sleep(_LOOK_S)
-        if machine.node is not node:
+        if machine.node is not node or node.member is None:
             return False
         said = process.run(node.scrub)
     return not said["unrepaired"]
