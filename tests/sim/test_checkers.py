@@ -7,14 +7,16 @@ import pytest
 from neumann.env.files import write_new
 from neumann.format import command, frame, names, segment
 from neumann.format.frame import Frame, Kind
-from neumann.format.ids import LogPoint, Timeline
+from neumann.format.ids import Incarnation, LogPoint, Timeline
 from neumann.format.message import AppendReply, VoteReply
 from neumann.raft.log import FrameLog
+from neumann.raft.progress import Progress
 from tests.sim.checkers.archive import Archive
 from tests.sim.checkers.clients import Clients
 from tests.sim.checkers.committed import Committed
 from tests.sim.checkers.election import ElectionSafety
 from tests.sim.checkers.log_matching import LogMatching
+from tests.sim.checkers.matches import Matches
 from tests.sim.checkers.promises import Promises
 from tests.sim.checkers.segments import SealedSegments
 from tests.sim.checkers.violation import Violation
@@ -103,6 +105,39 @@ def test_a_leader_that_hears_late_of_its_election() -> None:
     committed.leads("n2", 1, log_of(FIRST))
     with pytest.raises(Violation, match="leads term 3 with"):
         committed.leads("n2", 3, log_of(FIRST))
+
+
+def at(index: int, start_number: int) -> dict[str, Progress]:
+    """n2 matches up to `index`, as that start of it answered."""
+    progress = Progress(1, b"n2's")
+    progress.meet(Incarnation(b"n2's", start_number), 1)
+    progress.matched(index)
+    return {"n2": progress}
+
+
+def test_a_match_that_falls() -> None:
+    matches = Matches()
+    matches.saw("n1", 1, 9, at(5, 1))
+    matches.saw("n1", 1, 9, at(3, 2))
+    with pytest.raises(Violation, match="fell from 3 to 2"):
+        matches.saw("n1", 1, 9, at(2, 2))
+    matches.saw("n3", 2, 9, at(2, 2))
+    matches.saw("n1", 3, 9, at(1, 2))
+    matches.saw("n1", 3, 9, {})
+    matches.saw("n1", 3, 9, at(0, 2))
+
+
+def test_a_match_of_a_start_that_is_over() -> None:
+    matches = Matches()
+    matches.saw("n1", 1, 9, at(5, 1))
+    matches.saw("n1", 1, 9, at(3, 2))
+    with pytest.raises(Violation, match="earlier start"):
+        matches.saw("n1", 1, 9, at(5, 1))
+
+
+def test_a_match_beyond_the_leader_s_log() -> None:
+    with pytest.raises(Violation, match="beyond"):
+        Matches().saw("n1", 1, 4, at(5, 1))
 
 
 def test_a_vote_given_twice() -> None:

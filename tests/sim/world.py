@@ -29,6 +29,7 @@ from tests.sim.checkers.committed import Committed
 from tests.sim.checkers.election import ElectionSafety
 from tests.sim.checkers.layout import Layout
 from tests.sim.checkers.log_matching import LogMatching
+from tests.sim.checkers.matches import Matches
 from tests.sim.checkers.promises import Promises
 from tests.sim.checkers.replicas import compare_rows
 from tests.sim.checkers.segments import SealedSegments
@@ -144,6 +145,7 @@ class World:
         self.election = ElectionSafety()
         self.promises = Promises()
         self.log_matching = LogMatching()
+        self.matches = Matches()
         self.sessions = Sessions(self.committed)
         self.archives.append(Archive(self.committed, len(self.archives) + 1))
 
@@ -351,8 +353,10 @@ class World:
         self.election.saw(name, raft.term, raft.leader)
         self.log_matching.saw(name, raft.log)
         self.committed.saw(name, raft.term, raft.commit_index, raft.log, lambda a, b: _read(member, a, b))
-        if raft.role == "leader" and (before is None or (before.role, before.term) != (raft.role, raft.term)):
-            self.committed.leads(name, raft.term, raft.log)
+        if raft.role == "leader":
+            self.matches.saw(name, raft.term, raft.last.index, raft.progress)
+            if before is None or (before.role, before.term) != (raft.role, raft.term):
+                self.committed.leads(name, raft.term, raft.log)
         self.note("raft", name, raft.role, raft.term, raft.leader, raft.commit_index, *raft.last)
 
     def _hear(self, source: str, target: str, answer: bytes) -> None:
