@@ -18,6 +18,9 @@ from tests.sim.net import Weather
 from tests.sim.rot import rot as flip_a_bit
 from tests.sim.world import World
 
+CLOCK_STEP, CLOCK_DRIFT = "clock step", "clock drift"
+CLOCK_FAULTS = (CLOCK_STEP, CLOCK_DRIFT)
+
 Fault = Callable[[World, Random], Coroutine[Any, Any, None]]
 
 _ALL_AT_ONCE_SHARE = 0.25
@@ -192,11 +195,11 @@ async def clock(world: World, random: Random) -> None:
         machine = random.choice(world.machines)
         if random.random() < 0.5:
             step_ns = round(random.choice((-1, 1)) * 10 ** random.uniform(6, 10.5))
-            world.fault("clock step", machine.name, step_ns)
+            world.fault(CLOCK_STEP, machine.name, step_ns)
             machine.clock.skew_ns += step_ns
         else:
             rate = random.choice((0.5, 0.9, 1.0, 1.1, 2.0))
-            world.fault("clock drift", machine.name, rate)
+            world.fault(CLOCK_DRIFT, machine.name, rate)
             machine.clock.drift(rate)
     for machine in world.machines:
         machine.clock.set_right()

@@ -8,15 +8,19 @@ and FAULTS_MIN faults. Called by test_sim.py and by campaign.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from neumann.errors import Unavailable
+from neumann.errors import RefusedByState, Unavailable
+from neumann.runtime.node import Node
 from tests.sim.clients import THINK_S, Client
 from tests.sim.disaster import rejoin, strike
-from tests.sim.faults import RARE, draw, trouble
+from tests.sim.faults import CLOCK_FAULTS, RARE, draw, trouble
 from tests.sim.keeping import keep_all_up, watch
 from tests.sim.mending import REMEDY_S, mend
+from tests.sim.operator import PAUSE_MAX_S
 from tests.sim.world import World
 
 CLIENT_COUNT = 7
@@ -209,6 +213,7 @@ async def _recover(world: World, operations: int) -> None:
         )
         for client in _clients(world):
             group.create_task(client.run(served.done))
+        group.create_task(_end_pause(world))
     await _follow_remedies(world)
     await world.until(world.is_formed, RECOVERY_LIMIT_S, "three voters and a leader")
     await mend(world)
@@ -218,14 +223,28 @@ async def _recover(world: World, operations: int) -> None:
     world.finish_checks()
 
 
+async def _end_pause(world: World) -> None:
+    """A pause ends at a time on the leader's clock. Where that was wrong, it may be far, and who is refused
+    a write is told to resume."""
+    if not world.fault_kinds.isdisjoint(CLOCK_FAULTS):
+        await asyncio.sleep(PAUSE_MAX_S)
+        with contextlib.suppress(RefusedByState):  # no pause holds
+            await _ask_first(world, lambda node: node.resume_writes(RECOVERY_LIMIT_S))
+
+
 async def _flush_archive(world: World) -> None:
-    """Through one node. While that installs a snapshot it is no member, and asks to be asked again."""
+    await _ask_first(world, lambda node: node.archive_flush(RECOVERY_LIMIT_S))
+
+
+async def _ask_first(world: World, ask: Callable[[Node], Coroutine[Any, Any, object]]) -> None:
+    """An operator's request to one node. While that installs a snapshot it is no member, and asks to be asked
+    again, as where nobody leads."""
     first = world.machines[0]
-    assert first.process is not None and first.node is not None
     deadline_s = world.loop.time() + RECOVERY_LIMIT_S
     while True:
+        assert first.process is not None and first.node is not None
         try:
-            await first.process.call(first.node.archive_flush(RECOVERY_LIMIT_S))
+            await first.process.call(ask(first.node))
             return
         except Unavailable:
             if world.loop.time() >= deadline_s:
