@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import posixpath
 
-from neumann.env.doors import Disk, Files, WritableFiles
+from neumann.env.doors import Disk, Files, WritableFile, WritableFiles
 from neumann.errors import Corrupt, DiskFull
 from neumann.format import names
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Of an OSError: there is no room for what was to be written."""
 _NO_ROOM = FULL - {errno.EFBIG}
+_AGAIN_BYTES = 1024 * 1024
 
 
 def is_full(error: BaseException | None) -> bool:
@@ -42,6 +43,13 @@ def write_new(disk: WritableFiles, path: str, data: bytes) -> None:
         file.sync()
     finally:
         file.close()
+
+
+def write_again(file: WritableFile, begin: int, end: int) -> None:
+    """Write what is there once more, for who syncs it then: after a failed fsync the system takes pages for
+    clean that never reached the disk, and another fsync would only repeat that (R9)."""
+    for offset in range(begin, end, _AGAIN_BYTES):
+        file.pwrite(file.pread(min(_AGAIN_BYTES, end - offset), offset), offset)
 
 
 def write_durable(disk: WritableFiles, path: str, data: bytes) -> None:

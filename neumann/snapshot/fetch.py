@@ -1,7 +1,8 @@
 """Fetches one file from a peer: in chunks, under a temporary name, verified before it gets its own.
 
 Files that are fetched never change (tables by their digest, sealed segments by their name), so what came
-before a connection broke, or before a restart, is not fetched again. What fails its check is thrown away.
+before a connection broke, or before a restart, is not fetched again. It is written again: nobody knows
+whether its fsync failed, or was yet to come. What fails its check is thrown away.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from neumann.env.doors import Disk, Lane, Net
+from neumann.env.files import write_again
 from neumann.errors import Corrupt, OutcomeUnknown, Unavailable
 from neumann.format import names
 
@@ -39,9 +41,12 @@ async def fetch_part(net: Net, address: str, disk: Disk, lane: Lane, part: Part)
     """Fetch it; yields the sizes that came. Unavailable or OutcomeUnknown: what came is kept."""
     building = part.path + names.TEMPORARY
     offset = await lane.run(partial(_begin, disk, building, part.bytes))
+    step = CHUNK_BYTES * _CHUNKS_AT_ONCE
+    for start in range(0, offset, step):
+        await lane.run(partial(_again, disk, building, start, min(offset, start + step)))
     is_short = False
     while not is_short and (part.bytes is None or offset < part.bytes):
-        end = offset + CHUNK_BYTES * _CHUNKS_AT_ONCE
+        end = offset + step
         if part.bytes is not None:
             end = min(part.bytes, end)
         calls = [
@@ -80,6 +85,15 @@ def _begin(disk: Disk, path: str, size: int | None) -> int:
     disk.open(path, write=True, create=True).close()
     disk.sync_dir(path.rpartition("/")[0])
     return 0
+
+
+def _again(disk: Disk, path: str, begin: int, end: int) -> None:
+    file = disk.open(path, write=True)
+    try:
+        write_again(file, begin, end)
+        file.sync()
+    finally:
+        file.close()
 
 
 def _append(disk: Disk, path: str, data: bytes, offset: int) -> None:

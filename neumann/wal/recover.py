@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from neumann.env.doors import Disk
-from neumann.env.files import write_durable
+from neumann.env.files import write_again, write_durable
 from neumann.errors import Corrupt
 from neumann.format.frame import Frame, FrameHeader
 from neumann.format.ids import LogPoint, Timeline
@@ -135,9 +135,6 @@ def _settle(
     )
 
 
-_REWRITE_BYTES = 1024 * 1024
-
-
 def _facts(
     found: Found, mark: SyncMark, manifest_point: LogPoint, tail: LogPoint | None, durable_index: int
 ) -> Facts:
@@ -222,8 +219,7 @@ def _free(disk: Disk, directory: str, name: str) -> str:
 def _make_durable(disk: Disk, directory: str, found: Found, mark: SyncMark) -> None:
     """Sync what the last run may not have synced, and leave nothing behind the last frame.
 
-    What lies behind the mark is written once more: after a failed fsync the system takes pages for clean
-    that never reached the disk, and another fsync would only repeat that (R9).
+    What lies behind the mark is written once more: the fsync of the last run may have failed.
     """
     for path in found.empty:
         disk.unlink(path)
@@ -238,9 +234,7 @@ def _make_durable(disk: Disk, directory: str, found: Found, mark: SyncMark) -> N
             if header is not None:
                 file.pwrite(header, 0)
             file.truncate(segment.end_bytes)
-            for offset in range(begin, segment.end_bytes, _REWRITE_BYTES):
-                length = min(_REWRITE_BYTES, segment.end_bytes - offset)
-                file.pwrite(file.pread(length, offset), offset)
+            write_again(file, begin, segment.end_bytes)
             file.sync()
         finally:
             file.close()
