@@ -138,7 +138,8 @@ class Parts:
         return whole_frames(held.data, f"{self._target.place}/{name}").last
 
     def _take_up(self, name: str) -> None:
-        """Go on with a part: what is whole in it is kept, the rest is asked for again."""
+        """Go on with a part: what is whole in it is kept, the rest is asked for again. It is written anew:
+        the fsync of what the last run wrote may have failed, and another one would not mend that."""
         held = self._target.read(name)
         try:
             found = whole_frames(held.data if held else b"", f"{self._target.place}/{name}")
@@ -146,8 +147,8 @@ class Parts:
             self._target.remove(name)
             return
         assert held is not None
-        if found.bytes < len(held.data):
-            self._target.replace(name, held.data[: found.bytes], held)
+        self._target.replace(name, held.data[: found.bytes], held)
+        self._target.settle(name)
         self.name = name.removesuffix(names.PART)
         self._held = bytearray(held.data[: found.bytes])
         self.last = found.last

@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -21,8 +22,8 @@ from neumann.env.disk import RealDisk
 from neumann.env.net import RealNet
 from neumann.env.places import Places
 from neumann.errors import ArchiveGap, NotFound, WrongHistory
-from neumann.format import names
-from neumann.format.frame import decode_run
+from neumann.format import command, frame, names
+from neumann.format.frame import Frame, Kind, decode_run
 from neumann.recovery.catalog import Catalog
 from neumann.recovery.runs import runs
 from neumann.recovery.survey import survey
@@ -30,6 +31,7 @@ from neumann.runtime.node import Node
 from tests import distant
 from tests.archive.archiving import HISTORY
 from tests.runtime.nodes import config_of, one_node, put, start, until, write_rows
+from tests.sim.disk import SimDisk
 
 DISK = RealDisk()
 
@@ -277,3 +279,30 @@ def test_parts_of_other_timelines_are_left_alone(tmp_path: Path) -> None:
     parts = Parts(directory_destination(DISK, str(tmp_path), b"12345678"), Log(HISTORY, HISTORY.base))
     parts.resume()
     assert (tmp_path / other).read_bytes() == b"x" and parts.last == HISTORY.base
+
+
+def test_what_an_fsync_that_failed_left_is_written_anew() -> None:
+    """Bug: a receiver that went on behind an append whose fsync had failed called durable what the disk never
+    got: the next fsync took it for clean."""
+    disk, frames = SimDisk(), list[Frame]()
+    disk.make_dirs("/archive")
+    end = HISTORY.base
+    for number in range(3):
+        row = command.encode_put("t", f"k{number}", command.pack_value("x" * 600))
+        frames.append(frame.encode(Kind.DATA, end.index + 1, 1, number + 1, end.chain, [row]))
+        end = frames[-1].header.end
+
+    def resumed() -> Parts:
+        parts = Parts(directory_destination(disk, "/archive", b"12345678"), Log(HISTORY, HISTORY.base))
+        parts.resume()
+        return parts
+
+    parts = resumed()
+    parts.accept(frames[:1])
+    disk.fail_sync(names.PART)
+    with pytest.raises(OSError, match="Input/output"):
+        parts.accept(frames[1:2])
+    parts = resumed()
+    parts.accept([one for one in frames if one.header.first_index > parts.last.index])
+    disk = disk.crash(Random(0))
+    assert resumed().last == end
