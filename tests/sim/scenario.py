@@ -19,6 +19,7 @@ from tests.sim.clients import THINK_S, Client
 from tests.sim.disaster import rejoin, strike
 from tests.sim.faults import CLOCK_FAULTS, RARE, draw, trouble
 from tests.sim.keeping import keep_all_up, watch
+from tests.sim.loop import ProcessDied
 from tests.sim.mending import REMEDY_S, mend
 from tests.sim.operator import PAUSE_MAX_S
 from tests.sim.world import World
@@ -229,24 +230,24 @@ async def _end_pause(world: World) -> None:
     if not world.fault_kinds.isdisjoint(CLOCK_FAULTS):
         await asyncio.sleep(PAUSE_MAX_S)
         with contextlib.suppress(RefusedByState):  # no pause holds
-            await _ask_first(world, lambda node: node.resume_writes(RECOVERY_LIMIT_S))
+            await _ask(world, lambda node: node.resume_writes(RECOVERY_LIMIT_S))
 
 
 async def _flush_archive(world: World) -> None:
-    await _ask_first(world, lambda node: node.archive_flush(RECOVERY_LIMIT_S))
+    await _ask(world, lambda node: node.archive_flush(RECOVERY_LIMIT_S))
 
 
-async def _ask_first(world: World, ask: Callable[[Node], Coroutine[Any, Any, object]]) -> None:
-    """An operator's request to one node. While that installs a snapshot it is no member, and asks to be asked
-    again, as where nobody leads."""
-    first = world.machines[0]
+async def _ask(world: World, ask: Callable[[Node], Coroutine[Any, Any, object]]) -> None:
+    """An operator's request to one node. While that installs a snapshot, or begins anew, it is no member, and
+    he asks again."""
     deadline_s = world.loop.time() + RECOVERY_LIMIT_S
     while True:
-        assert first.process is not None and first.node is not None
         try:
-            await first.process.call(ask(first.node))
-            return
-        except Unavailable:
+            for machine in world.machines:
+                if machine.process is not None and machine.node is not None:
+                    await machine.process.call(ask(machine.node))
+                    return
+        except (Unavailable, ProcessDied):
             if world.loop.time() >= deadline_s:
                 raise
         await asyncio.sleep(AGAIN_S)
