@@ -133,6 +133,7 @@ class Member:
             hold=lambda: self.store.backlog >= BACKLOG_HOLDS_PROPOSALS,
             voters_clock_ns=lambda: self.peers.voters_clock_ns(config.raft.election_timeout_ms * 1_000_000),
             pump=self.pump,
+            on_failure=self.fail,
             recall=lambda session, serial: (
                 self.applier.state.sessions.answer(session, serial) if self.serves() else None
             ),

@@ -24,6 +24,7 @@ from neumann.format.frame import Frame, Kind
 from neumann.format.ids import Configuration
 from neumann.format.special import Special
 from neumann.raft import Raft
+from neumann.runtime.ending import Wholly
 from neumann.runtime.metrics import Metrics
 from neumann.runtime.sinks import Sink
 
@@ -62,7 +63,8 @@ def _cost(commands: Sequence[bytes]) -> int:
 
 class Proposer:
     """The leader's queue. `gate()` returns an error while client writes are refused, else None; `recall`
-    gives the (index, Outcome) that (session, serial) has in what is applied, None where there is none.
+    gives the (index, Outcome) that (session, serial) has in what is applied, None where there is none;
+    `on_failure` hears when framing broke off in the middle.
 
     What is queued, framed or committed and not answered yet is bounded by `unanswered_bytes_max`; what is
     above it is refused at once, unless nothing else is there.
@@ -80,6 +82,7 @@ class Proposer:
         hold: Callable[[], bool],
         voters_clock_ns: Callable[[], int | None],
         pump: Callable[[], None],
+        on_failure: Callable[[BaseException], None],
         recall: Callable[[int, int], tuple[int, int] | None] = lambda _session, _serial: None,
     ) -> None:
         self._raft = raft
@@ -92,6 +95,7 @@ class Proposer:
         self._voters_clock_ns = voters_clock_ns
         self._pump = pump
         self._recall = recall
+        self._wholly = Wholly(on_failure)
         self._queue: deque[tuple[Sink, Sequence[int], Sequence[bytes]]] = deque()
         self._unanswered_bytes = 0
         self._specials: deque[tuple[Special, asyncio.Future[int] | None]] = deque()
@@ -194,6 +198,11 @@ class Proposer:
 
     def _flush(self) -> None:
         self._flush_scheduled = False
+        with self._wholly:
+            self._take_up()
+
+    def _take_up(self) -> None:
+        """Frames of what queues, or what becomes of it."""
         raft = self._raft
         if self._ended is not None:
             self._refuse_queue(self._ended)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, cast
 from neumann.env import Clock, Lane
 from neumann.errors import BackPressure, NeumannError, NotLeader, OutcomeUnknown, Unavailable
 from neumann.raft import Raft
+from neumann.runtime.ending import Wholly
 from neumann.runtime.metrics import Metrics
 from neumann.runtime.repair import Repair, as_error
 from neumann.runtime.sinks import Sink, Version
@@ -103,6 +104,7 @@ class Reader:
         self._leads = leads
         self._ask_leader = ask_leader
         self._on_failure = on_failure
+        self._wholly = Wholly(on_failure)
         self._waiting = _Waiting()
         self._waiting_bytes = 0
         self._rounds: dict[int, _Waiting] = {}
@@ -217,8 +219,11 @@ class Reader:
 
     def _flush(self) -> None:
         self._scheduled = False
-        if not self._waiting:
-            return
+        if self._waiting:
+            with self._wholly:
+                self._start_round()
+
+    def _start_round(self) -> None:
         if self._ended is not None:
             waiting, self._waiting = self._waiting, _Waiting()
             self._fail(waiting, self._ended)

@@ -127,3 +127,33 @@ async def test_a_member_whose_core_did_not_bear_what_it_was_given_ends(tmp_path:
                 await asyncio.gather(node.write(put("a")), return_exceptions=True)
                 await asyncio.shield(node.failed)
         assert {str(one["exception"]) for one in told} == {"no"}
+
+
+async def test_a_member_that_framed_in_part_ends(tmp_path: Path) -> None:
+    """An error while writes were framed was only logged in an embedded node: who wrote waited for ever."""
+    async with one_node(config_of(tmp_path)) as node:
+        member = node.member
+        assert member is not None
+        with (
+            unhandled_errors() as told,
+            patch.object(member.raft, "propose", side_effect=AssertionError("no")),
+        ):
+            async with asyncio.timeout(5.0):
+                with pytest.raises((OutcomeUnknown, Unavailable)):
+                    await node.write(put("a"))
+        assert [str(one["exception"]) for one in told] == ["no"]
+        assert node.failed.done()
+
+
+async def test_a_member_that_began_a_round_of_reads_in_part_ends(tmp_path: Path) -> None:
+    """An error while a round of reads began was only logged in an embedded node: readers waited for ever."""
+    async with one_node(config_of(tmp_path)) as node:
+        member = node.member
+        assert member is not None
+        refused = patch.object(member.raft, "read_index", side_effect=AssertionError("no"))
+        with unhandled_errors() as told, refused:
+            async with asyncio.timeout(5.0):
+                with pytest.raises(Unavailable):
+                    await node.barrier()
+        assert [str(one["exception"]) for one in told] == ["no"]
+        assert node.failed.done()

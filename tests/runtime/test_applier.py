@@ -67,6 +67,7 @@ class Alone:
             hold=lambda: False,
             voters_clock_ns=lambda: None,
             pump=lambda: None,
+            on_failure=self.failures.append,
         )
         self.applier = Applier(
             MachineState.from_manifest(opened.manifest),
