@@ -170,6 +170,6 @@ class Duties:
         pause = self._applier.state.pause
         if pause is None or self._resume_index > self._applier.applied_index:
             return
-        if self._clock.wall_ns() >= pause.until_ns:
+        if self._proposer.now_ns() >= pause.until_ns:
             log.warning("the pause by %s has reached its limit; writes go on", pause.owner)
             self._resume_index = self._proposer.propose_now(Resume("expired"))

@@ -91,7 +91,7 @@ async def pause_writes(
     needs_leader(member)
     if not 0 < max_s <= limits.PAUSE_MAX_S:
         raise BadInput(f"a pause of {max_s:g} s", remedy=f"more than 0 and at most {limits.PAUSE_MAX_S:g}")
-    until_ns = member.env.clock.wall_ns() + int(max_s * _SECOND_NS)
+    until_ns = member.proposer.now_ns() + int(max_s * _SECOND_NS)
     index = await member.proposer.submit_special(Pause(owner, until_ns, reason))
     laggards = await _applied_everywhere(member, index, timeout_s)
     names = [m.node_id for m in member.raft.configuration.members]

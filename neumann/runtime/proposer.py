@@ -338,13 +338,14 @@ class Proposer:
         )
 
     def _next_time_ns(self) -> int:
-        """The leader's clock, above the last frame's, at most a second ahead of the voters' median."""
-        now = self._clock.wall_ns()
-        median = self._voters_clock_ns()
-        if median is not None:
-            now = min(now, median + _CLOCK_AHEAD_MAX_NS)
-        self._last_time_ns = max(self._last_time_ns + 1, now)
+        """The leader's time, above the last frame's."""
+        self._last_time_ns = max(self._last_time_ns + 1, self.now_ns())
         return self._last_time_ns
+
+    def now_ns(self) -> int:
+        """The leader's wall clock, at most a second ahead of the voters' median."""
+        now, median = self._clock.wall_ns(), self._voters_clock_ns()
+        return now if median is None else min(now, median + _CLOCK_AHEAD_MAX_NS)
 
     def log_time_at_least(self, time_ns: int) -> None:
         """A frame of this time is in the log: the next one is later."""

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from neumann.errors import OutcomeUnknown, StorageFailed
+from neumann.errors import OutcomeUnknown, Paused, StorageFailed
 from neumann.format import names
 from neumann.format.command import encode_put, pack_value
 from neumann.format.times import time_text
@@ -53,6 +53,30 @@ def test_an_only_voter_whose_disk_stalls_leads_on() -> None:
         timeouts = (world.loop.time() - began_s) * 1000 / machine.config.raft.election_timeout_ms
         assert timeouts > 20, "it stood still for longer than a leader of several may"
         assert made["term"] == member.raft.term == term and member.leads
+
+    with world:
+        world.loop.run(script())
+
+
+@pytest.mark.parametrize("ahead_s", [3600, 0])
+def test_a_pause_whose_leader_s_clock_is_an_hour_ahead(ahead_s: int) -> None:
+    """Bug: its end was taken from that clock: it held an hour longer than asked once the clock was set right,
+    or ended at once where the clock went ahead behind it."""
+    world = World("ahead")
+
+    async def script() -> None:
+        leading = await form(world)
+        process, node = leading.process, leading.node
+        assert process is not None and node is not None
+        leading.clock.skew_ns += ahead_s * 1_000_000_000
+        await process.call(node.pause_writes(5.0))
+        leading.clock.skew_ns += (3600 - 2 * ahead_s) * 1_000_000_000
+        await asyncio.sleep(3.0)
+        row = encode_put("t", "k", pack_value(1))
+        with pytest.raises(Paused):
+            await process.call(node.write(row))
+        await asyncio.sleep(3.5)
+        await process.call(node.write(row))
 
     with world:
         world.loop.run(script())
