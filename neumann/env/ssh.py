@@ -37,6 +37,7 @@ _OPTIONS = (
 )
 _SHELL = "exec env LC_ALL=C sh"
 _PAUSES_S = (0.5, 2.0)
+_LISTINGS = 8
 _CHUNK_BYTES = 1024 * 1024
 _SAID_BYTES_MAX = 1000
 _SSH_FAILED = 255
@@ -159,15 +160,24 @@ class SshFiles:
         output = self._ask(f"ls -lndL -- {self._quoted(path)}", path)
         return _parse(output.decode(errors="surrogateescape"))[1]
 
-    def list(self, path: str) -> list[str]:
-        try:
-            output = self._ask(f"ls -lnA -- {self._quoted(path)}", path)
-        except FileNotFoundError:
-            return []
+    def _listing(self, path: str) -> list[str]:
+        output = self._ask(f"ls -lnA -- {self._quoted(path)}", path)
         lines = output.decode(errors="surrogateescape").splitlines()
         found = dict(_parse(line) for line in lines if not line.startswith("total "))
         self._listed.update({f"{path}/{name}": stat for name, stat in found.items() if stat.links})
         return sorted(found)
+
+    def list(self, path: str) -> list[str]:
+        for _ in range(_LISTINGS):
+            try:
+                return self._listing(path)
+            except FileNotFoundError:  # the directory, or a name that went while `ls` looked at each
+                if not self.exists(path):
+                    return []
+        raise Unavailable(
+            f"{path} could not be listed: names went away during each of {_LISTINGS} tries",
+            remedy="try again when less is written there",
+        )
 
     def read_link(self, path: str) -> str:
         if path in self._listed:

@@ -275,6 +275,45 @@ def test_a_host_that_does_not_answer_has_failed_and_is_not_empty(
         destination(places, f"backup:{tmp_path}", b"12345678")
 
 
+@pytest.fixture
+def odd_ls(host: distant.SshHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes `ls -lnA` of the host end with these shell words, after what it really says."""
+    path = tmp_path / "odd" / "ls"
+    path.parent.mkdir()
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        f'#!/bin/bash\nexec {host.environ["NEUMANN_SSH"]} "${{@:1:$#-1}}" '
+        f'"export PATH={path.parent}:\\$PATH; ${{@:$#}}"\n'
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("NEUMANN_SSH", str(ssh))
+
+    def make(words: str) -> None:
+        path.write_text(f'#!/bin/sh\n/bin/ls "$@" || exit\n[ "$1" != -lnA ] || {{ {words}; }}\n')
+        path.chmod(0o755)
+
+    return make
+
+
+def test_a_name_that_goes_away_during_a_listing(odd_ls: Callable[[str], None], tmp_path: Path) -> None:
+    """Bug: `ls` reads the names, then looks at each, and tells of one that went meanwhile (wal-push has
+    renamed its file) as of a directory that is missing; the archive was taken for an empty one, and
+    `--until latest` restored the snapshot alone."""
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "x").write_bytes(b"1")
+    gone = "echo \"ls: cannot access '$3/y.tmp': No such file or directory\" >&2; exit 1"
+    odd_ls(f"rm {tmp_path}/once 2>/dev/null && {{ {gone}; }}; exit 0")
+    (tmp_path / "once").write_text("")
+    places = Places(DISK)
+    assert places.list(f"backup:{there}") == ["x"] and not (tmp_path / "once").exists()
+    odd_ls(gone)
+    with pytest.raises(Unavailable, match="could not be listed"):
+        places.list(f"backup:{there}")
+    assert places.list(f"backup:{there}/nothing") == []
+    places.close()
+
+
 def test_a_store_that_does_not_answer_has_failed_and_is_not_empty(
     bucket: distant.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
