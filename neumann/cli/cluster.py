@@ -59,7 +59,11 @@ def _write(path: str, text: str) -> None:
     "--for", "wanted", default="healthy", metavar="leader|healthy|voters=N", help="What to wait for."
 )
 def cluster_status(call: Call, wait_s: float, wanted: str) -> None:
-    """How safe the cluster is, and its members. Exits 0 SAFE, 1 DEGRADED, 8 DOWN."""
+    """How safe the cluster is, and its members. Exits 0 SAFE, 1 DEGRADED, 8 DOWN.
+
+    With --wait it exits 8 where it is not so in time; and else, with --for leader or voters=N, 0, also of a
+    cluster that is DEGRADED.
+    """
     reached = _condition(wanted)
     deadline = time.monotonic() + wait_s
     while True:
@@ -85,10 +89,13 @@ def _condition(wanted: str) -> Any:
         return lambda status: status["verdict"] == "SAFE"
     name, _, number = wanted.partition("=")
     if name == "voters" and number.isdecimal():
-        return lambda status: (
-            sum(m["role"] in ("leader", "voter") for m in status.get("members", ())) == int(number)
-        )
+        return lambda status: status["verdict"] != "DOWN" and _voters(status) == int(number)
     raise BadInput(f"--for {wanted!r} is unknown", remedy="leader, healthy or voters=3")
+
+
+def _voters(status: dict[str, Any]) -> int:
+    """As configured; a node that knows no leader tells them too."""
+    return sum(member["role"] in ("leader", "voter") for member in status.get("members", ()))
 
 
 def _status_text(status: dict[str, Any]) -> str:

@@ -86,6 +86,20 @@ def test_killed_leader_loses_no_acknowledged_write_and_disks_end_equal(cluster: 
     compare_disks(cluster)
 
 
+def test_three_voters_of_which_two_are_down_are_waited_for(cluster: Cluster) -> None:
+    """Bug: `--wait --for voters=3` counted who is configured, and ended with 0 beside `DOWN`."""
+    alone, *others = cluster.members
+    for member in others:
+        member.kill()
+    cluster.wait_for(lambda status: status["verdict"] == "DOWN", "a lost majority")
+    said = alone.admin("cluster-status", "--wait", "1", "--for", "voters=3")
+    assert said.code == 8, said
+    assert said.out.startswith("DOWN") and "after 1 s" in said.err
+    others[0].start()
+    said = alone.admin("cluster-status", "--wait", "30", "--for", "voters=3")
+    assert said.code == 0 and said.out.startswith("DEGRADED"), said
+
+
 def scan(member: Member, table: str) -> list[dict[str, object]]:
     """All rows of a table over HTTP, page by page."""
     rows: list[dict[str, object]] = []
