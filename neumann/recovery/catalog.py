@@ -57,7 +57,7 @@ class Catalog:
     part of a segment that wal-receive left was. `ahead` fetches what is read next, and need not.
 
     `heads` are ordered by timeline counter and index; `histories` has each timeline that a history file,
-    or a manifest given to `learn`, tells of.
+    or a manifest given to `learn`, tells of. `is_empty`: the directory has no file of a log, good or damaged.
     """
 
     def __init__(self, disk: Files, directory: str, tail: str = "", ahead: Ahead | None = None) -> None:
@@ -73,6 +73,7 @@ class Catalog:
         names_here = disk.list(directory) if directory else []
         for name in names_here:
             self._look_at(name)
+        self.is_empty = len(self.unknown) == len(names_here)
         self._look_at_segments(directory, map(names.parse_segment, names_here))
         archived = {(head.timeline, head.first_index) for head in self.heads}
         in_tail = map(names.parse_segment, disk.list(tail) if tail else ())

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from neumann.archive import sources
 from neumann.env.ahead import Ahead
 from neumann.env.doors import Env
-from neumann.errors import Corrupt, NeumannError
+from neumann.errors import Corrupt, NeumannError, NotFound
 from neumann.format.checksum import digest
 from neumann.format.names import Paths
 from neumann.recovery import describe, swap, tables
@@ -131,6 +131,8 @@ def plan_with(env: Env, request: Request, ahead: Ahead) -> Planned:
         except (Corrupt, FileNotFoundError) as error:
             notes.append(f"snapshot {plan.start.manifest.snapshot_id} is damaged and not used: {error}")
             starts = [start for start in starts if start != plan.start._replace(position=(0, 0))]
+    if catalog.is_empty:
+        notes += _of_an_empty_log(source.wal_directory or f"{request.repo}/wal", plan)
     root = request.to or request.data_dir
     paths = Paths(root)
     notes += _of_the_tail(catalog, plan) + _of_what_was_left(catalog, plan)
@@ -138,6 +140,20 @@ def plan_with(env: Env, request: Request, ahead: Ahead) -> Planned:
     free = disk.free_bytes(_existing_parent(env, root))
     old = sum(swap.tree_bytes(disk, part) for part in (paths.raft, paths.store))
     return Planned(request, catalog, plan, tuple(notes), old, needed + request.segment_bytes, free, ahead)
+
+
+def _of_an_empty_log(directory: str, plan: Plan) -> list[str]:
+    """Latest is where the log ends, and where archiving was on there was one: NotFound if nothing has it."""
+    manifest = plan.start.manifest
+    if plan.target.kind is not Kind.LATEST or not manifest.archiving.on:
+        return []
+    what = f"{directory} holds no log, though the cluster of snapshot {manifest.snapshot_id} archived its log"
+    if plan.uses:
+        return [f"{what}: what is in no node's own log is not restored"]
+    raise NotFound(
+        what,
+        remedy=f"is it mounted, and was it copied? --until-index {plan.cut.index} takes the snapshot alone",
+    )
 
 
 def _of_the_tail(catalog: Catalog, plan: Plan) -> list[str]:
