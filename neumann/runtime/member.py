@@ -269,6 +269,8 @@ class Member:
     async def start(self) -> None:
         """Begin to tick."""
         await self.checkpointer.start()
+        if self._stopped:  # by what it has received since
+            return
         self._due_s = asyncio.get_running_loop().time()
         self._tick()
         self.space.start()
@@ -326,6 +328,8 @@ class Member:
             self._timer.cancel()
         self.applier.stop()
         self.snapshots.stop()
+        self.checkpointer.stop()
+        self.scrub.halt()
         self.proposer.stop(error)
         self.reader.stop(error)
 

@@ -108,10 +108,15 @@ class Scrub:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._member.fail(error)
 
-    async def stop(self) -> None:
-        """Look no more."""
+    def halt(self) -> None:
+        """Look no more: nothing is let go or set aside by a member that has ended."""
         if self._task is not None:
             self._task.cancel()
+
+    async def stop(self) -> None:
+        """The same, and wait until nothing runs any more."""
+        self.halt()
+        if self._task is not None:
             await asyncio.wait([self._task])
         self._lane.close()
 

@@ -2,7 +2,8 @@
 
 A marker that says `snapshot` freezes the memtable at exactly its index. The flush may begin when the
 node's own log is synced up to there (R16); the Checkpointer then makes the manifest durable in marker
-order. What a leader reported for an index is compared with what this node made: who differs stops.
+order. What a leader reported for an index is compared with what this node made: who differs stops. A
+member that has ended makes no snapshot, publishes none and prunes none.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class Snapshots:
             self.restore_points.append((marker.name, header.first_index, header.time_ns))
         if marker.reported_index:
             self._compare(marker.reported_index, marker.reported_digest)
-        if marker.snapshot:
+        if marker.snapshot and not self._stopped:
             now = self._clock.monotonic_ns()
             frozen = self._store.freeze(header.end, header.time_ns)
             self._started[header.first_index] = now
@@ -150,13 +151,15 @@ class Snapshots:
         reported = self._reported.pop(index, None)
         if reported is not None:
             self._compare(index, reported)
+        if self._stopped:
+            return
         self._made.append((manifest, digest, marker.publish))
         if len(self._made) == 1:
             self._publish_next()
 
     def _publish_next(self) -> None:
         """Publish what is to be published, in the order of the markers, one at a time."""
-        while self._made:
+        while self._made and not self._stopped:
             manifest, digest, publish_how = self._made[0]
             if publish_how is not Publish.NO:
                 asked = publish_how is Publish.ASKED
@@ -184,6 +187,9 @@ class Snapshots:
         self._publish_next()
 
     def _publish(self, manifest: Manifest, asked: bool) -> None:
+        """In the lane, where it may have waited until the member ended."""
+        if self._stopped:
+            return
         publish.publish(self._disk, self._paths, manifest, asked=asked)
         if manifest.pause is not None:
             return

@@ -10,7 +10,7 @@ does. So a slow node falls behind and not apart. Everything here runs on the eve
 helper process, and disk work in the lane.
 
 A job whose helper died is run again; on a full disk the pipeline waits for room. Anything else ends it:
-`on_failure` is told once, and no snapshot is made any more.
+`on_failure` is told once, and no snapshot is made any more. A member that ends stops it at once.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Checkpointer:
         self._pipeline: asyncio.Task[None] | None = None
         self._merge: _Merge | None = None
         self._cleared = asyncio.Event()
-        self._has_failed = False
+        self._has_ended = False
 
     @property
     def is_busy(self) -> bool:
@@ -100,7 +100,7 @@ class Checkpointer:
         marker may name it. 0 for none."""
         compaction, merge = self._store.manifest.compaction, self._merge
         is_done = merge is not None and merge.compaction == compaction and merge.task.done()
-        return compaction.chosen_index if compaction and is_done and not self._has_failed else 0
+        return compaction.chosen_index if compaction and is_done and not self._has_ended else 0
 
     async def start(self) -> None:
         """Clear away what a crash left, and go on with the compaction that is in flight."""
@@ -113,7 +113,7 @@ class Checkpointer:
         log from behind frozen.first up to frozen.point; the log keeps them until the snapshot is made.
         """
         assert marker.snapshot and state.applied == frozen.point
-        if self._has_failed:
+        if self._has_ended:
             return
         self._waiting.append(_Work(marker, frozen, state, pieces))
         if self._pipeline is None or self._pipeline.done():
@@ -123,7 +123,7 @@ class Checkpointer:
         """Unlink a table that only older manifests name, if any does, and these, also where it is missing;
         False where it is needed, or a job may have written it for the next one."""
         merge, disk, directory = self._merge, self._disk, self._store.directory
-        if self.is_busy or self._has_failed:
+        if self.is_busy or self._has_ended:
             return False
         output = merge.task.result() if merge else None
         needed = {ref.digest for ref in (*self._store.manifest.tables, *([output] if output else []))}
@@ -144,19 +144,26 @@ class Checkpointer:
         if self._pipeline is not None:
             await asyncio.wait([self._pipeline])
 
-    async def close(self) -> None:
-        """Stop where it is; the log has what is not in a snapshot yet."""
-        tasks = [self._pipeline, self._merge.task if self._merge else None]
-        running = [task for task in tasks if task is not None and not task.done()]
-        for task in running:
+    def stop(self) -> None:
+        """Stop where it is, and take nothing more: the log has what is not in a snapshot yet."""
+        self._has_ended = True
+        for task in self._running():
             task.cancel()
-        if running:
+
+    async def close(self) -> None:
+        """The same, and wait until nothing runs any more."""
+        self.stop()
+        if running := self._running():
             await asyncio.wait(running)
+
+    def _running(self) -> list[asyncio.Task[Any]]:
+        tasks = [self._pipeline, self._merge.task if self._merge else None]
+        return [task for task in tasks if task is not None and not task.done()]
 
     async def _work_off(self) -> None:
         try:
             await self._cleared.wait()  # what a job has written by then would be cleared away too
-            while self._waiting:
+            while self._waiting and not self._has_ended:
                 await self._checkpoint(self._waiting[0])
                 self._waiting.popleft()
         except Exception as error:
@@ -179,6 +186,8 @@ class Checkpointer:
 
         self._store.adopt(manifest, await self._on_disk(make_durable))
         self._on_snapshot(manifest, layout_digest(manifest), work.marker)
+        if self._has_ended:
+            return  # it differs from the majority's (R5): what came before it stays
         if self._merge is None or self._merge.task.done():
             output = self._merge.task.result() if self._merge else None
             keep = [*([output.digest] if output else []), *self._pinned()]
@@ -202,7 +211,7 @@ class Checkpointer:
     def _begin_merge(self) -> None:
         """Begin with the compaction of the manifest, unless that is what runs already."""
         manifest = self._store.manifest
-        if manifest.compaction is None or self._merge is not None:
+        if manifest.compaction is None or self._merge is not None or self._has_ended:
             return
         params = {
             "directory": self._store.directory,
@@ -273,6 +282,6 @@ class Checkpointer:
         self._store.collect({ref.digest for manifest in kept for ref in manifest.tables} | {*keep})
 
     def _fail(self, error: Exception) -> None:
-        if not self._has_failed:
-            self._has_failed = True
+        if not self._has_ended:
+            self._has_ended = True
             self._on_failure(error)

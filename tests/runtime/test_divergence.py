@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
 
-from neumann.errors import Corrupt
+from neumann.env.doors import DoneCallback
+from neumann.errors import Corrupt, StorageFailed
+from neumann.runtime.member import Member
+from neumann.runtime.node import Node
 from tests.runtime.nodes import cluster, config_of, leads, one_node, start, until, write_rows
 
 
@@ -42,3 +52,93 @@ async def test_a_note_that_can_not_be_read_is_no_pardon(tmp_path: Path) -> None:
         assert running.node.member is None
     finally:
         await running.stop()
+
+
+def _member(node: Node) -> Member:
+    assert node.member is not None
+    return node.member
+
+
+def _published(node: Node) -> tuple[list[str], str]:
+    return sorted(os.listdir(node.paths.snapshots)), os.readlink(f"{node.paths.snapshots}/latest")
+
+
+async def _comes_to_rest(member: Member) -> None:
+    await until(lambda: member.durability.batch is None, "the log is synced")
+    await member.checkpointer.drain()
+    await member._io_lane.run(lambda: None)
+
+
+async def test_a_member_that_differs_publishes_nothing_more(tmp_path: Path) -> None:
+    """It went on behind the marker that told it so: it published that marker's snapshot, of a wrong state,
+    as the latest, and pruned good ones (R5)."""
+    async with cluster(tmp_path) as running:
+        leading = next(one.node for one in running if leads(one.node))
+        follower = next(one for one in running if not leads(one.node))
+        member, leader = _member(follower.node), _member(leading)
+        await write_rows(leading, range(100))
+        first = (await leading.snapshot())["index"]
+        await until(lambda: member.snapshots.newest[0] >= first, "it is made here")
+        known = member.snapshots._known
+        for index, made in known.items():
+            known[index] = made._replace(digest=b"x" * 32)
+        states = leader.peers.states.values()
+        await until(lambda: all(s.status and s.status.snapshot_index >= first for s in states), "all have it")
+        await write_rows(leading, range(100, 200))
+        before = _published(follower.node)
+        await leading.snapshot()
+        assert isinstance(await follower.node.failed, Corrupt)
+        await _comes_to_rest(member)
+        assert _published(follower.node) == before and before[1].startswith(f"{first}-")
+        assert member.manifest.point.index == first
+
+
+async def test_nor_what_a_majority_had_made_before_it(tmp_path: Path) -> None:
+    """The same where the majority's digest is here before the own snapshot, and where one waits for its turn
+    when the member ends."""
+    config = config_of(tmp_path)
+    async with one_node(config) as node:
+        member = _member(node)
+        await write_rows(node, range(100))
+        await node.snapshot()
+        await write_rows(node, range(100, 200))
+        before = _published(node)
+        member.snapshots._reported[member.raft.last.index + 1] = b"x" * 32
+        asked = asyncio.create_task(node.snapshot())
+        assert isinstance(await node.failed, Corrupt)
+        asked.cancel()
+        await _comes_to_rest(member)
+        assert _published(node) == before
+
+
+async def test_a_snapshot_that_waits_for_its_turn_is_not_published_behind_the_end(tmp_path: Path) -> None:
+    """What was in the queue of the lane that publishes came out of it after the member had failed."""
+    async with one_node(config_of(tmp_path)) as node:
+        member = _member(node)
+        await write_rows(node, range(100))
+        before, lane = _published(node), member._io_lane
+
+        def ends(work: Callable[[], Any], done: DoneCallback) -> None:
+            member.fail(StorageFailed("the disk of the log is gone"))
+            lane.submit(work, done)
+
+        with patch.object(member.snapshots, "_io_lane", SimpleNamespace(submit=ends)):
+            asked = asyncio.create_task(node.snapshot())
+            assert isinstance(await node.failed, StorageFailed)
+        asked.cancel()
+        await _comes_to_rest(member)
+        assert _published(node) == before
+
+
+async def test_a_member_that_ended_does_not_go_on_looking_after_its_files(tmp_path: Path) -> None:
+    """Its scrub ran on until the node was stopped, and drops or sets aside what it finds damaged."""
+    config = config_of(tmp_path)
+    config = replace(config, store=replace(config.store, scrub_bytes_per_s=1))
+    async with one_node(config) as node:
+        member = _member(node)
+        await write_rows(node, range(100))
+        await node.snapshot()
+        member.scrub.ask()
+        await until(lambda: bool(member.scrub.progress.scope), "a pass is under way")
+        member._diverged("snapshot 7 differs from the majority's")
+        await until(lambda: not member.scrub.progress.running, "it has ended")

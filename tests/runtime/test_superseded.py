@@ -134,9 +134,9 @@ async def test_damage_does_not_end_the_scrub_where_a_merge_failed_or_a_manifest_
         failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         failed.set_exception(StorageFailed("planted"))
         kept, checkpointer._merge = checkpointer._merge, _Merge(None, failed)  # type: ignore[arg-type]
-        checkpointer._has_failed = True
+        checkpointer._has_ended = True
         assert not await checkpointer.let_go(second)
-        checkpointer._merge, checkpointer._has_failed = kept, False
+        checkpointer._merge, checkpointer._has_ended = kept, False
         with pytest.raises(StorageFailed):
             failed.result()
 
