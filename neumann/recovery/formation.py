@@ -21,6 +21,12 @@ from neumann.snapshot.publish import publish
 from neumann.store.manifests import write_manifest
 from neumann.wal.slots import TwoSlotFile
 
+LOST_MAJORITY = (
+    "if the disks of a majority are lost for good: neumann-admin init-cluster --bootstrap --new-timeline on "
+    "a stopped node that has a vote, or wal-replay (docs/runbook.md, A majority of the disks is gone)"
+)
+"""What a person can do where the voters that are left can never lead."""
+
 
 def empty_base(
     node_id: str,

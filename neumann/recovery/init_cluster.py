@@ -4,6 +4,7 @@ a vote, and this node alone      nothing: it was initialised before (the command
 a vote otherwise                 refused; with --new-timeline its state, the log's tail too, goes on
                                  as a new timeline: the exit from a lost majority
 data without a vote              adopted as a new timeline
+nothing, and a peer has a vote   refused: it would be a second cluster beside the one that it belongs to
 nothing                          a NEW, EMPTY cluster
 what is not ours                 refused; a backup that was unpacked one level too deep is named
 """
@@ -27,7 +28,7 @@ from neumann.format.times import time_text
 from neumann.recovery import lineage, swap, tables
 from neumann.recovery.adopt import Adopted, adopt, find_data, install_base, newest_data
 from neumann.recovery.catalog import Catalog
-from neumann.recovery.formation import empty_base, write_member
+from neumann.recovery.formation import LOST_MAJORITY, empty_base, write_member
 from neumann.recovery.replay import Piece, Replay
 from neumann.recovery.restore import refuse_living_cluster
 from neumann.snapshot.segment_file import End
@@ -140,7 +141,9 @@ async def _adopt(env: Env, paths: Paths, request: InitRequest) -> InitReport:
     return InitReport(Begun.ADOPTED, str(adopted), adopted.base, adopted)
 
 
-async def _create(env: Env, paths: Paths, request: InitRequest) -> InitReport:
+async def _refuse_another_cluster(env: Env, request: InitRequest) -> None:
+    """Where a configured peer belongs to one, led or not. Who does not answer does not block."""
+    voting = []
     for node_id, address in sorted(request.peers.items()):
         try:
             said = await env.net.call(address, "who", [], 2.0)
@@ -151,6 +154,17 @@ async def _create(env: Env, paths: Paths, request: InitRequest) -> InitReport:
                 f"{node_id} at {address} serves cluster {bytes(said['cluster_id']).hex()}",
                 remedy="start this node without init-cluster: it joins that cluster",
             )
+        if said["vote"]:
+            voting.append(node_id)
+    if voting:
+        raise RefusedByState(
+            f"{', '.join(voting)} has a vote in a cluster that nobody leads; an empty one would replace it",
+            remedy=f"start this node as it is: it joins when somebody leads; {LOST_MAJORITY}",
+        )
+
+
+async def _create(env: Env, paths: Paths, request: InitRequest) -> InitReport:
+    await _refuse_another_cluster(env, request)
     storage_id = env.entropy.token(ID_BYTES)
     base = empty_base(
         request.node_id,

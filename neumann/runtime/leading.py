@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from neumann.errors import NeumannError, NotLeader, Unavailable
+from neumann.recovery.formation import LOST_MAJORITY
 from neumann.runtime.host import Host
 from neumann.runtime.member import Member
 
@@ -34,7 +35,7 @@ class Leading:
         if member.failure is not None:
             return False, str(member.failure), "see the node's log"
         if not member.raft.leader:
-            return False, "no leader", "is a majority of the voters up and connected?"
+            return False, "no leader", f"is a majority of the voters up and connected? {LOST_MAJORITY}"
         return True, "", ""
 
     def member(self) -> Member:

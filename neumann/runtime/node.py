@@ -432,7 +432,8 @@ class Node:
                     "reason": self.host.decision.reason,
                     "remedy": self.host.decision.remedy,
                 }
-            return views.status(self.member) | {"verdict": "DOWN", "reason": self.serving()[1]}
+            _, reason, remedy = self.serving()
+            return views.status(self.member) | {"verdict": "DOWN", "reason": reason, "remedy": remedy}
 
     async def cluster_info(self) -> dict[str, Any]:
         """cluster-info of this node; rows are counted."""

@@ -21,7 +21,7 @@ from neumann.format.ids import Timeline
 from neumann.format.manifest import Manifest, layout_digest
 from neumann.format.names import Paths
 from neumann.recovery import adopt
-from neumann.recovery.formation import read_identity
+from neumann.recovery.formation import LOST_MAJORITY, read_identity
 from neumann.runtime import divergence
 from neumann.snapshot.segment_file import configurations_of
 from neumann.store.manifests import load_newest
@@ -128,6 +128,12 @@ def decide(
         return _join(found, leading)
     if found.unreadable:
         return Decision(Action.WAIT, f"{found.unreadable}, so it joins anew, and nobody leads", _RESTORE)
+    if voting := sorted(a.node_id for a in answers.values() if a.vote):
+        return Decision(
+            Action.WAIT,
+            f"{', '.join(voting)} has a vote, and nobody leads yet",
+            f"start the others that have one; {LOST_MAJORITY}",
+        )
     if bootstrap:
         return _form(found, node_id, peers, answers)
     if found.data is not None:
@@ -211,13 +217,10 @@ def _join(found: Found, leading: list[Answer]) -> Decision:
 
 
 def _form(found: Found, node_id: str, peers: frozenset[str], answers: Mapping[str, Answer]) -> Decision:
-    """--bootstrap: only when every configured peer has answered that it has no vote either."""
+    """--bootstrap, and nobody who answered has a vote: only when every configured peer has answered."""
     silent = sorted(peers - answers.keys())
     if silent:
         return Decision(Action.WAIT, f"waiting for an answer of {', '.join(silent)}", _INIT)
-    voting = sorted(a.node_id for a in answers.values() if a.vote)
-    if voting:
-        return Decision(Action.WAIT, f"{', '.join(voting)} has a vote, and nobody leads yet")
     everybody = frozenset({node_id, *peers})
     for answer in answers.values():
         if answer.peers | {answer.node_id} != everybody:

@@ -179,6 +179,20 @@ def test_a_living_cluster_is_in_the_way(cluster: Cluster, tmp_path: Path) -> Non
         assert not DISK.exists(Paths(place).vote)
 
 
+def test_no_empty_cluster_begins_beside_a_member_that_nobody_leads(cluster: Cluster, tmp_path: Path) -> None:
+    """Bug: only a peer that serves was in the way. On an empty disk beside the last member of a lost majority
+    a second cluster began, and the third node joined that."""
+    stuck = {"cluster_id": cluster.manifest.history.cluster_id, "serves": False, "vote": True}
+    waiting = {"cluster_id": b"", "serves": False, "vote": False}
+    env = make_env(DISK, peers=Peers({"h1:7878": stuck, "h2:7878": waiting}))
+    empty = str(tmp_path / "empty")
+    with pytest.raises(RefusedByState, match="n1 has a vote") as refused:
+        begin(empty, env, peers={"n1": "h1:7878", "n2": "h2:7878"})
+    assert "--new-timeline" in str(refused.value.remedy)
+    assert not DISK.exists(Paths(empty).vote)
+    assert begin(empty, env, peers={"n2": "h2:7878"}).begun is Begun.CREATED
+
+
 def test_every_crash_point_of_an_adoption_leaves_data_that_can_be_adopted() -> None:
     model = SimDisk()
     cluster = Cluster.fresh(model, "/world", 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from neumann.env.disk import RealDisk
 from neumann.env.doors import File
 from neumann.format.history import History, HistoryRecord
@@ -176,6 +178,18 @@ def test_bootstrap_waits_for_every_configured_peer_and_names_who_is_silent() -> 
 def test_bootstrap_does_not_form_beside_a_vote() -> None:
     voting = Answer("n2", vote=True, history=OLD, peers=ALL)
     assert choose(Found(), voting, empty("n3"), bootstrap=True).action is Action.WAIT
+
+
+@pytest.mark.parametrize("bootstrap", [True, False])
+@pytest.mark.parametrize("found", [Found(), Found(history=OLD, data=DATA)])
+def test_beside_a_vote_that_cannot_lead_the_way_out_is_named(found: Found, bootstrap: bool) -> None:
+    """Bug: two of three disks were gone, and the way out that an empty node named was init-cluster, which
+    made a second, empty cluster beside the one member that had the data; or it named none."""
+    voting = Answer("n2", vote=True, history=OLD, peers=ALL)
+    for others in ((voting,), (voting, empty("n3"))):
+        decision = choose(found, *others, bootstrap=bootstrap)
+        assert decision.action is Action.WAIT and decision.reason.startswith("n2 has a vote")
+        assert "--new-timeline" in decision.remedy and "empty cluster" not in decision.remedy
 
 
 def test_bootstrap_with_the_same_data_everywhere_adopts_at_the_smallest_id() -> None:
