@@ -3,7 +3,9 @@
 The contract is PostgreSQL's (design section 7): exit 0 and only 0 means archived. After each success the
 leader proposes `archived`, so what is archived is in the log and never ahead of the truth; nothing else
 says how far the archive reaches. The first one switches archiving on (R7) and goes out before anything
-is archived. A timeline's history file goes before its first segment.
+is archived. A timeline's history file goes before its first segment: as long as nothing behind the timeline's
+base is said to be through, each leader brings it. Later none does, because to the archive it is the stamp
+that tells an archive from a directory in whose place nothing is mounted.
 
 `Archiver` lives as long as its node, so its counters do; `run` lives as long as one leadership.
 Cancelling it kills the command's process group.
@@ -169,40 +171,59 @@ class Archiver:
         """Archive until cancelled. The caller is leader, with a committed entry of its own term."""
         self.status.failures_in_a_row = 0
         is_history_due = self._is_history_due()
+        if not is_history_due:
+            self._lay_out_history()
+        dropped = 0
         while True:
             self._wakened.clear()
             if not self._settings().command:
                 await self._wakened.wait()
                 continue
             if not self._log.archiving().on:
-                await self._begin()
+                dropped = self._log.first_retained_index() - 1
+                await self._begin(dropped)
             elif is_history_due:
                 is_history_due = not await self._push_history()
+            elif self._log.archiving().through < dropped:
+                await self._propose(dropped)
             elif not await self._push_oldest():
                 await self._wakened.wait()
 
-    async def _begin(self) -> None:
-        """Switch archiving on: the log is archived from its begin here. What was dropped after archiving
-        had been stopped is declared first, so that it is never called archived."""
-        through, dropped = self._log.archiving().through, self._log.first_retained_index() - 1
-        if 0 < through < dropped:
+    async def _begin(self, dropped: int) -> None:
+        """Switch archiving on. What was dropped while it was stopped is declared first, so that it is never
+        called archived. What was dropped before it ever was on is left out; that is said behind the history,
+        which is due as long as nothing is through."""
+        through, base_index = self._log.archiving().through, self._log.history().base.index
+        if base_index < through < dropped:
             await self._break(through + 1, dropped, "archiving was off, and the log is gone")
         else:
-            await self._propose(max(through, dropped))
+            await self._propose(max(through, base_index))
 
     def _is_history_due(self) -> bool:
         """Nothing of this timeline is archived yet. Later each manifest has the history as well."""
         archiving = self._log.archiving()
         return not archiving.on or archiving.through <= self._log.history().base.index
 
-    async def _push_history(self) -> bool:
+    def _write_history(self) -> str:
+        """Where it lies on this node, durably."""
         history = self._log.history()
-        name = names.history_name(history.timeline)
-        path = f"{self._paths.raft}/{name}"
+        path = f"{self._paths.raft}/{names.history_name(history.timeline)}"
         data = history_format.encode(history)
+        if not self._env.disk.exists(path) or read_file(self._env.disk, path) != data:
+            write_durable(self._env.disk, path, data)
+        return path
+
+    def _lay_out_history(self) -> None:
+        """For the person that `wal-push` asks whether an archive shall begin. Nothing waits for it."""
         try:
-            if not self._env.disk.exists(path) or read_file(self._env.disk, path) != data:
-                write_durable(self._env.disk, path, data)
+            self._write_history()
+        except (NeumannError, OSError) as error:
+            self.status.last_error = f"the history file could not be written: {error}"
+
+    async def _push_history(self) -> bool:
+        name = names.history_name(self._log.history().timeline)
+        try:
+            path = self._write_history()
         except (NeumannError, OSError) as error:
             await self._failed("disk", name, str(error))
             return False

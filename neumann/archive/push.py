@@ -52,7 +52,8 @@ class Pushed(NamedTuple):
 
 
 class _File(NamedTuple):
-    """What is to be archived, checked. `history` is None for a segment."""
+    """What is to be archived, checked. `history` is None for a segment. `stamp` is the path of the history
+    file of its timeline, as far as one lies on this node; else ""."""
 
     path: str
     name: str
@@ -60,6 +61,7 @@ class _File(NamedTuple):
     cluster_id: bytes
     timeline: Timeline
     history: History | None
+    stamp: str = ""
 
 
 def push(source: Disk, path: str, target: Destination, *, create: bool = False) -> Pushed:
@@ -98,7 +100,19 @@ def _read(disk: Disk, path: str) -> _File:
         data = read_file(disk, path)
     except FileNotFoundError as error:
         raise NotFound(f"{path} does not exist") from error
-    return _examine(name, data, path)
+    file = _examine(name, data, path)
+    return file._replace(stamp=_find_stamp(disk, file))
+
+
+def _find_stamp(disk: Disk, file: _File) -> str:
+    """A leader writes it to raft/, its segments lie in raft/wal/, and in scratch/ what a peer gave."""
+    if file.history is not None:
+        return file.path
+    beside = posixpath.dirname(file.path)
+    above = posixpath.dirname(beside)
+    stamp = names.history_name(file.timeline)
+    where = (f"{place}/{stamp}" for place in (beside, above, f"{above}/{names.RAFT}"))
+    return next((path for path in where if disk.exists(path)), "")
 
 
 def _examine(name: str, data: bytes, path: str) -> _File:
@@ -166,13 +180,12 @@ def _owners_of_segments(target: Destination, found: list[str]) -> set[bytes]:
 
 def _unstamped(directory: str, file: _File) -> RefusedByState:
     stamp = names.history_name(file.timeline)
-    place = posixpath.dirname(file.path)
-    if file.history is None and posixpath.basename(place) == names.WAL:
-        place = posixpath.dirname(place)
+    begun_by = file.stamp or f"DATA_DIR/raft/{stamp}"
+    where = "" if file.stamp else ", with the data directory of the node that leads"
     return RefusedByState(
         f"{directory} is not the archive of timeline {file.timeline}: {stamp} is not there",
         remedy="is it mounted? If an archive shall begin there: "
-        f"neumann-admin wal-push --create {place}/{stamp} {directory}",
+        f"neumann-admin wal-push --create {begun_by} {directory}{where}",
     )
 
 

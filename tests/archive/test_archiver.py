@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from pathlib import Path
 
 import pytest
 
-from neumann.archive.archiver import Brought, Settings, substitute
+from neumann.archive.archiver import Archiver, Brought, Settings, substitute
+from neumann.env import Env
 from neumann.format import history as history_format
 from neumann.format.manifest import Archiving
+from neumann.format.names import Paths
 from neumann.format.special import Break
 from tests.archive.archiving import HISTORY, HISTORY_NAME, World
+
+ADMIN = Path(sys.executable).parent / "neumann-admin"
 
 
 async def test_switched_on_then_history_then_segments_oldest_first(world: World) -> None:
@@ -34,7 +40,7 @@ async def test_a_log_that_begins_later_is_archived_from_there(world: World) -> N
     world.log.add(1)
     async with world.leading():
         await world.until(lambda: world.log.state.through == 110)
-    assert world.log.proposed == [100, 110]
+    assert world.log.proposed == [0, 100, 110]
 
 
 async def test_what_was_dropped_while_archiving_was_off_is_declared_and_not_called_archived(
@@ -202,12 +208,38 @@ async def test_a_missing_begin_is_looked_for_too(world: World) -> None:
     assert world.log.breaks == [Break(11, 20, "no voter has them any more")]
 
 
-async def test_an_old_timelines_history_is_not_pushed_again(world: World) -> None:
+async def test_a_history_that_was_archived_is_only_laid_out_for_a_person(world: World) -> None:
+    """To bring it again at each change of leaders would stamp a directory that is not mounted."""
     world.log.add(2)
     world.log.state = Archiving(True, 10)
     async with world.leading():
         await world.until(lambda: world.log.state.through == 20)
     assert world.archived() == [world.log.segments[1].name]
+    assert history_format.decode((world.root / "raft" / HISTORY_NAME).read_bytes(), "here") == HISTORY
+
+
+@pytest.mark.parametrize("command", ["cp %p {place}/%f", f"{ADMIN} wal-push %p {{place}}"])
+async def test_the_next_leader_brings_the_history_that_the_first_one_could_not(
+    real: World, env: Env, command: str
+) -> None:
+    """Archiving that was switched on late said at once that the log before it is through, so the next leader
+    took the history file for archived: it was in no archive, ever, and wal-push refused every segment."""
+    real.log.add(3)
+    real.log.first = real.log.segments.pop(0).last_index + 1
+    dropped = real.log.first - 1
+    real.log.peers = lambda first, last: Brought(gone_through=last)
+    place = real.root / "mount"
+    real.settings = Settings(command.format(place=place), 20.0)
+    async with real.leading():
+        await real.until(lambda: real.archiver.status.failures.total() >= 1)
+    assert real.log.state == Archiving(True, 0)
+    place.mkdir()
+    (real.root / "n2" / "raft").mkdir(parents=True)
+    real.archiver = Archiver(env, Paths(str(real.root / "n2")), real.log, lambda: real.settings)
+    async with real.leading():
+        await real.until(lambda: real.log.state.through == real.log.segments[-1].last_index)
+    assert sorted(path.name for path in place.iterdir()) == sorted(real.names())
+    assert real.log.breaks == [Break(1, dropped, "no voter has them any more")]
 
 
 def test_placeholders() -> None:

@@ -113,6 +113,23 @@ def test_a_segment_is_not_archived_where_its_history_is_not(node: Node[SimDisk])
     assert not node.disk.exists("/archive/wal")
 
 
+def test_the_remedy_names_a_history_file_that_is_there(node: Node[SimDisk]) -> None:
+    """It named raft/X.history of a node that never had written one, so to follow it failed as well."""
+    away = f"{ARCHIVE}.away"
+    node.disk.rename(node.history_path, away)
+    with pytest.raises(RefusedByState, match="is it mounted") as refused:
+        push_to(node.disk, node.segments[0])
+    stamp = node.history_path.rpartition("/")[2]
+    assert f"wal-push --create DATA_DIR/raft/{stamp} {ARCHIVE}, with the data dir" in refused.value.remedy
+    node.disk.rename(away, node.history_path)
+    brought = f"{node.cluster.paths.scratch}/{node.segments[0].rpartition('/')[2]}"
+    node.disk.make_dirs(node.cluster.paths.scratch)
+    write_new(node.disk, brought, read_file(node.disk, node.segments[0]))
+    with pytest.raises(RefusedByState, match="is it mounted") as refused:
+        push_to(node.disk, brought)
+    assert f"wal-push --create {node.history_path} {ARCHIVE}" in refused.value.remedy
+
+
 def test_a_later_timeline_begins_an_archive_only_when_a_person_says_so(node: Node[SimDisk]) -> None:
     history = node.cluster.manifest.history
     record = history.records[0]
