@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from neumann.env import Disk, Env, Lane
 from neumann.env.doors import DoneCallback
-from neumann.errors import Corrupt, NeumannError, NotFound, StorageFailed
+from neumann.errors import Corrupt, NeumannError, NotFound, StorageFailed, Unavailable
 from neumann.format import names
 from neumann.format.names import Paths
 from neumann.raft import Raft
@@ -96,7 +96,7 @@ class Repair:
         self._settled = settled
         self._running: dict[str, asyncio.Task[Mending]] = {}
         self._told: set[str] = set()
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[bool]] = set()
         self._stopped = False
 
     async def mend(self, error: Corrupt) -> bool:
@@ -104,7 +104,7 @@ class Repair:
         return await self.attempt(error) is Mending.REPAIRED
 
     async def attempt(self, error: Corrupt) -> Mending:
-        """The same, and why not."""
+        """The same, and why not. Unavailable if the node stops meanwhile."""
         path = error.detail.get("path")
         name = posixpath.basename(path) if isinstance(path, str) else ""
         asked = _asked(self._paths, str(path), name)
@@ -115,7 +115,10 @@ class Repair:
             mending = self._mend(asked, error.message)
             task = self._running[asked.path] = asyncio.get_running_loop().create_task(mending)
             task.add_done_callback(lambda _: self._running.pop(asked.path, None))
-        return await asyncio.shield(task)
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise _stopping()
+        return task.result()
 
     async def reading(self, read: Callable[[], Awaitable[T]]) -> T:
         """What `read` gives; once more where it met damage that could be mended."""
@@ -127,26 +130,32 @@ class Repair:
         return await read()
 
     def submit(self, lane: Lane, work: Callable[[], Any], done: DoneCallback) -> None:
-        """`lane.submit(work, done)`, and once more where `work` met damage that could be mended."""
+        """`lane.submit(work, done)`, and once more where `work` met damage that could be mended. `done` is
+        called once, however the mending ends."""
 
         def ended(result: Any, error: BaseException | None) -> None:
             if isinstance(error, Corrupt) and not self._stopped:
-                task = asyncio.get_running_loop().create_task(again(error))
+                task = asyncio.get_running_loop().create_task(self.mend(error))
                 self._waiting.add(task)
-                task.add_done_callback(self._waiting.discard)
+                task.add_done_callback(partial(mended, error))
             else:
                 done(result, error)
 
-        async def again(error: Corrupt) -> None:
-            if await self.mend(error) and not self._stopped:
+        def mended(damage: Corrupt, task: asyncio.Task[bool]) -> None:
+            self._waiting.discard(task)
+            if task.cancelled():
+                done(None, _stopping())
+            elif (error := task.exception()) is not None:
+                done(None, error)
+            elif task.result():
                 lane.submit(work, done)
             else:
-                done(None, error)
+                done(None, damage)
 
         lane.submit(work, ended)
 
     async def stop(self) -> None:
-        """Give up what is under way; what was fetched stays in scratch/."""
+        """Give up what is under way, and tell who waits; what was fetched stays in scratch/."""
         self._stopped = True
         tasks = [*self._running.values(), *self._waiting]
         for task in tasks:
@@ -241,6 +250,10 @@ def _check_table(disk: Disk, name: str, path: str) -> None:
     table.verify()
     if names.table_name(table.ref.digest) != name:
         raise Corrupt(f"{path}: is another table than {name}")
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("this node is stopping", remedy="try again")
 
 
 def as_error(error: BaseException) -> NeumannError:

@@ -38,7 +38,8 @@ class Part(NamedTuple):
 
 
 async def fetch_part(net: Net, address: str, disk: Disk, lane: Lane, part: Part) -> AsyncIterator[int]:
-    """Fetch it; yields the sizes that came. Unavailable or OutcomeUnknown: what came is kept."""
+    """Fetch it; yields the sizes that came. Unavailable or OutcomeUnknown: what came is kept. Corrupt: what
+    the peer sends is not what was asked for."""
     building = part.path + names.TEMPORARY
     offset = await lane.run(partial(_begin, disk, building, part.bytes))
     step = CHUNK_BYTES * _CHUNKS_AT_ONCE
@@ -53,7 +54,10 @@ async def fetch_part(net: Net, address: str, disk: Disk, lane: Lane, part: Part)
             call(net, address, part.method, [*part.params, start, min(CHUNK_BYTES, end - start)])
             for start in range(offset, end, CHUNK_BYTES)
         ]
-        data = b"".join(bytes(chunk) for chunk in await asyncio.gather(*calls))
+        chunks = await asyncio.gather(*calls)
+        if not all(isinstance(chunk, bytes) for chunk in chunks):
+            raise Corrupt(f"{address} answered {part.method} for {part.path} with what is no bytes")
+        data = b"".join(chunks)
         is_short = len(data) < end - offset
         if is_short and part.bytes is not None:
             raise Corrupt(f"{address} sent {len(data)} bytes of {part.path} where {end - offset} were due")

@@ -67,7 +67,7 @@ def write_stale(path: Path) -> None:
     assert verify_segment(RealDisk(), str(path)).sealed
 
 
-async def _with_a_snapshot(running: list[Running]) -> Running:
+async def with_a_snapshot(running: list[Running]) -> Running:
     """Rows, and a snapshot that all have; one that does not lead."""
     leading = next(one.node for one in running if leads(one.node))
     await write_rows(leading, range(ROWS), {"text": "x" * 50})
@@ -86,7 +86,7 @@ async def test_a_read_that_meets_a_damaged_block_waits_for_a_peers_copy(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with cluster(tmp_path) as running:
-        follower = await _with_a_snapshot(running)
+        follower = await with_a_snapshot(running)
         node_id = follower.node.config.node.id
         path = max(tables(tmp_path, node_id), key=lambda p: p.stat().st_size)
         good = path.read_bytes()
@@ -119,7 +119,7 @@ async def test_without_a_peer_that_has_it_a_read_fails_and_says_what_to_do(tmp_p
 
 async def test_a_scrub_finds_and_mends_tables_segments_and_manifests(tmp_path: Path) -> None:
     async with cluster(tmp_path) as running:
-        follower = await _with_a_snapshot(running)
+        follower = await with_a_snapshot(running)
         node, node_id = follower.node, follower.node.config.node.id
         manifest = max((tmp_path / node_id / "store").glob("*.manifest"), key=lambda p: p.stat().st_mtime)
         damaged = [sealed(tmp_path, node_id)[0], tables(tmp_path, node_id)[0], manifest]
@@ -142,7 +142,7 @@ async def test_a_segment_that_was_never_committed_mends_nothing(tmp_path: Path) 
     """A peer that had led kept another segment of the same name, sealed with an end that was never committed:
     it was whole, so it took the place of committed entries, and no later scrub saw it."""
     async with cluster(tmp_path) as running:
-        follower = await _with_a_snapshot(running)
+        follower = await with_a_snapshot(running)
         path = sealed(tmp_path, follower.node.config.node.id)[0]
         good = path.read_bytes()
         peers = [Path(one.node.paths.wal, path.name) for one in running if one is not follower]
@@ -195,7 +195,7 @@ async def test_what_the_disk_can_t_read_is_fetched_from_a_peer(
 ) -> None:
     """It stayed as it was until somebody noticed, though every other member had it."""
     async with cluster(tmp_path) as running:
-        follower = await _with_a_snapshot(running)
+        follower = await with_a_snapshot(running)
         node_id = follower.node.config.node.id
         bad = [sealed(tmp_path, node_id)[0], tables(tmp_path, node_id)[0]]
         unreadable(monkeypatch, *bad)
@@ -208,7 +208,7 @@ async def test_what_the_disk_can_t_read_is_fetched_from_a_peer(
 async def test_a_table_that_is_gone_is_noticed_and_fetched(tmp_path: Path) -> None:
     """The scrub read the tables that were there, and never missed one that a manifest named."""
     async with cluster(tmp_path) as running:
-        follower = await _with_a_snapshot(running)
+        follower = await with_a_snapshot(running)
         node_id = follower.node.config.node.id
         path = tables(tmp_path, node_id)[0]
         good = path.read_bytes()
@@ -221,7 +221,7 @@ async def test_a_table_that_is_gone_is_noticed_and_fetched(tmp_path: Path) -> No
 async def test_a_segment_that_is_dropped_while_a_copy_comes_does_not_come_back(tmp_path: Path) -> None:
     """The copy took the place of what was unlinked meanwhile, and each later start found a gap in the log."""
     async with cluster(tmp_path) as running:
-        follower = (await _with_a_snapshot(running)).node
+        follower = (await with_a_snapshot(running)).node
         path = sealed(tmp_path, follower.config.node.id)[0]
         flip(path, 90)
         member, loop = follower.member, asyncio.get_running_loop()
@@ -250,7 +250,7 @@ async def test_a_peer_that_does_not_answer_is_asked_last_and_waited_for_shortly(
     """A peer behind a network that swallowed everything was asked three times for ten seconds before the next
     one was: a read or an apply that had met damage waited that long, and a leader gave up its place."""
     async with cluster(tmp_path) as running:
-        follower = (await _with_a_snapshot(running)).node
+        follower = (await with_a_snapshot(running)).node
         leading = next(one.node for one in running if leads(one.node))
         away = next(one for one in running if one.node not in (follower, leading))
         assert follower.member is not None and leading.member is not None
@@ -289,7 +289,7 @@ async def test_a_scrub_keeps_to_its_rate(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["gone", "footer", "no file"])
 async def test_a_member_starts_with_a_table_that_it_first_has_to_fetch(tmp_path: Path, how: str) -> None:
     async with cluster(tmp_path) as running:
-        follower = await _with_a_snapshot(running)
+        follower = await with_a_snapshot(running)
         node_id = follower.node.config.node.id
         running.remove(follower)
         await follower.stop()
@@ -312,7 +312,7 @@ async def test_a_segment_that_the_start_passed_over_is_mended_and_held_again(
     tmp_path: Path, how: str
 ) -> None:
     async with cluster(tmp_path) as running:
-        follower = await _with_a_snapshot(running)
+        follower = await with_a_snapshot(running)
         node_id = follower.node.config.node.id
         running.remove(follower)
         await follower.stop()
@@ -340,7 +340,7 @@ async def test_a_segment_that_is_mended_behind_a_snapshot_is_held_again_too(
     what was mended later was never held again before a restart, and each scrub said that it was."""
     caplog.set_level(logging.INFO)
     async with cluster(tmp_path) as running:
-        follower = await _with_a_snapshot(running)
+        follower = await with_a_snapshot(running)
         running.remove(follower)
         await follower.stop()
         first = sealed(tmp_path, follower.node.config.node.id)[0]
@@ -349,7 +349,7 @@ async def test_a_segment_that_is_mended_behind_a_snapshot_is_held_again_too(
         for one in running:
             write_stale(Path(one.node.paths.wal, first.name))
         running.append(await start(follower.node.config))
-        await _with_a_snapshot(running)
+        await with_a_snapshot(running)
         back = running[-1].node
         assert back.member is not None and back.member.wal.base.index > 0
         Path(running[0].node.paths.wal, first.name).write_bytes(good)

@@ -333,6 +333,7 @@ def test_a_table_that_rotted_here_gives_way_to_the_one_that_was_fetched(leader: 
 
 
 def test_damage_on_the_way_is_never_placed(leader: Leader) -> None:
+    """What was no bytes at all ended as a TypeError, or as so many zeros."""
     disk = leader.cluster.disk
     assert isinstance(disk, SimDisk)
     leader.damage = lambda data: data[:-1] + bytes([data[-1] ^ 1])
@@ -341,6 +342,10 @@ def test_damage_on_the_way_is_never_placed(leader: Leader) -> None:
     leader.damage = lambda data: data[:-1]
     with pytest.raises(Corrupt):
         fetch(leader, disk)
+    for rubbish in (None, 7, "text"):
+        leader.damage = lambda _, rubbish=rubbish: rubbish  # type: ignore[misc]
+        with pytest.raises(Corrupt, match="no bytes"):
+            fetch(leader, disk)
     leader.damage = lambda data: data
     point = leader.cluster.manifest.point
     with pytest.raises(Corrupt, match="offered"):
