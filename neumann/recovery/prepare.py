@@ -153,6 +153,7 @@ def _of_an_empty_log(directory: str, plan: Plan) -> list[str]:
     raise NotFound(
         what,
         remedy=f"is it mounted, and was it copied? --until-index {plan.cut.index} takes the snapshot alone",
+        detail={"snapshot_index": plan.cut.index},
     )
 
 

@@ -9,10 +9,11 @@ whole network; faults go on while the last one is still as it was.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from random import Random
 
 from neumann.env.doors import Env
-from neumann.errors import Unavailable
+from neumann.errors import NotFound, Unavailable
 from neumann.recovery import swap
 from neumann.recovery.prepare import Request, plan_restore
 from neumann.recovery.restore import Report, restore
@@ -114,10 +115,23 @@ async def _restore(world: World, random: Random, machine: Machine) -> Report:
             world.note("restore again", machine.name, error)
             machine.exit()
             continue
+        except NotFound as error:  # of latest, where nothing was archived yet
+            require(not world.archive.last.index, f"the archive has a log, and the restore says {error}")
+            world.note("restore the snapshot alone", machine.name, error)
+            request = replace(request, target=parse_target(until_index=_snapshot_index(error)))
+            machine.exit()
+            continue
         machine.exit()
         machine.disk.heal()
-        _check(world, target, report)
+        _check(world, request.target, report)
         return report
+
+
+def _snapshot_index(error: NotFound) -> int:
+    """The state that its remedy names."""
+    index = error.detail["snapshot_index"]
+    assert isinstance(index, int)
+    return index
 
 
 async def _replay(env: Env, request: Request) -> Report:
