@@ -9,6 +9,7 @@ what could be: never is less restored than was asked for.
     ArchiveGap      something between the snapshot and the target is missing
     Corrupt         a needed file is damaged, empty or short before the target
     WrongHistory    files of two clusters, or more than one line of history that the target may mean
+                    (recovery/left.py: also one that a restore has left)
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from neumann.format.ids import Configuration, Timeline
 from neumann.format.limits import FEATURE_LEVEL
 from neumann.format.manifest import Archiving, Manifest
 from neumann.format.times import time_text
-from neumann.recovery import lineage
+from neumann.recovery import left, lineage
 from neumann.recovery.catalog import Catalog, Head, restore_points
 from neumann.recovery.lineage import Position, Stretch
 from neumann.recovery.runs import runs
@@ -47,7 +48,10 @@ class Cut(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a recovery does. `line` ends with the timeline that the cut lies in, or a descendant."""
+    """What a recovery does. `line` ends with the timeline that the cut lies in, or a descendant.
+
+    `highest_term` is that of all that was found, `newest_time_ns` of what was found of the cut's timeline.
+    """
 
     target: Target
     start: Start
@@ -55,6 +59,7 @@ class Plan(NamedTuple):
     uses: tuple[Use, ...]
     cut: Cut
     highest_term: int
+    newest_time_ns: int
 
     @property
     def origin(self) -> tuple[Timeline, int]:
@@ -112,13 +117,35 @@ def make_plan(catalog: Catalog, starts: Sequence[Start], target: Target, timelin
         if not timeline:
             _name_what_was_left(catalog, starts, target, lines, refusals[0])
         raise refusals[0]
-    if refusals or len({plan.origin for plan in plans}) > 1:
+    origins = {plan.origin for plan in plans}
+    others = [] if timeline else left.contenders(catalog, target)
+    if refusals or len(origins) > 1 or any(_differs(catalog, starts, target, h, origins) for h in others):
+        lines = [*lines, *others]
         choices = "; ".join(f"--timeline {history.timeline}" for history in lines)
         raise WrongHistory(
             f"the archive has {len(lines)} lines of history, and {target.text} may mean either",
             remedy=f"choose one: {choices}",
         )
     return min(plans, key=lambda plan: len(plan.cut.history.records))
+
+
+def _differs(
+    catalog: Catalog,
+    starts: Sequence[Start],
+    target: Target,
+    history: History,
+    origins: set[tuple[Timeline, int]],
+) -> bool:
+    """Whether the target is anything else on that timeline, which was left, than it is on the others. An
+    index or a name that it does not have is not meant; a moment that its archive does not reach may be."""
+    if target.kind is Kind.LATEST:
+        return True
+    try:
+        return _plan_on(catalog, starts, target, lineage.stretches(history)).origin not in origins
+    except (BadInput, BeyondArchive):
+        return target.kind is Kind.TIME
+    except NeumannError:
+        return True
 
 
 def _name_what_was_left(
@@ -192,7 +219,8 @@ def _plan_on(catalog: Catalog, starts: Sequence[Start], target: Target, line: li
     history = line[way.number].history
     taken = way.taken or (_last_taken(catalog, way.uses[-1]) if way.uses else None)
     cut = Cut(history, way.cursor.index, way.time_ns, taken, way.left_out)
-    return Plan(target, start, tuple(line), tuple(way.uses), cut, _highest_term(catalog, starts))
+    newest_ns = left.newest_time_ns(catalog, history.timeline)
+    return Plan(target, start, tuple(line), tuple(way.uses), cut, _highest_term(catalog, starts), newest_ns)
 
 
 def _last_taken(catalog: Catalog, use: Use) -> tuple[Head, FrameHeader]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from neumann.archive import sources
@@ -16,7 +17,8 @@ from neumann.env.doors import Env
 from neumann.errors import Corrupt, NeumannError, NotFound
 from neumann.format.checksum import digest
 from neumann.format.names import Paths
-from neumann.recovery import describe, swap, tables
+from neumann.format.times import time_text
+from neumann.recovery import describe, left, swap, tables
 from neumann.recovery.catalog import Catalog
 from neumann.recovery.plan import Plan, empty_start, make_plan
 from neumann.recovery.survey import snapshots_in
@@ -168,16 +170,17 @@ def _of_the_tail(catalog: Catalog, plan: Plan) -> list[str]:
 
 def _of_what_was_left(catalog: Catalog, plan: Plan) -> list[str]:
     """`latest` follows the newest timeline, also where nothing was written on it since it was restored."""
-    timeline, index = plan.origin
-    if plan.target.kind is not Kind.LATEST or timeline == plan.cut.history.timeline:
-        return []
-    end = max((catalog.scan(h, bodies=False).last.index for h in catalog.segments(timeline)), default=0)
-    if end <= index:
+    if plan.target.kind is not Kind.LATEST:
         return []
     own = plan.cut.history.timeline
-    return [
-        f"nothing was written on timeline {own}; {timeline}, left at {index}, goes on: --timeline {timeline}"
-    ]
+    notes = [] if plan.origin[0] == own else [f"nothing was written on timeline {own}"]
+    for parent, child in pairwise(plan.cut.history.records):
+        if left.is_written(catalog, parent.timeline, child.fork_index):
+            notes.append(
+                f"what was written on timeline {parent.timeline} behind index {child.fork_index} was left by "
+                f"the restore of {time_text(child.time_ns)}: --timeline {parent.timeline} has it"
+            )
+    return notes
 
 
 def _local_snapshots(env: Env, paths: Paths, clusters: set[bytes], notes: list[str]) -> list[Start]:

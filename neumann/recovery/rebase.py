@@ -28,6 +28,7 @@ def rebase(
     *,
     highest_term: int,
     now_ns: int,
+    newest_ns: int = 0,
     reason: str,
     random64: int,
     member: Member,
@@ -37,10 +38,12 @@ def rebase(
 ) -> Manifest:
     """The base manifest of a new timeline with the rows of `manifest`; `member` is its only voter.
 
-    `manifest.history` ends with the timeline that the cut lies in. Any pause is ended; `start_paused`
-    begins one that somebody who has looked ends by resume-writes. A later recovery across this base need
-    not know of it: until then no leader makes a data frame. Archiving stays on if it was; nothing of the
-    new timeline is archived yet. With a `new_cluster_id` the history begins anew, and archiving is off.
+    `manifest.history` ends with the timeline that the cut lies in. The new one is made now, or at
+    `newest_ns`, the newest time in the log that was there, where a clock is wrong. Any pause is ended;
+    `start_paused` begins one that somebody who has looked ends by resume-writes. A later recovery across
+    this base need not know of it: until then no leader makes a data frame. Archiving stays on if it was;
+    nothing of the new timeline is archived yet. With a `new_cluster_id` the history begins anew, and
+    archiving is off.
     No client session goes over: what its client was told may lie
     behind the cut, and no client follows to another timeline by itself.
     """
@@ -53,7 +56,8 @@ def rebase(
         parent: Timeline | None = old.timeline
     else:
         timeline, parent = Timeline(1, random64), None
-    new = HistoryRecord(timeline, parent, fork_index, fork_time_ns, base_index, base_term, now_ns, reason)
+    made_ns = max(now_ns, newest_ns)
+    new = HistoryRecord(timeline, parent, fork_index, fork_time_ns, base_index, base_term, made_ns, reason)
     history = old.child(new) if new_cluster_id is None else History(new_cluster_id, (new,))
     archived = manifest.archiving.on and new_cluster_id is None
     return manifest._replace(

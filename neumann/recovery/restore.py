@@ -199,6 +199,7 @@ def _restore_into(
         reached,
         fingerprint=planned.fingerprint,
         highest_term=plan.highest_term,
+        newest_ns=plan.newest_time_ns,
         node_id=request.node_id,
         address=request.address,
         clock=env.clock,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from neumann.archive.sources import Source
 from neumann.env.doors import Files
 from neumann.recovery.catalog import Catalog
+from neumann.recovery.left import going_on
 from neumann.recovery.lineage import leaves
 from neumann.recovery.plan import Window, empty_start, windows
 from neumann.recovery.runs import Runs, runs
@@ -50,6 +51,7 @@ def survey(disk: Files, source: Source, *, bodies: bool = False, since_ns: int =
         catalog.learn(start.manifest.history)
     log = runs(catalog, bodies=bodies, since_ns=since_ns)
     starts += empty_start(catalog, starts, 1)
-    lines = sorted(leaves(catalog.histories.values()), key=lambda history: history.timeline)
+    lines = [*leaves(catalog.histories.values()), *going_on(catalog)]
+    lines.sort(key=lambda history: history.timeline)
     recoverable = {str(h.timeline): windows(catalog, starts, h) for h in lines}
     return Survey(catalog, log, recoverable, notes)
