@@ -26,7 +26,7 @@ class HistoryRecord(NamedTuple):
 
     The parent's entries up to `fork_index` (time `fork_time_ns`) are part of it; its own begin behind
     `base_index` in a term above `base_term`. `parent` is None for the first. `time_ns` is when it was
-    made, `reason` one line for people.
+    made, and not before what was found of its parent's log; `reason` is one line for people.
     """
 
     timeline: Timeline

@@ -20,7 +20,8 @@ from neumann.snapshot.publish import list_published
 
 
 class Survey(NamedTuple):
-    """`recoverable`: for each line of history, by its newest timeline, what can be reached on it.
+    """`recoverable`: for each line of history, by its newest timeline, what can be reached on it; one that
+    was left, and goes on, has its own (recovery/left.py).
     `notes`: snapshots that are not used, and why."""
 
     catalog: Catalog

@@ -17,7 +17,7 @@ from neumann.format import names
 from neumann.format.history import HistoryRecord
 from neumann.recovery.prepare import Request
 from neumann.recovery.targets import Kind, Target
-from tests.recovery.world import SEGMENT_BYTES, T0, Cluster, Frame, Rows
+from tests.recovery.world import SECOND, SEGMENT_BYTES, T0, Cluster, Frame, Rows
 
 BAD_INPUT, BEYOND, AMBIGUOUS = 2, 3, 6
 ANY_LINE = ""
@@ -108,6 +108,15 @@ class Branches:
         self.work(line)
         self.lines.append(line)
 
+    def the_left_goes_on(self) -> None:
+        """Nobody stopped the cluster that the newest child left: it works on, from about when the restore was
+        made, or from later."""
+        *before, made = self.lines[-1].records
+        left = next(line for line in self.lines if line.records == tuple(before))
+        moment_ns = made.time_ns + self.random.choice((-SECOND, 0, 60 * SECOND))
+        left.cluster.wall_ns = max(left.cluster.wall_ns, moment_ns)
+        self.work(left)
+
     def retain(self) -> bool:
         """Delete the log before a snapshot that all lines go through, and older snapshots."""
         forks = [line.fork_of(0) for line in self.lines]
@@ -176,12 +185,11 @@ class Branches:
 
     def leaves(self) -> list[Line]:
         """Lines that no other goes on from."""
-        histories = [line.cluster.manifest.history for line in self.lines]
-        return [
-            line
-            for line, own in zip(self.lines, histories, strict=True)
-            if not any(other != own and other.descends_from(own) for other in histories)
-        ]
+        return [line for line in self.lines if not self._children(line)]
+
+    def written_on(self) -> list[Line]:
+        """Lines that were left, and on which clients wrote after the newest child was made."""
+        return [line for line in self.lines if self._children(line) and self._is_written_on(line)]
 
     def expected(self, target: Target, timeline: str) -> Answer:
         """What must come of it."""
@@ -189,11 +197,44 @@ class Branches:
             (line,) = (line for line in self.lines if line.name == timeline)
             return self._on(line, target)
         answers = [self._on(line, target) for line in self.leaves()]
-        if all(answer.exit_code == answers[0].exit_code != 0 for answer in answers):
-            return answers[0]
-        if all(answer.rows is not None and answer.origin == answers[0].origin for answer in answers):
-            return answers[0]
-        return Answer(AMBIGUOUS)
+        first = answers[0]
+        if all(answer.exit_code == first.exit_code != 0 for answer in answers):
+            return first
+        if any(answer.rows is None or answer.origin != first.origin for answer in answers):
+            return Answer(AMBIGUOUS)
+        others = [self._on(line, target) for line in self.lines if self._may_be_meant(line, target)]
+        if any(other.rows is not None and other.origin != first.origin for other in others):
+            return Answer(AMBIGUOUS)
+        if target.kind is Kind.TIME and any(other.rows is None for other in others):
+            return Answer(AMBIGUOUS)
+        return first
+
+    def _may_be_meant(self, line: Line, target: Target) -> bool:
+        """Of a line that was left: clients wrote on it since, or the time is one before the child was made,
+        and clients had written behind the fork by then."""
+        children = self._children(line)
+        if not children:
+            return False
+        time_ns = target.time_ns - target.exclusive
+        return self._is_written_on(line) or (
+            target.kind is Kind.TIME
+            and any(
+                time_ns < child.time_ns
+                and any(f.last > child.fork_index and f.time_ns <= time_ns for f in self._data(line))
+                for child in children
+            )
+        )
+
+    def _is_written_on(self, line: Line) -> bool:
+        newest = max(self._children(line), key=lambda child: child.time_ns)
+        return any(f.last > newest.fork_index and f.time_ns > newest.time_ns for f in self._data(line))
+
+    def _children(self, line: Line) -> list[HistoryRecord]:
+        return [other.records[-1] for other in self.lines if other.records[:-1] == line.records]
+
+    def _data(self, line: Line) -> list[Frame]:
+        """What clients wrote, as far as the archive has it."""
+        return [f for f in line.cluster.frames if f.is_data and f.last <= line.end.last]
 
     def _on(self, line: Line, target: Target) -> Answer:
         match target.kind:

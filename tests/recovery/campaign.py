@@ -47,7 +47,7 @@ def run_seed(seed: int, base: str, targets: int = TARGETS_A_SEED) -> Counter[str
         counted["retentions"] += 1
     for _ in range(targets):
         _ask(world, *world.question(), counted)
-    for line in world.leaves():
+    for line in world.leaves() + world.written_on():
         _check_windows(world, line, counted)
     return counted
 
@@ -64,6 +64,9 @@ def _fork(world: Branches, root: str, counted: Counter[str]) -> None:
     _require(rows == parent.cluster.rows_at(index), f"index {index} on {parent.name}: other rows", counted)
     world.went_on(parent, index, root, rows)
     counted["restores"] += 1
+    if world.random.random() < 0.4:
+        world.the_left_goes_on()
+        counted["lines that go on"] += 1
 
 
 def _ask(world: Branches, target: Target, timeline: str, counted: Counter[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from neumann.recovery import lineage, plan
+from neumann.recovery import left, lineage, plan
 from neumann.recovery.lineage import Position, Stretch
 from neumann.recovery.plan import Stop
 from neumann.recovery.targets import Target
@@ -28,7 +28,15 @@ def test_fresh_seeds(tmp_path: Path) -> None:
         run_seed(first + number, str(tmp_path / str(number)))
 
 
-@pytest.mark.parametrize("planted", ["a time is exclusive", "an index is one too far", "forks are not seen"])
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "a time is exclusive",
+        "an index is one too far",
+        "forks are not seen",
+        "a timeline that was left is left for good",
+    ],
+)
 def test_it_bites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str) -> None:
     right = plan._stop
 
@@ -45,6 +53,8 @@ def test_it_bites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str)
         return max(n for n, stretch in enumerate(line) if stretch.base.index <= index), index
 
     monkeypatch.setattr(plan, "_stop", stop)
+    if planted == "a timeline that was left is left for good":
+        monkeypatch.setattr(left, "contenders", lambda *_: [])
     if planted == "forks are not seen":
         monkeypatch.setattr(lineage, "position_of_index", position)
     with pytest.raises(WrongAnswer):

@@ -97,12 +97,14 @@ def make_env(disk: Disk | None = None, now_ns: int = T0 + 3600 * SECOND, peers: 
 
 @dataclass
 class Frame:
-    """A frame that was written: where it ends, when, and the rows after each of its entries."""
+    """A frame that was written: where it ends, when, the rows after each of its entries, and whether these
+    are clients'."""
 
     first: int
     last: int
     time_ns: int
     states: list[Rows]
+    is_data: bool
 
 
 @dataclass
@@ -150,7 +152,7 @@ class Cluster:
         new = cls._opened(old.disk, root, old.archive, old.rng, manifest, manifest.time_ns, old.wall_ns)
         fork = manifest.history.records[-1].fork_index
         new.frames = [
-            Frame(f.first, min(f.last, fork), f.time_ns, f.states[: fork - f.first + 1])
+            Frame(f.first, min(f.last, fork), f.time_ns, f.states[: fork - f.first + 1], f.is_data)
             for f in old.frames
             if f.first <= fork
         ]
@@ -193,7 +195,8 @@ class Cluster:
         assert batch is not None
         batch.run()
         states = effect or [dict(self.rows)]
-        written = Frame(frame.header.first_index, frame.header.last_index, self.now_ns, states)
+        header = frame.header
+        written = Frame(header.first_index, header.last_index, self.now_ns, states, kind is Kind.DATA)
         self.frames.append(written)
         return written
 
