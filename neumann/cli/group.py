@@ -51,6 +51,22 @@ _FAMILIES = {
 }
 
 
+RESERVED = {
+    "backup-create": "docs/runbook.md, Cold full backup",
+    "backup-list": "docs/runbook.md, Cold full backup",
+    "backup-pin": "docs/runbook.md, Retention",
+    "backup-verify": "verify-checksums --repo; docs/runbook.md, Verification",
+    "drill": "wal-replay --as-new-cluster; docs/runbook.md, Verification",
+    "expire": "docs/runbook.md, Retention",
+    "export": "scan --format json",
+    "import": "docs/python.md",
+}
+"""Verbs of a later release, and what does their work in this one."""
+
+_NEVER_MEANT = "backup-restore"
+"""It sets a node's state aside: nobody who misspells another verb is to be led there."""
+
+
 class _Verbs(Mapping[str, click.Command]):
     """Name -> command. A module of a family has its verbs as lists of commands (verb.py)."""
 
@@ -70,8 +86,24 @@ class _Verbs(Mapping[str, click.Command]):
         return len(self._homes)
 
 
+class _Group(Headed):
+    """Refuses the reserved names, each in words of its own."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if (instead := RESERVED.get(args[0])) and not ctx.resilient_parsing:
+            raise BadInput(f"{args[0]} belongs to a later release", remedy=f"until then: {instead}")
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            suggested = getattr(error, "possibilities", None) or []
+            suggested[:] = [name for name in suggested if name != _NEVER_MEANT]
+            raise
+
+
 @click.group(
-    cls=Headed,
+    cls=_Group,
     commands=_Verbs(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )

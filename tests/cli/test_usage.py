@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from neumann import __version__
-from neumann.cli.group import group
+from neumann.cli.group import RESERVED, group
 from tests.cli.conftest import Admin
 
 NOBODY = "http://127.0.0.1:1"
@@ -76,6 +76,22 @@ def test_usage(admin: Admin, words: tuple[str, ...]) -> None:
         assert ended.out == ""
         assert ended.err.startswith("neumann-admin: ")
         assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", sorted(RESERVED))
+def test_a_reserved_verb_is_refused_with_a_plain_line(admin: Admin, verb: str) -> None:
+    """Bug: `backup-create` was answered with "Did you mean 'backup-restore'?", which sets a node's state
+    aside, and without a terminal asks nobody."""
+    ended = admin(verb, "--yes")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(f"neumann-admin: {verb} belongs to a later release; until then: ")
+    assert "backup-restore" not in ended.err and ended.err.count("\n") == 1
+
+
+def test_what_is_misspelt_never_leads_to_a_restore(admin: Admin) -> None:
+    for word in ("backup-restor", "backup-store", "back-restore"):
+        ended = admin(word)
+        assert ended.code == 2 and "backup-restore" not in ended.err
 
 
 @pytest.mark.parametrize(
