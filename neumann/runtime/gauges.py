@@ -14,9 +14,13 @@ from neumann.runtime.member import Member
 from neumann.runtime.metrics import Metrics
 from neumann.runtime.views import voters_configured
 
+_CONFLICT_NS = 60_000_000_000
+"""A peer of another timeline sends heartbeats: who was not heard for a minute is gone, or has given way."""
 
-def of_node(metrics: Metrics, serves: bool, reason: str) -> dict[str, Any]:
-    """What every node tells, a member or not."""
+
+def of_node(metrics: Metrics, serves: bool, reason: str, now_ns: int) -> dict[str, Any]:
+    """What every node tells, a member or not. `now_ns` is monotonic."""
+    conflict_ns = metrics.rejected_last_ns.get("timeline", now_ns - _CONFLICT_NS)
     return {
         "serving": {reason or "ok": int(serves)},
         "leader_changes_total": metrics.leader_changes,
@@ -39,7 +43,7 @@ def of_node(metrics: Metrics, serves: bool, reason: str) -> dict[str, Any]:
         "scrub_last_success_timestamp_seconds": metrics.scrub_last_success_ns / 1e9,
         "corruption_total": dict(metrics.corruption),
         "rejected_peers_total": dict(metrics.rejected_peers),
-        "timeline_conflict": int(metrics.rejected_peers.get("timeline", 0) > 0),
+        "timeline_conflict": int(now_ns - conflict_ns < _CONFLICT_NS),
     }
 
 
@@ -69,10 +73,10 @@ def of_member(member: Member) -> dict[str, Any]:
         },
         "log_time_ahead_seconds": max(0, state.time_ns - wall) / 1e9,
         "voting_floor": raft.floor[1],
-        "wal_bytes": member.wal.bytes_total,
+        "wal_bytes": member.wal.disk_bytes,
         "wal_segments": len(segments),
         "wal_first_index": segments[0].first_index,
-        "store_bytes": sum(ref.raw_bytes for ref in member.manifest.tables),
+        "store_bytes": sum(table.file_bytes for table in member.store.tables),
         "store_tables": len(member.manifest.tables),
         "store_memtable_bytes": member.store.memtable_bytes,
         "store_cache_requests_total": {

@@ -71,6 +71,8 @@ class Metrics:
         self.scrub_last_success_ns = 0
         self.corruption: Counter[tuple[str, str]] = Counter()
         self.rejected_peers: dict[str, int] = {}
+        self.rejected_last_ns: dict[str, int] = {}
+        """Monotonic, by reason."""
 
     def damaged(self, kind: str, outcome: str) -> None:
         """Count damage that was found: in which kind of file, and what became of it."""
@@ -81,6 +83,7 @@ class Metrics:
         self.compaction_seconds.observe(seconds)
         self.compaction_written_bytes += written_bytes
 
-    def reject_peer(self, reason: str) -> None:
+    def reject_peer(self, reason: str, now_ns: int) -> None:
         """Count a message that was refused: of another cluster, timeline, or storage id."""
+        self.rejected_last_ns[reason] = now_ns
         self.rejected_peers[reason] = self.rejected_peers.get(reason, 0) + 1

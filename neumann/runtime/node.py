@@ -455,7 +455,7 @@ class Node:
     def gauges(self) -> dict[str, Any]:
         """Plain numbers for /metrics."""
         serves, reason, _ = self.serving()
-        numbers = gauges.of_node(self.host.metrics, serves, reason)
+        numbers = gauges.of_node(self.host.metrics, serves, reason, self.env.clock.monotonic_ns())
         if self.member is not None and self.host.archiving is not None:
             numbers |= gauges.of_member(self.member)
             numbers |= gauges.of_archive(self.host.archiving.archiver, self.member)

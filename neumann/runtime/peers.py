@@ -205,8 +205,8 @@ class Peers:
         return envelope
 
     def _refuse(self, reason: str, text: str) -> None:
-        self._metrics.reject_peer(reason)
         now = self._clock.monotonic_ns()
+        self._metrics.reject_peer(reason, now)
         if now - self._logged_ns.get(reason, -_LOG_AGAIN_NS) >= _LOG_AGAIN_NS:
             self._logged_ns[reason] = now
             log.warning("refused a peer's message: %s", text)

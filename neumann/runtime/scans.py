@@ -88,8 +88,8 @@ class Scans:
             "last_log_index": member.raft.last.index,
             "snapshot_index": member.manifest.point.index,
             "tables": len(member.manifest.tables),
-            "store_bytes": sum(ref.raw_bytes for ref in member.manifest.tables),
-            "wal_bytes": member.wal.bytes_total,
+            "store_bytes": sum(table.file_bytes for table in member.store.tables),
+            "wal_bytes": member.wal.disk_bytes,
             "node_id": member.identity.node_id,
         }
 

@@ -99,6 +99,7 @@ class Snapshots:
         self._made: deque[tuple[Manifest, bytes, Publish]] = deque()
         self._retry: asyncio.TimerHandle | None = None
         self._stopped = False
+        metrics.snapshot_last_success_ns = max(metrics.snapshot_last_success_ns, manifest.time_ns)
 
     @property
     def published_index(self) -> int:

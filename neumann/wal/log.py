@@ -287,9 +287,10 @@ class Log:
         return self._segments[0].previous
 
     @property
-    def bytes_total(self) -> int:
-        """Headers and frames of all segments."""
-        return sum(segment.end_bytes for segment in self._segments)
+    def disk_bytes(self) -> int:
+        """What all segments take on disk, with the room that is reserved in the open one."""
+        *others, open_one = (segment.end_bytes for segment in self._segments)
+        return sum(others) + max(open_one, self._writer.room_bytes)
 
     @property
     def open_segment_bytes(self) -> int:

@@ -73,10 +73,11 @@ Operation = Append | Seal | Create | Truncate
 
 
 class Writer:
-    """The one writer of a log; used in its lane only, save for `place`, `truncations` and `waits_for_room`,
-    which change when a batch has been run, and which anybody may read.
+    """The one writer of a log; used in its lane only, save for `place`, `truncations`, `waits_for_room` and
+    `room_bytes`, which change when a batch is run, and which anybody may read.
 
     `place` is the durable end of the log, and `truncations` counts those that are behind it.
+    `room_bytes` is the size of the open segment's file.
     `waits_for_room`: the next segment could not be made; running a batch, even an empty one, tries again.
     `segment_bytes` is how much room is reserved at a time.
     """
@@ -84,13 +85,13 @@ class Writer:
     def __init__(self, disk: Disk, directory: str, segment_bytes: int, place: Synced) -> None:
         assert segment_bytes > 0
         self.place = place
+        self.room_bytes = 0
         self._disk = disk
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._queue: deque[Operation] = deque()
         self._file: File | None = None
         self._path = ""
-        self._room_bytes = 0
         self._failed = ""
         self.truncations = 0
         self.waits_for_room = False
@@ -103,7 +104,7 @@ class Writer:
         self.close()
         self._file = self._disk.open(path, write=True)
         self._path = path
-        self._room_bytes = self._file.size()
+        self.room_bytes = self._file.size()
 
     def run(self, operations: list[Operation]) -> Synced:
         """Do what is queued and then these; returns the log's durable end. StorageFailed, DiskFull."""
@@ -160,11 +161,11 @@ class Writer:
         assert file is not None and operation.path == self._path
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         end = operation.offset + len(data)
-        if end > self._room_bytes:
+        if end > self.room_bytes:
             room_bytes = -(-end // self._segment_bytes) * self._segment_bytes
             with _told_apart(self._path):
                 file.allocate(room_bytes)
-            self._room_bytes = room_bytes
+            self.room_bytes = room_bytes
         self._is_dirty = True
         file.pwrite(data, operation.offset)
 
@@ -190,7 +191,7 @@ class Writer:
         self._disk.sync_dir(self._directory)
         self.close()
         self._file, self._path = file, operation.path
-        self._room_bytes = file.size()
+        self.room_bytes = file.size()
 
     def _truncate(self, operation: Truncate) -> None:
         self.close()
@@ -202,7 +203,7 @@ class Writer:
         assert self._file is not None
         self._file.truncate(operation.size)
         self._file.sync()
-        self._room_bytes = operation.size
+        self.room_bytes = operation.size
         self._is_dirty = False
         self._truncated += 1
 
