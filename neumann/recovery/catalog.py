@@ -108,6 +108,13 @@ class Catalog:
         """Of all segments and histories."""
         return {h.cluster_id for h in self.heads} | {h.cluster_id for h in self.histories.values()}
 
+    def keep_only(self, cluster_id: bytes) -> None:
+        """Forget the files of all other clusters."""
+        strange = {timeline for timeline, h in self.histories.items() if h.cluster_id != cluster_id}
+        self.heads = [head for head in self.heads if head.cluster_id == cluster_id]
+        self.histories = {t: h for t, h in self.histories.items() if t not in strange}
+        self.problems = [problem for problem in self.problems if problem.timeline not in strange]
+
     def segments(self, timeline: Timeline) -> list[Head]:
         """Of one timeline, in order."""
         return [head for head in self.heads if head.timeline == timeline]

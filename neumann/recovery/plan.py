@@ -317,9 +317,11 @@ def _check_one_cluster(catalog: Catalog) -> None:
     clusters = sorted(catalog.cluster_ids())
     if len(clusters) > 1:
         every = " and ".join(cluster.hex() for cluster in clusters)
+        lines = lineage.leaves(catalog.histories.values())
+        choices = "; ".join(f"--timeline {h.timeline} of {h.cluster_id.hex()}" for h in lines)
         raise WrongHistory(
             f"the source holds files of {len(clusters)} clusters: {every}",
-            remedy="name a directory that holds one cluster's files only",
+            remedy=f"name a directory that holds one cluster's files only, or which one is meant: {choices}",
         )
 
 

@@ -18,7 +18,7 @@ from neumann.errors import Corrupt, NeumannError, NotFound
 from neumann.format.checksum import digest
 from neumann.format.names import Paths
 from neumann.format.times import time_text
-from neumann.recovery import describe, left, swap, tables
+from neumann.recovery import describe, left, lineage, swap, tables
 from neumann.recovery.catalog import Catalog
 from neumann.recovery.plan import Plan, empty_start, make_plan
 from neumann.recovery.survey import snapshots_in
@@ -119,6 +119,8 @@ def plan_with(env: Env, request: Request, ahead: Ahead) -> Planned:
     starts += _local_snapshots(env, Paths(request.data_dir), clusters, notes)
     for start in starts:
         catalog.learn(start.manifest.history)
+    if request.timeline:
+        starts = _of_one_cluster(catalog, starts, request.timeline, notes)
     while True:
         plan = make_plan(
             catalog,
@@ -157,6 +159,17 @@ def _of_an_empty_log(directory: str, plan: Plan) -> list[str]:
         remedy=f"is it mounted, and was it copied? --until-index {plan.cut.index} takes the snapshot alone",
         detail={"snapshot_index": plan.cut.index},
     )
+
+
+def _of_one_cluster(catalog: Catalog, starts: list[Start], timeline: str, notes: list[str]) -> list[Start]:
+    """Who names a timeline names its cluster: what another one has put into the archive does not count."""
+    cluster_id = lineage.choose(catalog.histories, timeline).cluster_id
+    others = sorted(catalog.cluster_ids() - {cluster_id})
+    if others:
+        every = " and ".join(other.hex() for other in others)
+        notes.append(f"there are files of {every} too: not used, --timeline {timeline} is of another cluster")
+        catalog.keep_only(cluster_id)
+    return [start for start in starts if start.manifest.history.cluster_id == cluster_id]
 
 
 def _of_the_tail(catalog: Catalog, plan: Plan) -> list[str]:
