@@ -31,7 +31,7 @@ _JOBS = 4
 @click.option("--until-index", type=click.IntRange(0), metavar="N", help="The last entry to take.")
 @click.option("--until-name", metavar="NAME", help="A restore point.")
 @click.option("--exclusive", is_flag=True, help="Stop before what the target names.")
-@click.option("--timeline", default="", metavar="T", help="Which branch, where there are several; of which cluster too.")
+@click.option("--timeline", default="", metavar="T", help="Which branch of history, and of which cluster.")
 @click.option("--to", metavar="DIR", help="Restore there, beside the live state.")
 @click.option("--dry-run", is_flag=True, help="Read all that is needed and print the plan; change nothing.")
 @click.option("--as-new-cluster", is_flag=True, help="Fresh cluster id, no peers, archiving off.")
