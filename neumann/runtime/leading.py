@@ -39,13 +39,14 @@ class Leading:
         return True, "", ""
 
     def member(self) -> Member:
-        """The running member; Unavailable says why there is none."""
-        if self._host.member is None:
+        """The running member; Unavailable says why there is none, or what has ended it: it shows nothing."""
+        member = self._host.member
+        if member is None or member.failure is not None:
             raise self.not_serving()
-        return self._host.member
+        return member
 
     def not_serving(self) -> NeumannError:
-        """The error of a request that came while this node has no member."""
+        """The error of a request that came while this node has no member that runs."""
         _, reason, remedy = self.serving()
         return Unavailable(f"this node does not serve: {reason}", remedy=remedy)
 
@@ -62,8 +63,6 @@ class Leading:
         refused: NeumannError | None = None
         while True:
             member = self.member()
-            if member.failure is not None:
-                raise self.not_serving()
             if member.leads:
                 try:
                     return await here(member)

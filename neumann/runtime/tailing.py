@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from neumann.errors import BadInput, NotFound, WrongHistory
+from neumann.errors import BadInput, NotFound, Unavailable, WrongHistory
 from neumann.format import history as history_format
 from neumann.format.ids import LogPoint
 from neumann.runtime.member import Member
@@ -32,7 +32,8 @@ async def read(
     wait_s: float,
 ) -> list[object]:
     """[commit index, this node's clock in ns, frames] behind the frame end `after`, whose chain value is
-    given; where there is none yet, wait a little. WrongHistory: it is another log. NotFound: dropped."""
+    given; where there is none yet, wait a little. WrongHistory: it is another log. NotFound: dropped.
+    Unavailable: the member ended meanwhile."""
     own = member.identity
     if (own.cluster_id, str(own.timeline)) != (cluster_id, timeline):
         raise WrongHistory(
@@ -45,6 +46,8 @@ async def read(
     deadline = asyncio.get_running_loop().time() + wait_s
     while _reached(member) <= after and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(_LOOK_AGAIN_S)
+    if member.failure is not None:
+        raise Unavailable(f"this node does not serve: {member.failure}", remedy="another member has the log")
     reached, data = _reached(member), b""
     if reached > after:
         last = _run_end(member, LogPoint(after, 0, chain), reached, bytes_max)

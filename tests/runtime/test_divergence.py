@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import pytest
+
 from neumann.env.doors import DoneCallback
-from neumann.errors import Corrupt, StorageFailed
+from neumann.errors import Corrupt, StorageFailed, Unavailable
 from neumann.runtime.member import Member
 from neumann.runtime.node import Node
 from tests.runtime.nodes import cluster, config_of, leads, one_node, start, until, write_rows
@@ -39,6 +41,42 @@ async def test_a_restart_does_not_forget_a_divergence(tmp_path: Path) -> None:
         assert status["verdict"] == "DOWN" and "snapshot 7 differs" in status["reason"]
         assert back.node.member is None
         assert sorted((tmp_path / follower.node.config.node.id / "raft/wal").iterdir()) == log_before
+
+
+async def test_a_member_that_has_failed_shows_nothing_of_its_state(tmp_path: Path) -> None:
+    """It refused stale gets, and answered stale scans, lists of tables, SQL, its log and its files: those of
+    a replica that is known to be wrong (R5)."""
+    async with one_node(config_of(tmp_path)) as node:
+        await write_rows(node, range(10))
+        await node.snapshot()
+        member, own = _member(node), _member(node).identity
+        log_from: list[Any] = [own.cluster_id, str(own.timeline), 0, member.wal.base.chain, 1 << 20]
+        asked: dict[str, Callable[[], Awaitable[Any]]] = {
+            "get": lambda: node.get("t", "00001", stale=True),
+            "scan": lambda: node.scan("t", stale=True),
+            "tables": lambda: node.tables(stale=True),
+            "query": lambda: node.query("select count(*) from t", stale=True),
+            "log.read": lambda: node.call("log.read", (*log_from, 0)),
+            "log.describe": lambda: node.call("log.describe", ()),
+            "segment.find": lambda: node.call("segment.find", (own.cluster_id, str(own.timeline), 1)),
+            "snapshot.describe": lambda: node.call("snapshot.describe", ("",)),
+            "cluster-info": node.cluster_info,
+        }
+        for ask in asked.values():
+            await ask()
+        behind = [*log_from]
+        behind[2:4] = member.wal.last.index, member.wal.last.chain
+        waiting = asyncio.create_task(node.call("log.read", (*behind, 5.0)))
+        scanning = asyncio.create_task(node.scan("t"))
+        await asyncio.sleep(0)
+        member._diverged("snapshot 7 differs from the majority's")
+        for what, ask in asked.items():
+            with pytest.raises(Unavailable, match="snapshot 7 differs"):
+                assert what and not await ask()
+        for begun in (scanning, waiting):
+            with pytest.raises(Unavailable, match="snapshot 7 differs"):
+                await begun
+        assert (await node.status())["verdict"] == "DOWN" and not node.serving()[0]
 
 
 async def test_a_note_that_can_not_be_read_is_no_pardon(tmp_path: Path) -> None:

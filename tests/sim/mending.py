@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
+from neumann.errors import Unavailable
 from tests.sim.checkers.violation import require
 from tests.sim.disaster import rejoin
 from tests.sim.machine import Machine
@@ -44,13 +45,17 @@ async def _is_whole(machine: Machine) -> bool:
     """Not yet, of one that is down, or ends meanwhile: what it met it can't go on with; nor of one that is no
     member for a moment, while it installs a snapshot."""
     node, process = machine.node, machine.process
-    if node is None or process is None or node.member is None:
+    if node is None or process is None:
         await asyncio.sleep(_LOOK_S)
         return False
-    said = process.run(lambda: node.scrub(begin=True))
-    while said["running"]:
+    try:
+        said = process.run(lambda: node.scrub(begin=True))
+        while said["running"]:
+            await asyncio.sleep(_LOOK_S)
+            if machine.node is not node:
+                return False
+            said = process.run(node.scrub)
+    except Unavailable:
         await asyncio.sleep(_LOOK_S)
-        if machine.node is not node or node.member is None:
-            return False
-        said = process.run(node.scrub)
+        return False
     return not said["unrepaired"]
