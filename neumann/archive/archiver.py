@@ -7,6 +7,9 @@ is archived. A timeline's history file goes before its first segment: as long as
 base is said to be through, each leader brings it. Later none does, because to the archive it is the stamp
 that tells an archive from a directory in whose place nothing is mounted.
 
+A cluster that was made from another one's backup (--as-new-cluster) is often started with that one's
+settings, and so with its archive: there a command archives nothing before an operator has said so, once.
+
 `Archiver` lives as long as its node, so its counters do; `run` lives as long as one leadership.
 Cancelling it kills the command's process group.
 """
@@ -126,6 +129,11 @@ class Lag(NamedTuple):
     seconds: float
 
 
+def is_held(history: History, archiving: Archiving) -> bool:
+    """Whether archiving waits for an operator: nobody ever had it on in a cluster that began as a copy."""
+    return archiving == Archiving() and history.records[0].base_index > 0
+
+
 def substitute(command: str, path: str, name: str) -> str:
     """The shell command that archives this file: %p is its path, %f its name, %% a percent sign.
 
@@ -146,6 +154,17 @@ class Archiver:
         self._settings = settings
         self._wakened = asyncio.Event()
         self._pushed_through = 0
+        self._is_asked = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing is archived here before somebody calls `begin`."""
+        return not self._is_asked and is_held(self._log.history(), self._log.archiving())
+
+    def begin(self) -> None:
+        """An operator wants it: the archive is this cluster's own. In the log once archiving is on."""
+        self._is_asked = True
+        self.wake()
 
     def wake(self) -> None:
         """A segment was sealed or committed, or the settings have changed: look at once."""
@@ -176,7 +195,7 @@ class Archiver:
         dropped = 0
         while True:
             self._wakened.clear()
-            if not self._settings().command:
+            if not self._settings().command or self.is_held:
                 await self._wakened.wait()
                 continue
             if not self._log.archiving().on:

@@ -217,17 +217,24 @@ def archive_flush(call: Call) -> None:
 
 @verb("archive-check")
 @with_source
-def archive_check(call: Call, repo: str | None, wal_dir: str | None, snapshot_dir: str | None) -> None:
+@click.option(
+    "--begin", is_flag=True, help="In a cluster made by --as-new-cluster: it shall archive from now on."
+)
+def archive_check(
+    call: Call, repo: str | None, wal_dir: str | None, snapshot_dir: str | None, begin: bool
+) -> None:
     """Prove that archiving works: name a restore point, seal, wait until it is archived.
 
     With --wal-dir or --repo the file is also read back from there, to the last byte: exits 4 if it is not
-    there, 5 if it is damaged. Without, the exit code of archive_command is believed.
+    there, 5 if it is damaged. Without, the exit code of archive_command is believed. A cluster that was made
+    by wal-replay --as-new-cluster archives nothing before --begin, given once: first give it its own place.
     """
     named = bool(configured_repo(call, repo, wal_dir) or wal_dir)
     found = None
     with places() as files:
         directory = find_source(call, files, repo, wal_dir, snapshot_dir).wal_directory if named else ""
-        reply = call.node.post("/admin/archive/check", params={"timeout_s": f"{call.timeout_s:g}"}).body
+        params = {"timeout_s": f"{call.timeout_s:g}"} | ({"begin": "true"} if begin else {})
+        reply = call.node.post("/admin/archive/check", params=params).body
         if named:
             cluster_id = bytes.fromhex(reply["cluster_id"])
             found = read_back(files, directory, reply["file"], reply["name"], cluster_id)

@@ -34,7 +34,11 @@ _JOBS = 4
 @click.option("--timeline", default="", metavar="T", help="Which branch of history, and of which cluster.")
 @click.option("--to", metavar="DIR", help="Restore there, beside the live state.")
 @click.option("--dry-run", is_flag=True, help="Read all that is needed and print the plan; change nothing.")
-@click.option("--as-new-cluster", is_flag=True, help="Fresh cluster id, no peers, archiving off.")
+@click.option(
+    "--as-new-cluster",
+    is_flag=True,
+    help="Fresh cluster id, no peers, no archiving before archive-check --begin.",
+)
 @click.option("--delta", is_flag=True, help="Copy only tables that the data directory lacks.")
 @click.option("--start-paused", is_flag=True, help="Take no writes before resume-writes, for 24 h at most.")
 @click.option(
@@ -129,7 +133,8 @@ async def _carry_out(env: Env, planned: Planned, call: Call) -> Report:
 def _plan_lines(facts: dict[str, Any]) -> list[str]:
     counter = int(facts["cut"]["timeline"].partition("-")[0]) + 1
     lines = describe.plan_lines(facts)
-    lines.append(f"becomes    timeline {counter}, sole voter {facts['sole_voter']}")
+    becomes = "a new cluster, timeline 1" if facts["as_new_cluster"] else f"timeline {counter}"
+    lines.append(f"becomes    {becomes}, sole voter {facts['sole_voter']}")
     sizes = f"needs {output.size(facts['needed_bytes'])}, {output.size(facts['free_bytes'])} free"
     if facts["set_aside_bytes"]:
         lines.append(f"sets aside raft/ store/ -> aside/ ({output.size(facts['set_aside_bytes'])}; {sizes})")
@@ -166,16 +171,20 @@ def _report_text(report: Report, request: Request) -> str:
     if report.already:
         return f"already restored: {root} is at this point since {_made(restored)}; nothing was changed"
     assert report.adopted is not None
+    cluster, following = "", "start this node, then the others: they join it"
+    if request.as_new_cluster:
+        cluster = f"cluster {report.adopted.base.history.cluster_id.hex()}, "
+        following = "start this node: a cluster of its own. It archives nothing before archive-check --begin"
     lines = [
         f"restored   {output.count(restored.reached_index)}  {time_text(restored.reached_time_ns)}",
         f"holds      {output.count(restored.rows)} rows, content digest {restored.digest.hex()}",
-        f"is now     timeline {restored.timeline}, index {output.count(restored.base_index)}, "
+        f"is now     {cluster}timeline {restored.timeline}, index {output.count(restored.base_index)}, "
         f"sole voter {request.node_id}",
         f"took       {report.seconds:.1f} s for {output.count(report.entries)} entries",
     ]
     if report.adopted.aside_id:
         lines.append(f"set aside  {root}/aside/{report.adopted.aside_id}")
-    return "\n".join([*lines, "next       start this node, then the others: they join it"])
+    return "\n".join([*lines, f"next       {following}"])
 
 
 def _made(restored: Restored) -> str:

@@ -83,6 +83,7 @@ class Planned(NamedTuple):
         """For JSON, and for `describe.plan_lines`."""
         return {
             **describe.plan_facts(self.catalog, self.plan),
+            "as_new_cluster": self.request.as_new_cluster,
             "sole_voter": self.request.node_id,
             "set_aside_bytes": self.set_aside_bytes,
             "needed_bytes": self.needed_bytes,

@@ -48,7 +48,8 @@ async def _operate(
         case "archive_flush":
             return await archive_operations.flush(member, archiver, timeout_s)
         case "archive_check":
-            return await archive_operations.check(member, archiver, timeout_s)
+            begin = asked.get("begin") is True
+            return await archive_operations.check(member, archiver, timeout_s, begin=begin)
         case "archive_stop":
             return await archive_operations.stop(member, _text(asked, "reason"))
         case "members":

@@ -19,10 +19,13 @@ from neumann.runtime.operations import applied, needs_leader, restore_point, sti
 
 _LOOK_AGAIN_S = 0.01
 
+HELD = "this cluster was made from another one's backup, and archives nothing before that is asked for"
+HELD_REMEDY = "give archive_command a place of its own, then neumann-admin archive-check --begin"
+
 
 async def flush(member: Member, archiver: Archiver, timeout_s: float) -> dict[str, Any]:
     """Seal the open segment and wait until the archive has it."""
-    await _begun(member, timeout_s)
+    await _begun(member, archiver, timeout_s)
     term = member.raft.term
     index = member.duties.propose_marker(seal=True)
     await applied(member, index, term)
@@ -30,10 +33,14 @@ async def flush(member: Member, archiver: Archiver, timeout_s: float) -> dict[st
     return {"sealed": index, "archived_through": member.applier.state.archiving.through}
 
 
-async def check(member: Member, archiver: Archiver, timeout_s: float) -> dict[str, Any]:
+async def check(member: Member, archiver: Archiver, timeout_s: float, *, begin: bool) -> dict[str, Any]:
     """Name a restore point, seal, and wait until the file with it is archived. Who can read the archive
-    looks into `file` there: the exit code of archive_command is all that is known here."""
-    await _begun(member, timeout_s)
+    looks into `file` there: the exit code of archive_command is all that is known here. `begin`: also in a
+    cluster that was made from another one's backup, which archives nothing before that is said once."""
+    needs_leader(member)
+    if begin and member.config.wal.archive_command:
+        archiver.begin()
+    await _begun(member, archiver, timeout_s)
     term = member.raft.term
     point = await restore_point(member, f"archive-check-{time_text(member.env.clock.wall_ns(), 9)}")
     index = int(point["index"])
@@ -91,7 +98,7 @@ async def _archived(member: Member, archiver: Archiver, index: int, term: int, t
         ) from None
 
 
-async def _begun(member: Member, timeout_s: float) -> None:
+async def _begun(member: Member, archiver: Archiver, timeout_s: float) -> None:
     """Refuse where nobody archives. A leader with a command switches archiving on: wait for that."""
     needs_leader(member)
     is_on = member.applier.state.archiving.on
@@ -101,6 +108,8 @@ async def _begun(member: Member, timeout_s: float) -> None:
             f"{what}: {member.identity.node_id} leads and has no archive_command",
             remedy="set [wal] archive_command on every node",
         )
+    if archiver.is_held:
+        raise RefusedByState(f"archiving is held: {HELD}", remedy=HELD_REMEDY)
     term = member.raft.term
     try:
         async with asyncio.timeout(timeout_s):

@@ -376,9 +376,10 @@ class Node:
         """Seal, and wait until the archive has everything written so far."""
         return await self._administer_anywhere("archive_flush", {"timeout_s": timeout_s}, timeout_s)
 
-    async def archive_check(self, timeout_s: float = 60.0) -> dict[str, Any]:
-        """Name a restore point and wait until the archive has it."""
-        return await self._administer_anywhere("archive_check", {"timeout_s": timeout_s}, timeout_s)
+    async def archive_check(self, timeout_s: float = 60.0, *, begin: bool = False) -> dict[str, Any]:
+        """Name a restore point and wait until the archive has it; `begin`: also where archiving is held."""
+        asked = {"timeout_s": timeout_s, "begin": begin}
+        return await self._administer_anywhere("archive_check", asked, timeout_s)
 
     async def archive_stop(self, reason: str, timeout_s: float = 30.0) -> dict[str, Any]:
         """End archiving with a named break."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from neumann.archive.archiver import is_held
 from neumann.config import Config
 from neumann.env import Env, Lane
 from neumann.format import names
@@ -70,7 +71,8 @@ class Retaining:
 
     def _is_kept(self) -> bool:
         member, state = self._member, self._member.applier.state
-        begins = not state.archiving.on and member.leads and bool(member.config.wal.archive_command)
+        is_off = not state.archiving.on and not is_held(member.manifest.history, state.archiving)
+        begins = is_off and member.leads and bool(member.config.wal.archive_command)
         return state.pause is not None or begins
 
     def _needs(self) -> tuple[int, int | None]:

@@ -12,6 +12,7 @@ from neumann.format.ids import voters_wanted
 from neumann.format.manifest import Manifest
 from neumann.format.times import time_text
 from neumann.raft.quorum import majority
+from neumann.runtime.archive_operations import HELD, HELD_REMEDY
 from neumann.runtime.member import Member
 
 _SECOND_NS = 1_000_000_000
@@ -177,7 +178,7 @@ def archive_trouble(member: Member, archiver: Archiver) -> str:
     runs" (design section 7). One failure that the next attempt mends is none."""
     own = member.config.wal
     if not member.applier.state.archiving.on:
-        return ""
+        return f"{HELD}: {HELD_REMEDY}" if own.archive_command and archiver.is_held else ""
     if not own.archive_command:
         return "archiving is on, and the leader has no archive_command"
     status, lag = archiver.status, archiver.lag()

@@ -177,10 +177,11 @@ class AdminRoutes:
         return answer(await self._node.archive_flush(timeout_of(given, body, _FLUSH_TIMEOUT_S)))
 
     async def post_archive_check(self, request: web.Request) -> web.Response:
-        """Name a restore point, and wait until it is archived."""
-        given = parameters(request, "timeout_s")
+        """Name a restore point, and wait until it is archived; ?begin=true where archiving is held."""
+        given = parameters(request, "begin", "timeout_s")
         body = await object_body(request, "timeout_s")
-        return answer(await self._node.archive_check(timeout_of(given, body, _FLUSH_TIMEOUT_S)))
+        timeout_s, begin = timeout_of(given, body, _FLUSH_TIMEOUT_S), flag(given, "begin")
+        return answer(await self._node.archive_check(timeout_s, begin=begin))
 
     async def post_archive_stop(self, request: web.Request) -> web.Response:
         """End archiving, for a reason that stands in the log."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -150,6 +151,19 @@ def test_a_restore_sets_aside_what_was_there(admin: Admin, archive: Path, data: 
     assert admin("aside-delete", "another", "--data-dir", data, "--yes").code == 10
     assert admin("aside-delete", returned["aside"], "--data-dir", data, "--yes").code == 0
     assert admin("aside-list", "--data-dir", data).out == "nothing is set aside\n"
+
+
+def test_a_new_cluster_is_announced_as_one(admin: Admin, archive: Path, tmp_path: Path) -> None:
+    """The plan said `becomes timeline 2`, the report that others join it: neither, that it is another one."""
+    target = tmp_path / "drill"
+    words = ("wal-replay", "--wal-dir", archive, "--until", "latest", "--as-new-cluster")
+    place = ("--data-dir", target, "--node-id", "drill")
+    plan = admin(*words, *place, "--dry-run")
+    assert "becomes    a new cluster, timeline 1, sole voter drill" in plan.out.splitlines()
+    old = admin(*words, *place, "--dry-run", "--format", "json").json["plan"]["cluster_id"]
+    told = {line[:10].rstrip(): line[11:] for line in admin(*words, *place).out.splitlines()}
+    assert re.match("cluster [0-9a-f]{32}, timeline 1-", told["is now"]) and old not in told["is now"]
+    assert "archive-check --begin" in told["next"] and "join" not in told["next"]
 
 
 @pytest.mark.parametrize(
