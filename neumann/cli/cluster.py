@@ -158,7 +158,7 @@ def reload(call: Call) -> None:
 
     What a start would refuse is refused, and changes nothing. SIGHUP does the same.
     """
-    reply = call.node.post("/admin/reload").body
+    reply = call.node.post("/admin/reload", {"timeout_s": call.timeout_s}).body
     call.show(reply, lambda: _reload_text(reply))
 
 

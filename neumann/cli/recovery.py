@@ -106,7 +106,8 @@ def rejoin(call: Call, data_dir: str | None, yes: bool) -> None:
     size = sum(swap.tree_bytes(RealDisk(), directory) for directory in (paths.raft, paths.store))
     call.confirm(f"Set raft/ and store/ of {place.data_dir} ({output.size(size)}) aside?", yes)
     if _is_running(paths):
-        body = call.node.post("/admin/rejoin", {"data_dir": place.data_dir}).body
+        asked = {"data_dir": place.data_dir, "timeout_s": call.timeout_s}
+        body = call.node.post("/admin/rejoin", asked).body
         then = "the node joins as new"
     else:
         aside_id = swap.rejoin(

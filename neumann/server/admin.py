@@ -23,6 +23,7 @@ from neumann.server.http import (
     parameters,
     seconds,
     timeout_of,
+    within,
 )
 from neumann.server.kv import KvRoutes
 from neumann.server.members import MemberRoutes
@@ -125,9 +126,10 @@ class AdminRoutes:
         return answer(self._node.scrub())
 
     async def post_verify(self, request: web.Request) -> web.Response:
-        """Begin a scrub of this node (202); GET tells how it goes."""
-        parameters(request)
-        await object_body(request)
+        """Begin a scrub of this node (202), which is done at once; GET tells how it goes."""
+        given = parameters(request, "timeout_s")
+        body = await object_body(request, "timeout_s")
+        timeout_of(given, body, OPERATION_TIMEOUT_S)
         return answer(self._node.scrub(begin=True), status=202)
 
     async def post_snapshot(self, request: web.Request) -> web.Response:
@@ -192,9 +194,9 @@ class AdminRoutes:
 
     async def post_reload(self, request: web.Request) -> web.Response:
         """Read the configuration again: what is changed now, and what needs a restart."""
-        parameters(request)
-        await object_body(request)
-        return answer(await self._reload.run())
+        given = parameters(request, "timeout_s")
+        body = await object_body(request, "timeout_s")
+        return answer(await within(timeout_of(given, body, OPERATION_TIMEOUT_S), self._reload.run()))
 
 
 class AdminServer:

@@ -8,16 +8,17 @@ away is finished all the same.
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
-from neumann.errors import BadInput, NeumannError, TooLarge, Unauthorized
+from neumann.errors import BadInput, NeumannError, OutcomeUnknown, TooLarge, Unauthorized
 from neumann.format import values
 from neumann.runtime.metrics import Histogram
 from neumann.runtime.node import Node
@@ -32,6 +33,7 @@ _RETRY_AFTER_S = 1
 _OPEN_TO_ALL = frozenset({"/health", "/health/live"})
 _log = logging.getLogger("neumann.http")
 
+T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -161,6 +163,17 @@ def seconds(value: object, name: str, default: float, most: float = TIMEOUT_S_MA
 def timeout_of(given: dict[str, str], body: dict[str, Any], default: float) -> float:
     """How long a POST may take: `timeout_s`, a parameter or a key of the body."""
     return seconds(given.get("timeout_s", body.get("timeout_s")), "timeout_s", default)
+
+
+async def within(timeout_s: float, work: Awaitable[T]) -> T:
+    """Its result; OutcomeUnknown if it takes longer. `work` is what goes on when nobody waits for it."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await work
+    except TimeoutError:
+        raise OutcomeUnknown(
+            f"not done within {timeout_s:g} s; it goes on", remedy="see the node's log"
+        ) from None
 
 
 async def json_body(request: web.Request) -> Any:

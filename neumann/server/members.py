@@ -12,7 +12,7 @@ from aiohttp import web
 
 from neumann.errors import BadInput
 from neumann.runtime.node import Node
-from neumann.server.http import OPERATION_TIMEOUT_S, answer, object_body, parameters, timeout_of
+from neumann.server.http import OPERATION_TIMEOUT_S, answer, object_body, parameters, timeout_of, within
 
 
 class MemberRoutes:
@@ -64,10 +64,11 @@ class MemberRoutes:
 
     async def post_rejoin(self, request: web.Request) -> web.Response:
         """Set the asked node's own state aside; it joins as new. `data_dir` makes sure which node that is."""
-        parameters(request)
-        body = await object_body(request, "data_dir")
+        given = parameters(request, "timeout_s")
+        body = await object_body(request, "data_dir", "timeout_s")
         data_dir = _needed(body, "data_dir") if "data_dir" in body else ""
-        return answer(await self._node.rejoin(data_dir))
+        timeout_s = timeout_of(given, body, OPERATION_TIMEOUT_S)
+        return answer(await within(timeout_s, self._node.rejoin(data_dir)))
 
     async def post_transfer(self, request: web.Request) -> web.Response:
         """The voter `to` leads when this is answered."""

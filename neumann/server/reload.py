@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from neumann.config import Change, Changes, Config, changes
 from neumann.env.files import read_file
 from neumann.errors import ConfigError, NeumannError, RefusedByState
 from neumann.runtime.node import Node
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -36,10 +37,20 @@ class Reload:
         self._begin_log = begin_log
         self._lane = node.env.lane("reload")
         self._one_at_a_time = asyncio.Lock()
-        self._asked: set[asyncio.Task[None]] = set()
+        self._asked: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> dict[str, Any]:
-        """Take what has changed. ConfigError for what a start would refuse: then nothing is changed."""
+        """Take what has changed. ConfigError for what a start would refuse: then nothing is changed. Goes on
+        where the caller goes away."""
+        return await asyncio.shield(self._begin(self._run()))
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
+        return task
+
+    async def _run(self) -> dict[str, Any]:
         read = self._read
         if read is None:
             raise RefusedByState("this node has no configuration that could be read again")
@@ -70,13 +81,11 @@ class Reload:
 
     def signalled(self) -> None:
         """SIGHUP: the same, and what is wrong is a line in the log."""
-        task = asyncio.get_running_loop().create_task(self._run_and_log())
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
+        self._begin(self._run_and_log())
 
     async def _run_and_log(self) -> None:
         try:
-            await self.run()
+            await self._run()
         except NeumannError as error:
             log.error("the configuration stays as it was: %s", error)
 

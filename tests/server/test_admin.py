@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from neumann.config import Config, SecurityConfig
+from neumann.config import Config, LogConfig, SecurityConfig
 from neumann.env import real_env
 from neumann.errors import ConfigError, InUse
 from neumann.runtime.node import Node
 from neumann.runtime.usage import usage_of
 from neumann.server import admin
 from neumann.server.metrics import METRICS, PREFIX
+from neumann.server.reload import Reload
 from tests.server.conftest import Web, serving
 
 
@@ -255,8 +257,9 @@ async def test_members(web: Web) -> None:
     assert (await web.ask("DELETE", "/admin/members/n1")).status == 409
 
 
-async def test_each_post_that_waits_takes_its_time_limit(web: Web) -> None:
-    """Those of members, of pauses and of the archive's end refused it as unknown."""
+async def test_each_post_takes_its_time_limit(web: Web) -> None:
+    """Bug: those of members, of pauses, of the archive's end, and later of scrub, reload and rejoin, refused
+    it as unknown."""
     for method, path, body in (
         ("POST", "/admin/members", {"id": "n9", "address": "127.0.0.1:9"}),
         ("POST", "/admin/members/n9/promote", {}),
@@ -267,7 +270,11 @@ async def test_each_post_that_waits_takes_its_time_limit(web: Web) -> None:
         ("POST", "/admin/archive/stop", {"reason": "test"}),
         ("POST", "/admin/archive/flush", {}),
         ("POST", "/admin/snapshot", {}),
+        ("POST", "/admin/archive/check", {}),
         ("POST", "/admin/restore-points", {"name": "here"}),
+        ("POST", "/admin/verify", {}),
+        ("POST", "/admin/reload", {}),
+        ("POST", "/admin/rejoin", {}),
     ):
         for asked, given in ((f"{path}?timeout_s=0", body), (path, body | {"timeout_s": 0})):
             refused = await web.ask(method, asked, given)
@@ -276,6 +283,33 @@ async def test_each_post_that_waits_takes_its_time_limit(web: Web) -> None:
     added = await web.ask("POST", "/admin/members?timeout_s=5", {"id": "n9", "address": "127.0.0.1:9"})
     removed = await web.ask("DELETE", "/admin/members/n9?timeout_s=5")
     assert added.status == removed.status == 200
+
+
+async def test_a_reload_that_nobody_waits_for_goes_on(node_config: Config) -> None:
+    """A configuration on a file system that does not answer: 504 when the time is over, and taken later."""
+    released = threading.Event()
+
+    def read() -> Config:
+        released.wait(10)
+        return replace(node_config, log=LogConfig(level="debug"))
+
+    node = await Node.start(node_config, real_env(), bootstrap=True)
+    taken: list[Config] = []
+    server = await admin.serve(node, node_config, Reload(node, node_config, read, taken.append))
+    try:
+        async with aiohttp.ClientSession() as session:
+            client = Web(session, f"http://{node_config.node.admin_listen}", node)
+            late = await client.ask("POST", "/admin/reload?timeout_s=0.05")
+            assert (late.status, late.body["code"]) == (504, "outcome_unknown") and not taken
+            released.set()
+            async with asyncio.timeout(10):
+                while not taken:
+                    await asyncio.sleep(0.01)
+    finally:
+        released.set()
+        await server.close()
+        await node.stop()
+    assert taken[0].log.level == "debug"
 
 
 async def test_a_scrub_is_begun_and_told_of(web: Web) -> None:
