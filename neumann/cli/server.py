@@ -71,7 +71,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The flags of `neumann`."""
     parser = _Parser(prog="neumann", description="Run one node of a neumann cluster.", allow_abbrev=False)
-    parser.add_argument("--config", metavar="FILE", help=f"default {settings.DEFAULT_PATH}, if it is there")
+    parser.add_argument("--config", metavar="FILE", help=f"else NEUMANN_CONFIG, else {settings.DEFAULT_PATH}")
     parser.add_argument("--data-dir", metavar="DIR", help="where everything durable lies")
     parser.add_argument("--node-id", metavar="ID", help="this node's name in the cluster")
     parser.add_argument("--listen", metavar="H:P", help="for clients and peers")

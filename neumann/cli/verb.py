@@ -99,7 +99,12 @@ _TIMEOUT = click.FloatRange(0, 3600, min_open=True)
 _FORMAT = click.Choice(["text", "json"])
 _COMMON: tuple[Callable[[Any], Any], ...] = (
     click.option("--admin", metavar="URL", envvar="NEUMANN_ADMIN", help="The node to ask."),
-    click.option("--config", "config_path", metavar="FILE", help="Configuration of this machine's node."),
+    click.option(
+        "--config",
+        "config_path",
+        metavar="FILE",
+        help=f"Configuration of this machine's node. Else NEUMANN_CONFIG, else {settings.DEFAULT_PATH}.",
+    ),
     click.option("--format", "form", type=_FORMAT, default="text", help="Of the result."),
     click.option("--token-file", metavar="FILE", help="Holds the token that the node wants."),
     click.option("--ca-file", metavar="FILE", help="Authority for an https:// URL."),
