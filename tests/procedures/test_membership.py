@@ -95,6 +95,43 @@ def test_rejoin_right_after_another_voter_went_down(cluster: Cluster) -> None:
     assert rows(one) == {f"k{n:02}": n for n in range(ROWS)} | {"its-vote": 1}
 
 
+def test_two_empty_disks_of_three_begin_no_other_cluster_and_join_the_one_that_is_left(
+    cluster: Cluster,
+) -> None:
+    """Bug: `init-cluster` on one of the empty disks made a second cluster, and every face named that as the
+    way out, or none."""
+    left, *emptied = cluster.members
+    until(lambda: len(left.request("GET", "/kv/t?stale=true").body["rows"]) == ROWS, "it has all rows")
+    for member in emptied:
+        member.kill()
+        shutil.rmtree(member.data)
+        member.data.mkdir()
+    for member in emptied:
+        member.start("--bootstrap")
+    one = emptied[0]
+
+    def told() -> str:
+        try:
+            return str(one.request("GET", "/health").body.get("error"))
+        except OSError:
+            return ""
+
+    until(lambda: told() == "n1 has a vote, and nobody leads yet", "an empty node names who has a vote")
+    down = left.admin("cluster-status")
+    assert down.code == 8 and "init-cluster --bootstrap --new-timeline" in down.out, down
+    one.stop()
+    refused = one.admin("init-cluster", "--bootstrap", "--yes")
+    assert refused.code == 9 and "n1 has a vote" in refused.err and "--new-timeline" in refused.err, refused
+    one.start("--bootstrap")
+    left.stop()
+    left.must_admin("init-cluster", "--bootstrap", "--new-timeline", "--yes")
+    left.start("--bootstrap")
+    until(left.serves, "the one that is left serves")
+    left.must_admin("cluster-status", "--wait", "60", "--for", "voters=3")
+    until(one.serves, "an emptied one serves")
+    assert rows(one) == {f"k{n:02}": n for n in range(ROWS)}
+
+
 def test_a_fourth_node_and_leadership_go_where_the_operator_says(cluster: Cluster, tmp_path: Path) -> None:
     first, second, third = cluster.members
     fourth = Member("n4", tmp_path)
