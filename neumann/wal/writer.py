@@ -95,7 +95,6 @@ class Writer:
         self._failed = ""
         self.truncations = 0
         self.waits_for_room = False
-        self._truncated = 0
         self._reached = place
         self._is_dirty = False
 
@@ -141,7 +140,6 @@ class Writer:
             self._file.sync()
             self._is_dirty = False
         self.place = self._reached
-        self.truncations = self._truncated
 
     def _do(self, operation: Operation) -> None:
         if isinstance(operation, Append):
@@ -154,7 +152,9 @@ class Writer:
             self._reached = operation.end
         else:
             self._truncate(operation)
-            self._reached = operation.end
+            # Also where what follows finds no room: the end before it is in the log no more.
+            self._reached = self.place = operation.end
+            self.truncations += 1
 
     def _append(self, operation: Append) -> None:
         file, chunks = self._file, operation.chunks
@@ -205,7 +205,6 @@ class Writer:
         self._file.sync()
         self.room_bytes = operation.size
         self._is_dirty = False
-        self._truncated += 1
 
 
 class WriteBatch:

@@ -121,6 +121,27 @@ def test_a_seal_is_durable_though_there_is_no_room_for_the_next_segment() -> Non
     assert again.staged == staged
 
 
+def test_a_stop_while_what_replaces_the_log_s_end_waits_for_room() -> None:
+    """Bug: where a truncation was done and the segment behind its frames found no room, the end before it was
+    still called durable; an orderly stop put it into the sync mark, and the next start refused the log."""
+    disk = SimDisk()
+    bench = bench_on(disk)
+    bench.append("..S")
+    fill(disk, 0)
+    bench.stage("...S..", term=2, after=2)  # more than what goes
+    batch = bench.log.take_batch()
+    assert batch is not None and batch.lower_to is not None
+    bench.mark(batch.lower_to)
+    with pytest.raises(DiskFull):
+        batch.run()
+    assert bench.log.synced == bench.log.place(2)
+    bench.log.close()
+    bench.mark()
+    again = Bench(disk.kill())
+    again.recover()
+    assert [frame.header.term for frame in again.staged] == [1, 1, 2, 2, 2, 2]
+
+
 def test_a_restart_while_the_next_segment_waits_for_room() -> None:
     """Bug 11: a log that had met a full disk could not be opened any more."""
     disk = SimDisk()
