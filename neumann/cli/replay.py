@@ -60,8 +60,8 @@ def wal_replay(call: Call, *, dry_run: bool, yes: bool, **given: Any) -> None:
     --until-name.
 
     The server must be stopped. What was in the data directory goes to aside/. Exits 0 reached, 3 outside of
-    the archive, 4 gap, 5 corrupt, 6 another cluster or timeline, 7 in use, 8 out of reach or changed
-    meanwhile, 9 refused, 10 where a named place is missing.
+    the archive, 4 gap, 5 corrupt, 6 another cluster or timeline, 7 in use, 8 out of reach, without room or
+    changed meanwhile, 9 refused, 10 where a named place is missing or has no log where one was archived.
     """
     request = _request(call, dry_run=dry_run, **given)
     facts, report = asyncio.run(_run(call, request, dry_run, yes))

@@ -6,23 +6,21 @@ the answer of a dry run, and what recovery/restore.py carries out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import NamedTuple
 
 from neumann.archive import sources
 from neumann.env.ahead import Ahead
-from neumann.env.doors import Env
-from neumann.errors import Corrupt, NeumannError, NotFound
+from neumann.env.doors import Env, Files
+from neumann.errors import ArchiveGap, BeyondArchive, Corrupt, DiskFull, NeumannError
 from neumann.format.checksum import digest
 from neumann.format.names import Paths
-from neumann.format.times import time_text
-from neumann.recovery import describe, left, lineage, swap, tables
+from neumann.recovery import describe, lineage, passed_over, swap, tables
 from neumann.recovery.catalog import Catalog
 from neumann.recovery.plan import Plan, empty_start, make_plan
 from neumann.recovery.survey import snapshots_in
-from neumann.recovery.targets import Kind, Target
+from neumann.recovery.targets import Target
 from neumann.recovery.walk import Start
 from neumann.store.manifests import load_newest
 
@@ -95,11 +93,13 @@ class Planned(NamedTuple):
 def plan_restore(env: Env, request: Request) -> Planned:
     """Find out what a restore would do, reading every byte that it would use; changes nothing.
 
-    Raises what make_plan raises, and NotFound for a missing place.
+    Raises what make_plan raises, NotFound for a missing place, and DiskFull where there is no room for it.
     """
     ahead = Ahead(env.places, request.jobs)
     try:
-        return plan_with(env, request, ahead)
+        planned = plan_with(env, request, ahead)
+        _check_room(planned)
+        return planned
     except BaseException:
         ahead.close()
         raise
@@ -122,44 +122,51 @@ def plan_with(env: Env, request: Request, ahead: Ahead) -> Planned:
         catalog.learn(start.manifest.history)
     if request.timeline:
         starts = _of_one_cluster(catalog, starts, request.timeline, notes)
-    while True:
-        plan = make_plan(
-            catalog,
-            starts + empty_start(catalog, starts, request.block_bytes),
-            request.target,
-            request.timeline,
-        )
-        try:
-            if plan.start.directory:
-                tables.check(files, plan.start.directory, plan.start.manifest)
-            break
-        except (Corrupt, FileNotFoundError) as error:
-            notes.append(f"snapshot {plan.start.manifest.snapshot_id} is damaged and not used: {error}")
-            starts = [start for start in starts if start != plan.start._replace(position=(0, 0))]
+    plan = _choose(files, catalog, starts, request, notes, unused)
     if catalog.is_empty:
-        notes += _of_an_empty_log(source.wal_directory or f"{request.repo}/wal", plan)
+        notes += passed_over.of_an_empty_log(source.wal_directory or f"{request.repo}/wal", plan)
     root = request.to or request.data_dir
     paths = Paths(root)
-    notes += _of_the_tail(catalog, plan) + _of_what_was_left(catalog, plan)
-    needed = plan.log_bytes + sum(ref.raw_bytes for ref in plan.start.manifest.tables)
+    notes += passed_over.of_the_tail(catalog, plan) + passed_over.of_what_was_left(catalog, plan)
+    if not catalog.tail:
+        notes += passed_over.of_the_own_log(disk, Paths(request.data_dir), plan)
+    needed = plan.log_bytes + _copied_bytes(env, request, plan)
     free = disk.free_bytes(_existing_parent(env, root))
     old = sum(swap.tree_bytes(disk, part) for part in (paths.raft, paths.store))
     return Planned(request, catalog, plan, tuple(notes), old, needed + request.segment_bytes, free, ahead)
 
 
-def _of_an_empty_log(directory: str, plan: Plan) -> list[str]:
-    """Latest is where the log ends, and where archiving was on there was one: NotFound if nothing has it."""
-    manifest = plan.start.manifest
-    if plan.target.kind is not Kind.LATEST or not manifest.archiving.on:
-        return []
-    what = f"{directory} holds no log, though the cluster of snapshot {manifest.snapshot_id} archived its log"
-    if plan.uses:
-        return [f"{what}: what is in no node's own log is not restored"]
-    raise NotFound(
-        what,
-        remedy=f"is it mounted, and was it copied? --until-index {plan.cut.index} takes the snapshot alone",
-        detail={"snapshot_index": plan.cut.index},
-    )
+def _choose(
+    files: Files,
+    catalog: Catalog,
+    starts: list[Start],
+    request: Request,
+    notes: list[str],
+    unused: Sequence[str],
+) -> Plan:
+    """The plan by a snapshot of which every byte is good. Corrupt names the first that was not, where nothing
+    reaches the target without it; `unused`, a line for each snapshot that is not whole, goes with a gap."""
+    damage: Corrupt | None = None
+    while True:
+        begins = starts + empty_start(catalog, starts, request.block_bytes)
+        try:
+            plan = make_plan(catalog, begins, request.target, request.timeline)
+        except NeumannError as refusal:
+            if damage is None:
+                if isinstance(refusal, ArchiveGap | BeyondArchive):
+                    refusal.remedy = "; ".join(filter(None, [refusal.remedy, *unused]))
+                raise
+            damage.remedy = f"copy it again; without it: {refusal}"
+            raise damage from refusal
+        start = plan.start
+        try:
+            if start.directory:
+                tables.check(files, start.directory, start.manifest)
+            return plan
+        except (Corrupt, FileNotFoundError) as error:
+            notes.append(f"snapshot {start.manifest.snapshot_id} is damaged and not used: {error}")
+            damage = damage or Corrupt(f"{start.kind} {start.directory} is damaged: {error}")
+            starts = [one for one in starts if one != start._replace(position=(0, 0))]
 
 
 def _of_one_cluster(catalog: Catalog, starts: list[Start], timeline: str, notes: list[str]) -> list[Start]:
@@ -171,30 +178,6 @@ def _of_one_cluster(catalog: Catalog, starts: list[Start], timeline: str, notes:
         notes.append(f"there are files of {every} too: not used, --timeline {timeline} is of another cluster")
         catalog.keep_only(cluster_id)
     return [start for start in starts if start.manifest.history.cluster_id == cluster_id]
-
-
-def _of_the_tail(catalog: Catalog, plan: Plan) -> list[str]:
-    """R6: only committed entries are archived; of those in a node's own log nobody knows."""
-    taken = [use for use in plan.uses if catalog.is_tail(use.head)]
-    if not taken:
-        return []
-    first, last = taken[0].after_index + 1, taken[-1].through_index
-    return [f"entries {first}..{last} are from {catalog.tail}: they may never have been committed"]
-
-
-def _of_what_was_left(catalog: Catalog, plan: Plan) -> list[str]:
-    """`latest` follows the newest timeline, also where nothing was written on it since it was restored."""
-    if plan.target.kind is not Kind.LATEST:
-        return []
-    own = plan.cut.history.timeline
-    notes = [] if plan.origin[0] == own else [f"nothing was written on timeline {own}"]
-    for parent, child in pairwise(plan.cut.history.records):
-        if left.is_written(catalog, parent.timeline, child.fork_index):
-            notes.append(
-                f"what was written on timeline {parent.timeline} behind index {child.fork_index} was left by "
-                f"the restore of {time_text(child.time_ns)}: --timeline {parent.timeline} has it"
-            )
-    return notes
 
 
 def _local_snapshots(env: Env, paths: Paths, clusters: set[bytes], notes: list[str]) -> list[Start]:
@@ -212,6 +195,27 @@ def _local_snapshots(env: Env, paths: Paths, clusters: set[bytes], notes: list[s
     if len(own) < len(found):
         notes.append(f"{len(found) - len(own)} snapshots in {paths.root} are of another cluster: not used")
     return own
+
+
+def _copied_bytes(env: Env, request: Request, plan: Plan) -> int:
+    """Of the snapshot's tables; what is linked takes no room."""
+    if not plan.start.directory:
+        return 0
+    root = request.to or request.data_dir
+    reuse = tables.reusable(env.disk, Paths(request.data_dir)) if request.delta and not request.to else []
+    refs = plan.start.manifest.tables
+    return tables.copied_bytes(env.disk, plan.start.directory, refs, root, env.places, reuse)
+
+
+def _check_room(planned: Planned) -> None:
+    if planned.needed_bytes <= planned.free_bytes:
+        return
+    root = planned.request.to or planned.request.data_dir
+    raise DiskFull(
+        f"{root} has {planned.free_bytes} bytes free and {planned.needed_bytes} are needed",
+        remedy="make room, or name a --to DIR on another disk; aside-list shows what restores have set "
+        "aside, and aside-delete ID deletes it",
+    )
 
 
 def _existing_parent(env: Env, path: str) -> str:

@@ -70,10 +70,6 @@ async def _restore(env: Env, planned: Planned, progress: Progress | None) -> Rep
     paths = Paths(request.to or request.data_dir)
     if request.to:
         _check_new(disk, paths, names.OURS)
-    if planned.needed_bytes > planned.free_bytes:
-        raise DiskFull(
-            f"{paths.root} has {planned.free_bytes} bytes free and {planned.needed_bytes} are needed"
-        )
     disk.make_dirs(paths.root)
     release = disk.lock(paths.lock)
     try:
@@ -174,7 +170,7 @@ def _restore_into(
     disk.make_dirs(fresh.store)
     copied = 0
     if plan.start.directory:
-        reuse = _local_tables(disk, Paths(request.data_dir)) if request.delta and not request.to else []
+        reuse = tables.reusable(disk, Paths(request.data_dir)) if request.delta and not request.to else []
         copied = tables.bring(
             disk, plan.start.directory, fresh.store, manifest.tables, paths.root, env.places, reuse
         )
@@ -212,12 +208,6 @@ def _restore_into(
         start_paused=request.start_paused,
     )
     return adopted, replay.entries, copied
-
-
-def _local_tables(disk: Disk, paths: Paths) -> list[str]:
-    """Directories of this node that hold tables."""
-    published = [f"{paths.snapshots}/{name}" for name in disk.list(paths.snapshots)]
-    return [paths.store, *published]
 
 
 def _check_own_cluster(env: Env, paths: Paths, planned: Planned) -> None:

@@ -17,6 +17,7 @@ from neumann.format import names
 from neumann.format import table as table_format
 from neumann.format.checksum import DIGEST_BYTES
 from neumann.format.manifest import Manifest, TableRef
+from neumann.format.names import Paths
 from neumann.format.table import Columns
 from neumann.store.merge import BLOCKS_AT_ONCE, merge
 from neumann.store.table_reader import Table
@@ -62,24 +63,54 @@ def bring(
             continue
         if not files.exists(f"{source}/{name}"):
             raise Corrupt(f"{source}/{name} is missing, and the snapshot's manifest names it")
-        if source.startswith(f"{root}/"):
+        if _is_linked(source, root):
             disk.link(f"{source}/{name}", f"{target}/{name}")
-        elif not _link_whole(disk, reuse, target, ref):
+        elif whole := _whole(disk, reuse, ref):
+            disk.link(whole, f"{target}/{name}")
+        else:
             copied += _copy(files, disk, f"{source}/{name}", f"{target}/{name}")
     disk.sync_dir(target)
     return copied
 
 
-def _link_whole(disk: Disk, directories: Sequence[str], target: str, ref: TableRef) -> bool:
-    """Link the table from the first directory that has it whole; False for none."""
-    name = names.table_name(ref.digest)
+def copied_bytes(
+    disk: Disk, source: str, refs: Sequence[TableRef], root: str, files: Files, reuse: Sequence[str] = ()
+) -> int:
+    """How many bytes `bring` would copy."""
+    if _is_linked(source, root):
+        return 0
+    missing = [ref for ref in refs if not _whole(disk, reuse, ref)]
+    return sum(_size(files, f"{source}/{names.table_name(ref.digest)}") for ref in missing)
+
+
+def reusable(disk: Disk, paths: Paths) -> list[str]:
+    """Directories of a node that hold tables."""
+    published = [f"{paths.snapshots}/{name}" for name in disk.list(paths.snapshots)]
+    return [paths.store, *published]
+
+
+def _is_linked(source: str, root: str) -> bool:
+    """Whether what lies there is linked, and not copied, to below `root`."""
+    return source.startswith(f"{root}/")
+
+
+def _whole(disk: Disk, directories: Sequence[str], ref: TableRef) -> str:
+    """Where the first of these directories has the table whole; "" for none."""
     for directory in directories:
-        if disk.exists(f"{directory}/{name}"):
+        path = f"{directory}/{names.table_name(ref.digest)}"
+        if disk.exists(path):
             with contextlib.suppress(Corrupt):
-                Table(disk, f"{directory}/{name}", ref).check()
-                disk.link(f"{directory}/{name}", f"{target}/{name}")
-                return True
-    return False
+                Table(disk, path, ref).check()
+                return path
+    return ""
+
+
+def _size(files: Files, path: str) -> int:
+    file = files.open(path)
+    try:
+        return file.size()
+    finally:
+        file.close()
 
 
 def content_of(disk: Files, directory: str, manifest: Manifest) -> Content:

@@ -10,10 +10,11 @@ import pytest
 
 from neumann.env.disk import RealDisk
 from neumann.errors import NotFound
+from neumann.format.special import Noop
 from neumann.recovery.prepare import Request, plan_restore
 from neumann.recovery.targets import parse_target
-from tests.recovery.test_restore import by_time, request
-from tests.recovery.world import Cluster, make_env
+from tests.recovery.test_restore import by_time, carry_out, request
+from tests.recovery.world import Cluster, make_env, rows_in, segment_files
 
 DISK = RealDisk()
 LATEST = parse_target(until="latest")
@@ -72,3 +73,39 @@ def test_a_cluster_that_did_not_archive_has_no_log(tmp_path: Path) -> None:
     shutil.rmtree(repo / "wal")
     planned = plan_restore(make_env(DISK), wanted)
     assert planned.plan.cut.index == manifest.point.index and not planned.notes
+
+
+def test_the_own_log_goes_further_than_the_archive(tmp_path: Path) -> None:
+    """Bug: what a node had written since the last archived segment, after a disaster the only copy perhaps,
+    went to aside/ unmentioned; only who had read of --include-tail knew that it can be taken."""
+    cluster = Cluster.fresh(DISK, str(tmp_path), 1)
+    cluster.put("a", 1)
+    archived = cluster.seal()
+    cluster.say(Noop())
+    wanted = request(LATEST, cluster)
+    assert not plan_restore(make_env(DISK), wanted).notes, "no data are left out"
+    last = cluster.put("b", 2)
+    cluster.log.close()
+    planned = plan_restore(make_env(DISK), wanted)
+    (note,) = planned.notes
+    assert planned.plan.cut.index == archived.last
+    assert f"goes on to index {last.last}" in note and f"--include-tail {cluster.root}" in note
+    assert not plan_restore(make_env(DISK), replace(wanted, target=parse_target(until_index=1))).notes
+    carry_out(replace(wanted, include_tail=cluster.root))
+    assert rows_in(DISK, cluster.root) == cluster.rows
+
+
+def test_an_own_log_that_is_damaged_hinders_no_restore(tmp_path: Path) -> None:
+    """A damaged disk is what many restores are for."""
+    cluster = Cluster.fresh(DISK, str(tmp_path), 1)
+    cluster.put("a", 1)
+    cluster.seal()
+    cluster.put("b", 2)
+    cluster.log.close()
+    for path in segment_files(cluster.paths.wal):
+        path.write_bytes(bytes(100))
+    assert not plan_restore(make_env(DISK), request(LATEST, cluster)).notes
+    shutil.rmtree(cluster.paths.wal)
+    Path(cluster.paths.wal).write_text("no directory")
+    (note,) = plan_restore(make_env(DISK), request(LATEST, cluster)).notes
+    assert "can't be read" in note
