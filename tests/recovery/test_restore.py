@@ -15,7 +15,6 @@ import pytest
 from neumann.archive.sources import Source
 from neumann.env.disk import RealDisk
 from neumann.errors import (
-    ArchiveGap,
     BadInput,
     BeyondArchive,
     Corrupt,
@@ -342,49 +341,6 @@ def test_to_refuses_a_directory_that_holds_something(tmp_path: Path) -> None:
     Path(tmp_path, "r", "mine").write_text("")
     with pytest.raises(RefusedByState):
         carry_out(request(parse_target(until="latest"), cluster, f"{tmp_path}/r"))
-
-
-def test_a_damaged_snapshot_is_passed_over_and_said(tmp_path: Path) -> None:
-    cluster = Cluster.fresh(DISK, str(tmp_path), 11)
-    backup = f"{cluster.archive}-snapshots"
-    cluster.put("a", 1)
-    manifest = cluster.snapshot(backup)
-    cluster.put("b", 1)
-    cluster.seal()
-    table = next(Path(backup, manifest.snapshot_id).glob("*.table"))
-    data = bytearray(table.read_bytes())
-    data[12] ^= 1
-    table.write_bytes(data)
-    planned = plan_restore(make_env(DISK), request(parse_target(until="latest"), cluster, f"{tmp_path}/r"))
-    assert any("damaged and not used" in note for note in planned.notes)
-    assert planned.plan.start.kind == "the empty beginning"
-
-
-def test_a_damaged_snapshot_that_is_needed_is_named(tmp_path: Path) -> None:
-    """Bug: where nothing else leads to the target, a flipped byte of a table was told as a gap in the log,
-    with the exit code of one, and the damaged file was not named."""
-    cluster = Cluster.fresh(DISK, str(tmp_path), 11)
-    backup = f"{cluster.archive}-snapshots"
-    cluster.put("a", 1)
-    manifest = cluster.snapshot(backup)
-    cluster.put("b", 1)
-    cluster.seal()
-    segment_files(cluster.archive)[0].unlink()
-    table = next(Path(backup, manifest.snapshot_id).glob("*.table"))
-    good = table.read_bytes()
-    wanted = request(parse_target(until="latest"), cluster, f"{tmp_path}/r")
-    flipped = bytearray(good)
-    flipped[12] ^= 1
-    table.write_bytes(flipped)
-    with pytest.raises(Corrupt, match=f"{table.parent} is damaged: .*{table.name}") as refused:
-        plan_restore(make_env(DISK), wanted)
-    assert "copy it again" in refused.value.remedy and "missing from the archive" in refused.value.remedy
-    table.unlink()
-    with pytest.raises(ArchiveGap) as incomplete:
-        plan_restore(make_env(DISK), wanted)
-    assert f"{table.parent} is not used" in incomplete.value.remedy
-    table.write_bytes(good)
-    assert plan_restore(make_env(DISK), wanted).plan.cut.index == cluster.archived_end.last
 
 
 def test_every_refusal_is_an_error_of_the_product(tmp_path: Path) -> None:
