@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from neumann.env.doors import Disk
 from neumann.env.files import read_file, write_durable
-from neumann.format import state
+from neumann.format import names, state
 from neumann.format.history import History, HistoryRecord
 from neumann.format.ids import VOTER, Configuration, Member, Timeline
 from neumann.format.limits import FEATURE_LEVEL
@@ -65,8 +65,8 @@ def write_member(
 ) -> None:
     """Make a member of a directory whose store/ has the manifest's tables, and which has no vote.
 
-    What an interrupted run left of raft/ is removed first; of published snapshots only the empty one, which
-    may be of another attempt. `term` is what the vote says: the node campaigns in a higher one.
+    What an interrupted run left of raft/ is removed first; of published snapshots only the empty one (see
+    write_vote). `term` is what the vote says: the node campaigns in a higher one.
     """
     assert not disk.exists(paths.vote), "there is a member's state here already"
     disk.make_dirs(paths.store)
@@ -76,8 +76,6 @@ def write_member(
         if disk.exists(debris):
             disk.unlink(debris)
     write_manifest(disk, paths.store, manifest)
-    if not manifest.point.index:
-        disk.remove_tree(f"{paths.snapshots}/{manifest.snapshot_id}")
     create_log(disk, paths.raft, manifest, segment_bytes)
     write_vote(disk, paths, manifest, node_id, storage_id, term)
 
@@ -90,7 +88,12 @@ def read_identity(disk: Disk, paths: Paths) -> Identity:
 def write_vote(
     disk: Disk, paths: Paths, manifest: Manifest, node_id: str, storage_id: bytes, term: int
 ) -> None:
-    """The last steps, and all that a joiner lacks after install.place: publish, identity, vote."""
+    """The last steps, and all that a joiner lacks after install.place: publish, identity, vote.
+
+    An empty snapshot that is published here already is nobody's data: a formation that was interrupted left
+    it, and it may be of another cluster.
+    """
+    disk.remove_tree(f"{paths.snapshots}/{names.snapshot_name(0, 0)}")
     publish(disk, paths, manifest)
     history = manifest.history
     identity = Identity(history.cluster_id, history.timeline, node_id, storage_id)

@@ -131,10 +131,8 @@ class Formation:
             self._config.store.block_bytes,
         )
 
-        def write() -> None:
-            debris = f"{self._paths.snapshots}/{manifest.snapshot_id}"
-            env.disk.remove_tree(debris)  # an interrupted formation published another empty cluster
-            formation.write_member(
+        await self._lane.run(
+            lambda: formation.write_member(
                 env.disk,
                 self._paths,
                 manifest,
@@ -143,8 +141,7 @@ class Formation:
                 self._config.wal.segment_bytes_max,
                 0,
             )
-
-        await self._lane.run(write)
+        )
         log.info("created a NEW, EMPTY cluster %s", manifest.history.cluster_id.hex())
 
     async def adopt(self) -> None:

@@ -18,9 +18,9 @@ from neumann.format.manifest import Manifest
 from neumann.format.message import SnapshotOffer
 from neumann.format.names import Paths
 from neumann.format.state import decode_mark
-from neumann.recovery.formation import write_vote
+from neumann.recovery.formation import empty_base, write_vote
 from neumann.snapshot import install, journal
-from neumann.snapshot.publish import list_published, open_published
+from neumann.snapshot.publish import list_published, open_published, publish
 from neumann.snapshot.verify import open_view, verify_tables
 from neumann.store.manifests import load_newest
 from neumann.wal.log import Log
@@ -139,6 +139,8 @@ def test_a_joiner_gets_tables_segments_and_a_log_behind_them(leader: Leader) -> 
     install.place(disk, JOINER, fetched, SEGMENT_BYTES)
     check_installed(disk, manifest)
     assert len([n for n in disk.list(JOINER.wal) if n in fetched.segments]) == 2
+    never = empty_base("n2", "h2", b"2" * 16, 1, b"x" * 16, 1, 1024)
+    publish(disk, JOINER, never)  # by a formation that was interrupted
     write_vote(disk, JOINER, manifest, "n2", b"2" * 16, 1)
     assert [p.id for p in list_published(disk, JOINER.snapshots)] == [manifest.snapshot_id]
     assert open_view(disk, JOINER.store, manifest).count() == 60
