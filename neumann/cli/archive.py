@@ -17,6 +17,7 @@ from neumann.cli import output
 from neumann.cli.place import configured_repo, find_source, must_hold_something, places, with_source
 from neumann.cli.snapshots import lines
 from neumann.cli.verb import Call, verb
+from neumann.env import Files
 from neumann.errors import NeumannError
 from neumann.format.times import time_text
 from neumann.recovery import search as search_engine
@@ -34,8 +35,8 @@ from neumann.recovery.targets import parse_time
 def wal_list(call: Call, repo: str | None, wal_dir: str | None, snapshot_dir: str | None) -> None:
     """What an archive covers, by headers: what can be restored, the log, restore points, gaps."""
     with places() as files:
-        found = survey(files, find_source(call, files, repo, wal_dir, snapshot_dir))
-        body = _survey_facts(found)
+        found, wrong = _look(call, files, repo, wal_dir, snapshot_dir)
+        body = _survey_facts(found, wrong)
     call.show(body, lambda: _survey_text(found, body))
 
 
@@ -47,20 +48,39 @@ def wal_verify(
 ) -> None:
     """Read every byte of an archived log.
 
-    Exits 4 for a gap, 5 for damage, 6 for files of another cluster, 10 where nothing of an archive lies.
+    Exits 4 for a gap, 5 for damage, 6 for files of another cluster, 10 where nothing of an archive lies. With
+    --repo or --snapshot-dir also where the log's end can't be restored: 4 if something between the newest
+    snapshot and the log is missing, 3 if there is nothing to begin with.
     """
     since_ns = parse_time(since) if since else 0
     with places() as files:
-        source = find_source(call, files, repo, wal_dir, snapshot_dir)
-        found = survey(files, source, bodies=True, since_ns=since_ns)
+        found, wrong = _look(call, files, repo, wal_dir, snapshot_dir, bodies=True, since_ns=since_ns)
         must_hold_something(found.catalog)
-        body = {**_survey_facts(found), "checked_files": found.runs.checked}
+        body = {**_survey_facts(found, wrong), "checked_files": found.runs.checked}
     read = f"{found.runs.checked} of {len(found.catalog.heads)} files read to the last byte"
-    call.show(body, lambda: f"{_survey_text(found, body)}\n{read}, {len(found.runs.wrong)} things wrong")
-    _exit(found.runs.wrong)
+    call.show(body, lambda: f"{_survey_text(found, body)}\n{read}, {len(wrong)} things wrong")
+    _exit(wrong)
 
 
-def _survey_facts(found: Survey) -> dict[str, Any]:
+def _look(
+    call: Call,
+    files: Files,
+    repo: str | None,
+    wal_dir: str | None,
+    snapshot_dir: str | None,
+    *,
+    bodies: bool = False,
+    since_ns: int = 0,
+) -> tuple[Survey, list[NeumannError]]:
+    """What there is, and what is wrong with it: where snapshots may begin a restore, also that none can."""
+    found = survey(
+        files, find_source(call, files, repo, wal_dir, snapshot_dir), bodies=bodies, since_ns=since_ns
+    )
+    is_whole = bool(snapshot_dir or configured_repo(call, repo, wal_dir))
+    return found, found.runs.wrong + (found.unreached if is_whole else [])
+
+
+def _survey_facts(found: Survey, wrong: Sequence[NeumannError]) -> dict[str, Any]:
     catalog = found.catalog
     points = restore_points(catalog, catalog.heads)
     return {
@@ -101,7 +121,7 @@ def _survey_facts(found: Survey) -> dict[str, Any]:
             for head in catalog.heads
             if catalog.is_begun(head)
         ],
-        "wrong": [str(error) for error in found.runs.wrong],
+        "wrong": [str(error) for error in wrong],
         "notes": found.notes,
         "unknown_files": catalog.unknown,
     }

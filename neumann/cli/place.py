@@ -96,8 +96,8 @@ def find_source(
 def must_hold_something(catalog: Catalog) -> None:
     """NotFound for a place without any file of an archive: nothing wrong was found in it, but nothing at all
     was. A history file is there from the first segment's seal on."""
-    if catalog.directory and not (catalog.heads or catalog.histories or catalog.problems):
-        raise NotFound(f"{catalog.directory} holds no file of an archive", remedy="is it mounted?")
+    if catalog.is_empty:
+        raise NotFound(f"{catalog.directory or 'wal/'} holds no file of an archive", remedy="is it mounted?")
 
 
 def find_place(

@@ -16,7 +16,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from neumann.archive.sources import Source, directory
+from neumann.archive.sources import directory
 from neumann.cli import output
 from neumann.cli.against import (
     Known,
@@ -68,8 +68,9 @@ def verify_checksums(
     """Read every byte, beside a running server or without. Exits 5 if one is not as it was written.
 
     With --admin and no directory the node reads its own files, at its scrub's rate, and mends what it can;
-    what it can't read is 5 as well. A repository that holds nothing is 10. --against says 5 too where the
-    same moment has other rows, 9 where it is another moment, 10 where that snapshot is not here.
+    what it can't read is 5 as well. Of a repository it exits as a restore to its end would be refused: 4 for
+    a gap, 10 where it holds nothing, or not the log that was archived. --against says 5 too where the same
+    moment has other rows, 9 where it is another moment, 10 where that snapshot is not here.
     """
     named = [place for place in (data_dir, snapshot_dir, repo) if place is not None]
     if len(named) > 1:
@@ -165,12 +166,12 @@ def _verify_repository(call: Call, repo: str, content: bool) -> None:
     lines: list[str] = []
     with places() as files:
         source = find_source(call, files, configured_repo(call, repo, None), None, None)
-        log = survey(files, Source(source.wal_directory, ""), bodies=True) if source.wal_directory else None
-        if log is not None:
-            wrong += log.runs.wrong
-            damage += [Damage(source.wal_directory, e.message, e.remedy or _of_log(e)) for e in wrong]
+        log = survey(files, source, bodies=True)
+        wrong += log.runs.wrong + log.unreached
+        where = source.wal_directory or source.snapshot_directory
+        damage += [Damage(where, e.message, e.remedy or _of_log(e)) for e in wrong]
         listed = list_published(files, source.snapshot_directory) if source.snapshot_directory else []
-        if log is not None and not listed:
+        if source.wal_directory and not listed:
             must_hold_something(log.catalog)
         elif not listed:
             raise NotFound(f"{source.snapshot_directory} holds no snapshot", remedy="is it mounted?")
@@ -189,17 +190,16 @@ def _verify_repository(call: Call, repo: str, content: bool) -> None:
                 continue
             wrong.append(lasting)
             damage.append(Damage(published.path, lasting.message, lasting.remedy or _SNAPSHOT_REMEDY))
-    runs = log.runs.found if log is not None else []
     scope = {
-        "files": log.runs.checked if log is not None else 0,
-        "entries": sum(run.entries for run in runs),
-        "bytes": sum(run.bytes for run in runs),
+        "files": log.runs.checked,
+        "entries": sum(run.entries for run in log.runs.found),
+        "bytes": sum(run.bytes for run in log.runs.found),
     }
     body = {
         "repo": repo,
         "scope": {"log": scope},
         "snapshots": snapshots,
-        "not_read": log.catalog.unknown if log is not None else [],
+        "not_read": log.catalog.unknown,
         "damage": [one._asdict() for one in damage],
     }
     text = [f"log       {scope['files']} files, {output.size(scope['bytes'])}, every byte", *lines]

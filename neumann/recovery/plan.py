@@ -186,6 +186,18 @@ def windows(catalog: Catalog, starts: Sequence[Start], history: History) -> list
     return [window for window, _ in found]
 
 
+def refusal_of_latest(catalog: Catalog, starts: Sequence[Start], history: History) -> NeumannError | None:
+    """Why a restore to the end of that line is refused, by headers; None where it is not."""
+    line, latest = lineage.stretches(history), Target(Kind.LATEST, "latest")
+    own = _on_line(starts, line)
+    if not own:
+        return _beyond(
+            catalog, starts, line, f"there is no snapshot to begin timeline {history.timeline} with"
+        )
+    way = walk(catalog, line, max(own, key=lambda start: start.position), Stop(), bodies=False)
+    return None if way.reached else _refusal(catalog, starts, line, latest, way)
+
+
 def empty_start(catalog: Catalog, starts: Sequence[Start], block_bytes: int) -> list[Start]:
     """The empty beginning of a cluster whose first timeline began without data, if the archive begins
     there too, or there is nothing else to begin with."""

@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
-from neumann.errors import ArchiveGap, Corrupt, FormatTooNew, NeumannError, WrongHistory
+from neumann.errors import (
+    ArchiveGap,
+    BeyondArchive,
+    Corrupt,
+    FormatTooNew,
+    NeumannError,
+    NotFound,
+    WrongHistory,
+)
 from neumann.format.ids import LogPoint, Timeline
 from neumann.recovery.catalog import Catalog, Head, describe_gap
 from neumann.snapshot.segment_file import End
@@ -76,8 +84,9 @@ def ends_before(head: Head, following: Head, time_ns: int) -> bool:
 
 
 def worst(wrong: Sequence[NeumannError]) -> int:
-    """The exit code for all of these: damage before strangers before gaps; 0 for none."""
-    for kind in (Corrupt, FormatTooNew, WrongHistory, ArchiveGap):
+    """The exit code for all of these: damage before strangers before gaps before what is not there at all;
+    0 for none."""
+    for kind in (Corrupt, FormatTooNew, WrongHistory, ArchiveGap, BeyondArchive, NotFound):
         if any(isinstance(error, kind) for error in wrong):
             return kind.exit_code
     return NeumannError.exit_code if wrong else 0

@@ -323,10 +323,30 @@ def test_a_repository_that_holds_nothing(admin: Admin, tmp_path: Path) -> None:
         assert str(repo / below) in ended.err
 
 
-def test_a_repository_of_snapshots_only(admin: Admin, repo: Path) -> None:
+def test_a_repository_that_has_lost_the_log_of_its_snapshots(admin: Admin, repo: Path) -> None:
+    """`no damage` was said of it, where a restore to the end is refused."""
     for path in (repo / "wal").iterdir():
         path.unlink()
-    assert admin("verify-checksums", "--repo", repo).code == 0
+    ended = admin("verify-checksums", "--repo", repo)
+    assert ended.code == 10 and "holds no log" in ended.out and "is it mounted" in ended.out
+    assert admin("wal-verify", "--repo", repo).code == 10
+
+
+def test_what_can_not_be_restored_to_its_end_is_wrong(admin: Admin, repo: Path) -> None:
+    """The log behind the only snapshot was gone, and both verbs ended with 0."""
+    segments = sorted((repo / "wal").glob("*.wal"))
+    newest = int(segments[-1].stem.split("-")[2]) - 1
+    for path in segments[:-1]:
+        path.unlink()
+    for path in (repo / "snapshots").glob("*-*"):
+        if int(path.name.split("-")[0]) >= newest or path.name.startswith("0-"):
+            shutil.rmtree(path)
+    (kept,) = (int(path.name.split("-")[0]) for path in (repo / "snapshots").glob("*-*"))
+    wanted = admin("wal-replay", "--repo", repo, "--until", "latest", "--dry-run")
+    assert wanted.code == 4
+    for verb in ("verify-checksums", "wal-verify"):
+        ended = admin(verb, "--repo", repo)
+        assert ended.code == 4 and f"entries {kept + 1}..{newest} are missing" in ended.out, ended.out
 
 
 def test_a_gap_in_a_repository(admin: Admin, repo: Path) -> None:
