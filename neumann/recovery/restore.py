@@ -22,12 +22,14 @@ from neumann.format import restored as restored_format
 from neumann.format.ids import ID_BYTES
 from neumann.format.names import Paths
 from neumann.format.restored import Restored
+from neumann.format.times import time_text
 from neumann.recovery import swap, tables
 from neumann.recovery.adopt import Adopted, install_base
 from neumann.recovery.catalog import Catalog
 from neumann.recovery.formation import read_identity
 from neumann.recovery.prepare import Planned, plan_with
 from neumann.recovery.replay import Piece, Progress, Replay
+from neumann.store.manifests import load_newest
 
 _ASK_TIMEOUT_S = 2.0
 _LEFT_OF_A_KILLED_RESTORE = frozenset({names.LOCK, names.SCRATCH, names.RESTORE_JOURNAL})
@@ -77,7 +79,7 @@ async def _restore(env: Env, planned: Planned, progress: Progress | None) -> Rep
             planned = _plan_again(env, planned)
         done = read_restored(env, paths)
         if done is not None and done.fingerprint == planned.fingerprint and not request.again:
-            return Report(done, None, 0, 0.0, end_index=_end_of_log(disk, paths))
+            return Report(done, None, 0, 0.0, end_index=_end_of(disk, paths, done, bool(request.to)))
         if request.to:
             _check_new(disk, paths, _LEFT_OF_A_KILLED_RESTORE)
         _check_own_cluster(env, paths, planned)
@@ -118,10 +120,35 @@ def _check_new(disk: Disk, paths: Paths, allowed: frozenset[str]) -> None:
         raise RefusedByState(f"--to {paths.root} is not empty", remedy="name a new directory")
 
 
-def _end_of_log(disk: Disk, paths: Paths) -> int:
-    """The last index of the log here, as far as it can be read."""
+def _end_of(disk: Disk, paths: Paths, done: Restored, is_to: bool) -> int:
+    """Where the log of what was restored here ends now. RefusedByState where not all of that is here: what is
+    left may have gone on since, so it is not restored over unasked."""
     catalog = Catalog(disk, paths.wal)
-    return max((catalog.scan(head, bodies=False).last.index for head in catalog.heads[-1:]), default=0)
+    if what := _missing(disk, paths, catalog, done):
+        anew = "name a new directory" if is_to else "--again restores it anew, and sets aside what is left"
+        raise RefusedByState(
+            f"{paths.root} was brought to this point at {time_text(done.made_ns)}, and is not whole: {what}",
+            remedy=anew,
+        )
+    return catalog.scan(catalog.segments(done.timeline)[-1], bodies=False).last.index
+
+
+def _missing(disk: Disk, paths: Paths, catalog: Catalog, done: Restored) -> str:
+    """What a node could not start without; "" for nothing."""
+    if not disk.exists(paths.vote):
+        return f"{paths.vote} is missing"
+    try:
+        manifest = load_newest(disk, paths.store)
+    except Corrupt as error:
+        return error.message
+    if manifest is None:
+        return f"{paths.store} holds no state"
+    if manifest.history.timeline != done.timeline:
+        return f"{paths.store} is of timeline {manifest.history.timeline}, and not of {done.timeline}"
+    log = catalog.segments(done.timeline)
+    if not log or log[0].previous.index > manifest.point.index:
+        return f"{paths.wal} does not hold the log behind index {manifest.point.index}"
+    return ""
 
 
 async def refuse_living_cluster(net: Net, peers: Mapping[str, str], cluster_id: bytes) -> None:

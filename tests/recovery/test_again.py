@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,44 @@ def test_again_says_that_the_directory_has_gone_on(tmp_path: Path) -> None:
     assert again.already and again.has_gone_on and again.end_index == written.last
     anew = carry_out(replace(wanted, again=True, timeline=own(cluster)))
     assert not anew.already and rows_in(DISK, cluster.root) == rows
+
+
+@pytest.mark.parametrize(
+    ("gone", "what", "is_to"),
+    [
+        ("store", "holds no state", False),
+        ("store", "holds no state", True),
+        ("store/*.table", "is missing", False),
+        ("raft/vote", "vote is missing", False),
+        ("raft/wal/*.wal", "does not hold the log behind", False),
+    ],
+)
+def test_what_was_restored_and_is_not_there_is_not_called_restored(
+    tmp_path: Path, gone: str, what: str, is_to: bool
+) -> None:
+    """Only raft/restored was read: store/ and the log were deleted, and `already restored, nothing was
+    changed` was said, with exit 0, of a directory from which no node starts."""
+    cluster = Cluster.fresh(DISK, str(tmp_path), 1)
+    cluster.put("a", 1)
+    cluster.snapshot(f"{cluster.archive}-snapshots")
+    cluster.put("b", 2)
+    cluster.seal()
+    wanted = request(parse_target(until="latest"), cluster, f"{tmp_path}/r" if is_to else "")
+    carry_out(wanted)
+    root = Path(wanted.to or wanted.data_dir)
+    for path in root.glob(gone):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    left = sorted(root.rglob("*"))
+    wanted = replace(wanted, target=parse_target(until_index=cluster.archived_end.last))
+    with pytest.raises(RefusedByState, match=f"is not whole: .*{what}") as refused:
+        carry_out(wanted)
+    assert sorted(root.rglob("*")) == left
+    if is_to:
+        assert "new directory" in refused.value.remedy
+    else:
+        assert "--again" in refused.value.remedy
+        assert not carry_out(replace(wanted, again=True)).already
+        assert rows_in(DISK, str(root)) == cluster.rows and carry_out(wanted).already
 
 
 def test_a_restore_that_came_out_too_early_shows_the_way_on(tmp_path: Path) -> None:
