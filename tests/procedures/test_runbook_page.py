@@ -224,6 +224,7 @@ def test_the_page(site: Site) -> None:
     site.section("Point-in-time recovery")
     assert site.rows(site.cluster) == wanted
 
+    site.lose_disk("n3")
     site.section("Full cluster restore")
     assert site.rows(site.cluster) == backed_up
 
