@@ -396,7 +396,7 @@ class Host:
     async def _wait_instead(self, member: Member, decision: Decision) -> None:
         """Close the member for what the peers say, and ask them until it may run again."""
         async with self._acting:
-            if self.member is not member or self._installing:
+            if self.member is not member or self._installing or member.failure is not None:
                 return
             log.warning("not serving: %s; %s", decision.reason, decision.remedy)
             self.decision = decision
@@ -434,7 +434,8 @@ class Host:
 
     async def _install(self, member: Member, leader: str, offer: SnapshotOffer) -> None:
         """Fetch beside the running member, then end it, put the new state in place, and open it again. What
-        the leader could not give is asked for again, whatever befell it there."""
+        the leader could not give is asked for again, whatever befell it there. One that has failed meanwhile
+        stays as it is: what a replica that differs has is neither replaced nor opened again (R5)."""
         try:
             source = member.raft.configuration.member(leader)
             if source is None:
@@ -443,9 +444,11 @@ class Host:
                 self.env.net, source.address, offer, self.env.disk, self.lane, self.paths
             )
             point = fetched.manifest.point
-            if member.holds(point):
+            if member.failure is not None or member.holds(point):
                 return
             await self._close_member(hand_over=False)
+            if self.failed.done():  # as its archiving ended
+                return
             # It acknowledged frames until it was closed: those behind the snapshot are kept.
             if not member.holds(point):
                 segment_bytes = self.config.wal.segment_bytes_max

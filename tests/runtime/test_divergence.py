@@ -15,8 +15,11 @@ import pytest
 
 from neumann.env.doors import DoneCallback
 from neumann.errors import Corrupt, StorageFailed, Unavailable
+from neumann.format.message import SnapshotOffer
 from neumann.runtime.member import Member
 from neumann.runtime.node import Node
+from neumann.runtime.startup import Action, Decision
+from neumann.snapshot import install
 from tests.runtime.nodes import cluster, config_of, leads, one_node, start, until, write_rows
 
 
@@ -180,3 +183,30 @@ async def test_a_member_that_ended_does_not_go_on_looking_after_its_files(tmp_pa
         await until(lambda: bool(member.scrub.progress.scope), "a pass is under way")
         member._diverged("snapshot 7 differs from the majority's")
         await until(lambda: not member.scrub.progress.running, "it has ended")
+
+
+async def test_a_member_that_ended_while_a_snapshot_came_is_not_replaced_by_it(tmp_path: Path) -> None:
+    """An install that was under way put the leader's state in the place of what a replica that differs had,
+    and opened and served it, without anybody's word (R5)."""
+    async with cluster(tmp_path) as running:
+        leading = next(one.node for one in running if leads(one.node))
+        follower = next(one.node for one in running if not leads(one.node))
+        member, fetch = _member(follower), install.fetch
+        with patch.object(member, "on_request"):  # it hears nothing of what is written
+            await write_rows(leading, range(10))
+            made = await leading.snapshot()
+            published = _member(leading).snapshots.published
+            assert published is not None and published.snapshot_id == made["id"]
+            point, term = published.point, _member(leading).raft.term
+            offer = SnapshotOffer(term, point.index, point.term, point.chain, 1)
+
+            async def ends(*given: Any) -> install.Fetched:
+                fetched = await fetch(*given)
+                member._diverged("snapshot 7 differs from the majority's")
+                return fetched
+
+            with patch.object(install, "fetch", ends):
+                await follower.host._install(member, leading.config.node.id, offer)
+        await follower.host._wait_instead(member, Decision(Action.WAIT, "peers serve another timeline"))
+        assert follower.member is member and isinstance(await follower.failed, Corrupt)
+        assert member.manifest.point.index == 0 and "snapshot 7 differs" in follower.serving()[1]
