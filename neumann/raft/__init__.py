@@ -17,7 +17,7 @@ stand. Every output is handed out once; there is no "advance". The whole driver:
     def done(core, ready):                                # its vote and its frames are durable
         for node_id, message in ready.messages_after_sync: network.send(node_id, message)
         if ready.vote: core.vote_persisted(*ready.vote)   # may answer at once: after those before
-        if ready.frames: core.persisted(*ready.frames[-1].header.end[:2])
+        if ready.frames: core.persisted(*ready.frames[-1].header.end[:2], ready.truncations)
         pump(core)
 
 (tests/raft/test_contract.py runs a cluster on these very lines.)
@@ -27,6 +27,8 @@ Rules for the embedder:
 * A Ready's `messages_after_sync` wait for its own vote and frames and for those of all Readys before.
   If nothing is outstanding they go at once. They go before the core is told that its vote and frames are
   durable, so that answers keep their order. `messages` need not wait for anything.
+* Where one sync covers many Readys, `persisted` may be called once, with the last frame and the
+  `truncations` of the last of them.
 * What is applied up to `commit_index` is told by `applied`; a read is answered once its index is.
 * `tick` comes every `tick_ms`, and `ready` after it. Ticks missed in a stall are dropped, not made up.
 * Who leads and whose `transferring` is empty may `propose`. A new leader proposes the NOOP of its term

@@ -192,10 +192,10 @@ class Raft:
         assert self._leadership is not None, "only a leader proposes"
         self._leadership.propose(frame)
 
-    def persisted(self, index: int, term: int) -> None:
-        """The own log is durable up to the end of the frame (index, term) that a Ready handed out.
-        Ignored if another frame is there by now."""
-        if self._state.persisted(index, term) and self._leadership is not None:
+    def persisted(self, index: int, term: int, truncations: int) -> None:
+        """The own log is durable up to the end of the frame (index, term) that a Ready with these
+        `truncations` handed out. Ignored if something was cut since."""
+        if self._state.persisted(index, term, truncations) and self._leadership is not None:
             self._leadership.advance_commit()
             self._resign_if_removed()
 

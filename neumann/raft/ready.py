@@ -17,7 +17,9 @@ class Ready(NamedTuple):
 
     vote                 (term, voted_for): make durable, both slots, then call `vote_persisted`
     truncate_after       cut the own log behind this index, before `frames` are appended
-    frames               append to the own log, sync, then call `persisted` with the last one's end
+    frames               append to the own log, sync, then call `persisted` with the last one's end and
+                         `truncations`
+    truncations          how often anything of the log was cut until now
     messages             send now, beside the writes. An Append names frames that may be in `frames`
     messages_after_sync  send when `vote` and `frames` of this and of all earlier Readys are durable
     commit_index         entries up to here may be applied; never falls
@@ -32,6 +34,7 @@ class Ready(NamedTuple):
     vote: tuple[int, Candidate] | None
     truncate_after: int | None
     frames: tuple[Frame, ...]
+    truncations: int
     messages: tuple[Addressed, ...]
     messages_after_sync: tuple[Addressed, ...]
     commit_index: int
@@ -43,7 +46,8 @@ class Ready(NamedTuple):
 
 
 class Outbox:
-    """Collects a Ready. `stored_index`: where the embedder's log ends once it did all it was told."""
+    """Collects a Ready. `stored_index`: where the embedder's log ends once it did all it was told.
+    `truncations`: each Ready names it, and what is reported durable gives it back (State.persisted)."""
 
     __slots__ = (
         "diverged",
@@ -55,11 +59,13 @@ class Outbox:
         "reads",
         "stored_index",
         "truncate_after",
+        "truncations",
         "vote",
     )
 
     def __init__(self, stored_index: int) -> None:
         self.stored_index = stored_index
+        self.truncations = 0
         self._clear()
 
     def _clear(self) -> None:
@@ -76,6 +82,7 @@ class Outbox:
     def truncate(self, index: int) -> None:
         """Cut behind `index`: frames that were never handed out are just not handed out."""
         self.frames = [frame for frame in self.frames if frame.header.last_index <= index]
+        self.truncations += 1
         if index < self.stored_index:
             self.truncate_after = self.stored_index = index
 
@@ -83,6 +90,7 @@ class Outbox:
         """The embedder itself put an empty log at `index` in place of the old one."""
         self.frames = []
         self.truncate_after = None
+        self.truncations += 1
         self.stored_index = index
 
     def take(self, commit_index: int, committed: bool, role_changed: bool) -> Ready | None:
@@ -106,6 +114,7 @@ class Outbox:
             self.vote,
             self.truncate_after,
             tuple(self.frames),
+            self.truncations,
             tuple(self.messages),
             tuple(self.messages_after_sync),
             commit_index,

@@ -119,17 +119,18 @@ class State:
             assert self.log.end_at(index) is not None
             self.commit_index = index
 
-    def persisted(self, index: int, term: int) -> bool:
-        """The log is durable up to the frame end (index, term). False if that tells nothing.
+    def persisted(self, index: int, term: int, truncations: int) -> bool:
+        """The log, as it was when a Ready named these `truncations`, is durable up to the frame end
+        (index, term). False if that tells nothing.
 
-        Only a frame of the current term counts. Its leader's log only grows, so while the term lasts
-        such a frame can't have been cut and have come back; an older one can (reference bug 29).
+        It counts unless something was cut since. A frame that was cut may have come back, the same to the
+        last bit: then it is being written again, and the report is of the first time (reference bug 29). If
+        nothing was cut the log has only grown, and holds that very frame, of whichever term it is.
         """
-        if term != self.term or index <= self.durable_index:
+        if truncations != self.outbox.truncations or index <= self.durable_index:
             return False
         point = self.log.end_at(index)
-        if point is None or point.term != term:
-            return False
+        assert point is not None and point.term == term, "a frame that was handed out"
         self.durable_index = index
         self.lift_floor()
         return True

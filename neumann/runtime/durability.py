@@ -29,8 +29,8 @@ Addressed = tuple[str, Message]
 class Durability:
     """One member's writes. `floor` is the core's, written with the next vote; it is lifted by what is
     durable, so it may stay too high on the disk and never too low. `send(node_id, message)` is called
-    with answers whose promise holds now; `on_durable(synced, vote)` with what a crash would keep from
-    here on."""
+    with answers whose promise holds now; `on_durable(synced, vote, truncations)` with what a crash would keep
+    from here on, and the core's count of `truncations` as of what was written last."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Durability:
         *,
         floor: Callable[[], tuple[int, int]],
         send: Callable[[str, Message], None],
-        on_durable: Callable[[Synced | None, tuple[int, Candidate] | None], None],
+        on_durable: Callable[[Synced | None, tuple[int, Candidate] | None, int], None],
         on_full: Callable[[DiskFull], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
@@ -62,21 +62,27 @@ class Durability:
         self._on_failure = on_failure
         self._vote_staged: tuple[int, Candidate] | None = None
         self._after_sync: list[Addressed] = []
+        self._truncations = 0
         self._writing = False
         self._began_ns = 0
         self._stopped = False
 
-    def stage(self, vote: tuple[int, Candidate] | None, after_sync: Sequence[Addressed]) -> None:
-        """A vote to write, and answers for when it and the log staged so far are durable."""
+    def stage(
+        self, vote: tuple[int, Candidate] | None, after_sync: Sequence[Addressed], truncations: int
+    ) -> None:
+        """A vote to write, and answers for when it and the log staged so far are durable; the core's count of
+        `truncations` behind that log."""
         if vote is not None:
             self._vote_staged = vote
         self._after_sync.extend(after_sync)
+        self._truncations = truncations
 
     def write(self) -> None:
         """Give the lane everything that queued while it wrote the batch before."""
         if self._writing or self._stopped:
             return
         batch, vote, after = self._wal.take_batch(), self._vote_staged, self._after_sync
+        truncations = self._truncations
         self._vote_staged, self._after_sync = None, []
         if batch is None and vote is None:
             self._release(after)
@@ -89,13 +95,13 @@ class Durability:
 
             def then(error: BaseException | None) -> None:
                 if error is None:
-                    self._write_batch(batch, vote, after)
+                    self._write_batch(batch, vote, after, truncations)
                 else:
                     self._writing = False
 
             self._marks.lower(lowered, then)
         else:
-            self._write_batch(batch, vote, after)
+            self._write_batch(batch, vote, after, truncations)
 
     @property
     def batch(self) -> int | None:
@@ -109,7 +115,11 @@ class Durability:
             await asyncio.sleep(0.001)
 
     def _write_batch(
-        self, batch: WriteBatch | None, vote: tuple[int, Candidate] | None, after: list[Addressed]
+        self,
+        batch: WriteBatch | None,
+        vote: tuple[int, Candidate] | None,
+        after: list[Addressed],
+        truncations: int,
     ) -> None:
         floor = self._floor()
 
@@ -139,7 +149,7 @@ class Durability:
                     self._marks.synced(synced.segment_first, synced.offset, *synced.point)
                 # Before the core hears: it may answer again at once, and answers keep their order.
                 self._release(after)
-                self._on_durable(synced, vote)
+                self._on_durable(synced, vote, truncations)
                 self.write()
                 if self._wal.batch_behind_full() is not None:
                     asyncio.get_running_loop().call_later(_ROOM_LOOK_S, self._go_on)
@@ -153,7 +163,7 @@ class Durability:
         if batch is not None and not self._writing and not self._stopped:
             self._writing = True
             self._began_ns = self._clock.monotonic_ns()
-            self._write_batch(batch, None, [])
+            self._write_batch(batch, None, [], self._truncations)
 
     def _release(self, answers: list[Addressed]) -> None:
         for node_id, message in answers:

@@ -164,7 +164,7 @@ class Member:
             self.metrics,
             floor=lambda: self.raft.floor,
             send=self.peers.send,
-            on_durable=lambda synced, vote: self._pump.durable(synced, vote),  # noqa: PLW0108  made below
+            on_durable=lambda *durable: self._pump.durable(*durable),  # noqa: PLW0108  made below
             on_full=self._disk_full,
             on_failure=self.fail,
         )

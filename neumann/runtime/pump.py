@@ -77,13 +77,13 @@ class Pump:
         finally:
             self._running = False
 
-    def durable(self, synced: Synced | None, vote: tuple[int, Candidate] | None) -> None:
+    def durable(self, synced: Synced | None, vote: tuple[int, Candidate] | None, truncations: int) -> None:
         """A crash would keep this from here on: the core may count it."""
         with self._wholly:
             if vote is not None:
                 self._raft.vote_persisted(*vote)
             if synced is not None:
-                self._raft.persisted(synced.point.index, synced.point.term)
+                self._raft.persisted(synced.point.index, synced.point.term, truncations)
                 self._on_persisted()
         self.run()
 
@@ -100,7 +100,7 @@ class Pump:
             self._applier.appended(ready.frames, ready.truncate_after)
             if ready.frames:
                 self._proposer.log_time_at_least(ready.frames[-1].header.time_ns)
-        self._durability.stage(ready.vote, ready.messages_after_sync)
+        self._durability.stage(ready.vote, ready.messages_after_sync, ready.truncations)
         for node_id, message in ready.messages:
             self._peers.send(node_id, message)
         self._durability.write()

@@ -184,10 +184,10 @@ MUTATIONS = (
         (REPLICATION + "test_the_log_may_be_dropped_while_it_is_being_sent",),
     ),
     Mutation(
-        "a report of a write of any term counts",
+        "a report of a write from before a cut counts",
         STATE,
         "State.persisted",
-        "if term != self.term or index <= self.durable_index:",
+        "if truncations != self.outbox.truncations or index <= self.durable_index:",
         "if index <= self.durable_index:",
         (29,),
         (FRAMES + "test_a_durable_report_of_a_frame_that_was_cut_and_came_back_is_ignored",),

@@ -52,6 +52,10 @@ class _Listening(Checker):
         if not self.lenient:
             super().after_ready(world, core, ready)
 
+    def durable(self, node: Node) -> None:
+        if not self.lenient:
+            super().durable(node)
+
     def sent(self, node: Node, message: Message) -> None:
         if not self.lenient:
             super().sent(node, message)

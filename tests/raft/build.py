@@ -100,4 +100,4 @@ def make_durable(core: Raft, ready: Ready) -> None:
         core.vote_persisted(*ready.vote)
     if ready.frames:
         end = ready.frames[-1].header.end
-        core.persisted(end.index, end.term)
+        core.persisted(end.index, end.term, ready.truncations)

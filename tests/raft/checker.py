@@ -6,6 +6,7 @@
 * state machine safety: all nodes commit the same points;
 * a vote, once granted, is durable and the only one of that voter in that term; an acknowledged frame is
   durable; what a leader commits is durable on a majority of its voters;
+* what a core takes for durable is, whenever the node crashes, and is all that its disk was told of;
 * a read's index is not below what was committed anywhere when the read was asked for.
 """
 
@@ -102,6 +103,15 @@ class Checker:
         disks = {v: world.nodes[v].disk for v in voters if world.nodes[v].disk.storage_id == named[v]}
         holders = [v for v, disk in disks.items() if disk.holds(point.index, point.term)]
         assert len(holders) >= quorum.majority(len(voters)), f"{point} is durable on {holders} only"
+
+    def durable(self, node: Node) -> None:
+        """After an input, what the core takes for durable: neither too much nor too little."""
+        core = node.up
+        point = core.log.end_at(core.durable_index)
+        assert point is not None and node.disk.holds(point.index, point.term)
+        cuts = [ready.truncate_after for ready in node.pending if ready.truncate_after is not None]
+        assert point.index <= min(cuts, default=point.index), f"{node.name}: {point} is about to be cut"
+        assert node.pending or point == core.last, f"{node.name}: all is durable, and not only {point}"
 
     def sent(self, node: Node, message: Message) -> None:
         """A message leaves a node."""

@@ -57,4 +57,4 @@ class Disk:
         """Whether the frame end (index, term) is here, or the snapshot stands for it."""
         if index <= self.snapshot.point.index:
             return True
-        return any(f.header.last_index == index and f.header.term == term for f in self.frames)
+        return any(f.header.last_index == index and f.header.term == term for f in reversed(self.frames))

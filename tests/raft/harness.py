@@ -363,6 +363,7 @@ class World:
         with self.checker.watching(node.up):
             act(node.up)
         self._pump(node)
+        self.checker.durable(node)
 
     def _pump(self, node: Node) -> None:
         core = node.up
@@ -418,4 +419,4 @@ def _tell_durable(core: Raft, ready: Ready) -> None:
         core.vote_persisted(*ready.vote)
     if ready.frames:
         end = ready.frames[-1].header.end
-        core.persisted(end.index, end.term)
+        core.persisted(end.index, end.term, ready.truncations)

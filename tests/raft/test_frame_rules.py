@@ -200,15 +200,65 @@ def test_a_durable_report_of_a_frame_that_was_cut_and_came_back_is_ignored() -> 
     (ours,) = frames((2, 1), after=END)
     (theirs,) = frames((3, 2), after=END)
     core.step("a", append(2, END, [ours]))
-    take(core)
+    first = take(core)
     core.step("c", append(3, END, [theirs]))
-    take(core)
+    second = take(core)
     core.step("a", append(4, END, [ours]))
-    take(core)
-    core.persisted(6, 2)
+    third = take(core)
+    for reported in (first, second):
+        make_durable(core, reported)
+        assert core.durable_index == 5
+    make_durable(core, third)
+    assert core.durable_index == 6
+
+
+def test_a_cut_that_no_ready_has_told_of_yet_counts() -> None:
+    """The same, where the report comes before what the core did is handed out."""
+    core = core_with(SHARED, term=2)
+    (ours,) = frames((2, 1), after=END)
+    (theirs,) = frames((3, 2), after=END)
+    core.step("a", append(2, END, [ours]))
+    first = take(core)
+    core.step("c", append(3, END, [theirs]))
+    core.step("a", append(4, END, [ours]))
+    make_durable(core, first)
     assert core.durable_index == 5
-    core.persisted(7, 3)
-    assert core.durable_index == 5
+    second = take(core)
+    assert (second.truncate_after, second.frames) == (5, (ours,))
+    make_durable(core, second)
+    assert core.durable_index == 6
+
+
+def test_a_durable_report_from_before_a_snapshot_replaced_the_log_is_ignored() -> None:
+    """What was written went with the old log; the new one may not even have a frame that ends there."""
+    core = core_with(SHARED, term=1)
+    core.step("a", append(1, END, frames((1, 1), after=END)))
+    before = take(core)
+    point = LogPoint(5, 2, 55)
+    core.installed(point, members("abc"))
+    core.step("c", append(2, point, frames((2, 2), after=point)))
+    make_durable(core, before)
+    assert core.durable_index == point.index
+    make_durable(core, take(core))
+    assert core.durable_index == core.last.index == 7
+
+
+def test_frames_of_an_earlier_term_are_durable_when_the_disk_says_so() -> None:
+    """Only frames of the current term were counted: who caught up on older ones was told of nothing until
+    the first of this term came, and with no snapshot made so far stopped to apply."""
+    core = core_with(SHARED, term=1, floor=(3, 7), configuration=members("abc"))
+    sent = frames((3, 1), (3, 1), (5, 1), after=END)
+    core.step("a", append(5, END, sent[:1]))
+    make_durable(core, take(core))
+    assert core.durable_index == 6 and core.floor == (3, 7)
+    core.step("a", append(5, sent[0].header.end, sent[1:2], commit_index=7))
+    waiting = take(core)
+    core.step("a", append(5, sent[1].header.end, [], round_number=2))
+    assert [reply.match_index for _, reply in take(core).messages] == [6]
+    core.step("c", append(6, sent[1].header.end, []))
+    make_durable(core, waiting)
+    assert core.durable_index == 7, "whichever term it is by now"
+    assert core.floor == (0, 0)
 
 
 def test_an_answer_names_nothing_that_is_not_durable() -> None:

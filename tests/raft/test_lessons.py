@@ -41,9 +41,9 @@ def test_a_sole_voter_commits_only_what_its_own_disk_has() -> None:
     for frame in made:
         core.propose(frame)
     assert take(core).commit_index == 0
-    core.persisted(1, core.term)
+    core.persisted(1, core.term, 0)
     assert core.commit_index == 1, "and not the second, which is not durable yet"
-    core.persisted(3, core.term)
+    core.persisted(3, core.term, 0)
     assert core.commit_index == 3
 
 

@@ -50,7 +50,7 @@ def test_an_entry_is_committed_when_a_majority_has_it_durable_the_leader_include
     take(core)
     _ok(core, "a", end)
     assert core.commit_index == 0, "the leader's own disk has not answered"
-    core.persisted(end.index, end.term)
+    core.persisted(end.index, end.term, 0)
     assert take(core).commit_index == 3
 
 
@@ -247,7 +247,7 @@ def test_a_restarted_follower_is_asked_anew_what_it_has() -> None:
     _ok(core, "a", BASE, start=2)
     assert core.progress["a"].match_index == 0
     _ok(core, "a", end, start=1)
-    core.persisted(end.index, end.term)
+    core.persisted(end.index, end.term, 0)
     assert core.commit_index == 0, "the first incarnation is not believed any more"
     _ok(core, "a", end, start=2)
     assert core.commit_index == 5
@@ -278,7 +278,7 @@ def test_while_frames_flow_no_other_message_tells_the_commit_index() -> None:
         ]
         told.append(sent[-1].commit_index)
         _ok(core, "a", end, sent[-1].round)
-        core.persisted(end.index, end.term)
+        core.persisted(end.index, end.term, 0)
         core.tick()
         assert [message.round for message in _sent(core, "a")] in ([], [sent[-1].round + 1]), "no heartbeat"
     assert told == [0, 1, 2, 3, 4]
