@@ -81,12 +81,14 @@ class Configuration(NamedTuple):
     """The membership, as a configuration entry carries it, ordered by node id.
 
     `removed` holds node ids that an operator removed: they are not taken in again by themselves. `held`
-    holds learners that an operator wants to stay so: they are not promoted by themselves.
+    holds learners that an operator wants to stay so: they are not promoted by themselves. `replaced` holds
+    learners that stand, with another disk, in the place of a voter: they vote again once they have caught up.
     """
 
     members: tuple[Member, ...] = ()
     removed: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
     def member(self, node_id: str) -> Member | None:
         """The member of that name, or None."""
@@ -106,31 +108,46 @@ class Configuration(NamedTuple):
         return tuple(m.node_id for m in self.members if m.role == LEARNER)
 
     def with_member(self, member: Member) -> Configuration:
-        """The same with this member added, or replaced where the name is known; a voter is not held."""
+        """The same with this member added, or in place of the one of its name; a voter is neither held nor
+        replaced."""
         others = [m for m in self.members if m.node_id != member.node_id]
         members = tuple(sorted([*others, member]))
-        removed = tuple(r for r in self.removed if r != member.node_id)
-        held = tuple(h for h in self.held if h != member.node_id or member.role == LEARNER)
-        return Configuration(members, removed, held)
+        removed = _without(self.removed, member.node_id)
+        held, replaced = self.held, self.replaced
+        if member.role == VOTER:
+            held, replaced = _without(held, member.node_id), _without(replaced, member.node_id)
+        return Configuration(members, removed, held, replaced)
 
     def without(self, node_id: str) -> Configuration:
         """The same without that member, remembering that it was removed."""
         members = tuple(m for m in self.members if m.node_id != node_id)
-        held = tuple(h for h in self.held if h != node_id)
-        return Configuration(members, tuple(sorted({*self.removed, node_id})), held)
+        removed = tuple(sorted({*self.removed, node_id}))
+        return Configuration(members, removed, _without(self.held, node_id), _without(self.replaced, node_id))
 
     def holding(self, node_id: str) -> Configuration:
         """The same; that learner stays one until somebody promotes it."""
         return self._replace(held=tuple(sorted({*self.held, node_id})))
 
+    def replacing(self, node_id: str, storage_id: bytes) -> Configuration:
+        """The same; the voter of that name is a learner with this storage, until it has caught up."""
+        member = self.member(node_id)
+        assert member is not None and member.role == VOTER, node_id
+        members = self.with_member(member._replace(storage_id=storage_id, role=LEARNER))
+        return members._replace(replaced=tuple(sorted({*self.replaced, node_id})))
+
+
+def _without(node_ids: tuple[str, ...], node_id: str) -> tuple[str, ...]:
+    return tuple(known for known in node_ids if known != node_id)
+
 
 def configuration_from_plain(fields: tuple[object, ...]) -> Configuration:
     """The configuration in these decoded fields; ValueError if they are none."""
-    members, removed, held = checked(fields, (tuple, tuple, tuple))
+    members, removed, held, replaced = checked(fields, (tuple, tuple, tuple, tuple))
     return Configuration(
         tuple(build(Member, m) for m in members),
         checked(removed, (str,) * len(removed)),
         checked(held, (str,) * len(held)),
+        checked(replaced, (str,) * len(replaced)),
     )
 
 

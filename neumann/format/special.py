@@ -130,7 +130,7 @@ def _build(kind: Kind, fields: tuple[object, ...]) -> Special | None:
             int() as level,
         ):
             return Marker(seal, snapshot, name, index, digest, Publish(publish), compaction, level)
-        case Kind.CONFIGURATION, (tuple(), tuple(), tuple()):
+        case Kind.CONFIGURATION, (tuple(), tuple(), tuple(), tuple()):
             return configuration_from_plain(fields)
         case Kind.PAUSE, (str() as owner, int() as until_ns, str() as reason):
             return Pause(owner, until_ns, reason)

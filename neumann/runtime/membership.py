@@ -13,10 +13,11 @@ as it is, and the core serves *whoever answers there*; acknowledgements, rounds 
 than the named one count for nothing (raft/progress.py, `counts`), which makes the newcomer a learner
 without an entry saying so. When the old storage has been silent for SILENT_TIMEOUTS election timeouts, and
 the newcomer has caught up, two entries follow each other: the voter becomes a learner with the new storage
-(a voter is removed), and when that is committed, a voter (a voter is added). Each is a change of one
-server, so the thesis's argument (4.1) covers both; a server is a (node id, storage id) in it. The first
-costs no availability: of n voters, one of them silent, n - 1 need as many to agree as n do, or fewer. If
-the leader changes anywhere in between, the next one goes on from what the configuration says.
+(a voter is removed), and when that is committed, a voter (a voter is added), with `auto_promote` or
+without. Each is a change of one server, so the thesis's argument (4.1) covers both; a server is a (node id,
+storage id) in it. The first costs no availability: of n voters, one of them silent, n - 1 need as many to
+agree as n do, or fewer. The configuration between the two names the member in `replaced`: whoever leads, and
+whenever it has caught up, goes on from there.
 
 **A member that gives its state up** closes first, then asks, and counts for nothing until its next start
 (runtime/leaving.py): every change here stands on the word of members that answered this leadership.
@@ -34,7 +35,7 @@ from typing import Any
 from neumann.config import Config
 from neumann.env import Clock
 from neumann.errors import Unavailable
-from neumann.format.ids import LEARNER, VOTER, Candidate, Configuration, Member
+from neumann.format.ids import LEARNER, VOTER, Configuration, Member
 from neumann.raft import Raft
 from neumann.raft.quorum import majority, next_promotion
 from neumann.runtime.peers import Peers, PeerState
@@ -60,7 +61,6 @@ class Membership:
         """This node became leader: nobody has been heard yet."""
         self._commits: deque[tuple[int, int]] = deque()
         self._lonely_since_ns: int | None = None
-        self._replaced: Candidate | None = None
         self._peers.began()
 
     def look(self) -> None:
@@ -123,35 +123,31 @@ class Membership:
             member = configuration.member(node_id)
             if member is None or (member.storage_id and not self._peers.is_silent(node_id)):
                 continue
-            if member.role == VOTER:
-                if not self._caught_up(node_id, state, now_ns):
-                    continue
-                self._replaced = Candidate(node_id, state.storage_id)
+            if member.role == VOTER and not self._caught_up(node_id, state, now_ns):
+                continue
             log.warning(
                 "%s comes back with another disk: storage %s takes the place of %s",
                 node_id,
                 state.storage_id.hex(),
                 member.storage_id.hex() or "none",
             )
-            successor = member._replace(storage_id=state.storage_id, role=LEARNER)
-            self._proposer.propose_now(configuration.with_member(successor))
+            if member.role == VOTER:
+                change = configuration.replacing(node_id, state.storage_id)
+            else:
+                change = configuration.with_member(member._replace(storage_id=state.storage_id))
+            self._proposer.propose_now(change)
             return True
         return False
 
     def _finish_replacement(self) -> bool:
-        """The second entry: the first is committed, and the successor votes."""
-        if self._replaced is None:
-            return False
-        begun = self._replaced
-        member = self._raft.configuration.member(begun.node_id)
-        if member is None or member.storage_id != begun.storage_id or member.role != LEARNER:
-            self._replaced = None
-            return False
-        if not self.has_caught_up(begun.node_id):
-            return False  # not heard for a moment: no operator took its vote, so none has to give it back
-        self._replaced = None
-        self._proposer.propose_now(self._raft.configuration.with_member(member._replace(role=VOTER)))
-        return True
+        """The second entry: the first is committed, and the successor votes. No operator took that vote, so
+        none has to give it back."""
+        configuration = self._raft.configuration
+        for member in configuration.members:
+            if member.node_id in configuration.replaced and self.has_caught_up(member.node_id):
+                self._proposer.propose_now(configuration.with_member(member._replace(role=VOTER)))
+                return True
+        return False
 
     # --- promoting -------------------------------------------------------------------------------
 

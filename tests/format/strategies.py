@@ -41,7 +41,7 @@ def of(cls: Any, **known: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 timelines = st.builds(Timeline, u32, u64)
 configurations = st.builds(
-    Configuration, st.lists(of(Member), max_size=3).map(tuple), st.lists(text, max_size=2).map(tuple)
+    Configuration, st.lists(of(Member), max_size=3).map(tuple), *[st.lists(text, max_size=2).map(tuple)] * 3
 )
 specials = st.one_of(
     st.just(Noop()),

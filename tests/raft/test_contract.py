@@ -174,7 +174,9 @@ def test_answers_go_before_the_core_hears_that_its_disk_is_done() -> None:
     }
     exec(compile(driver(), "the docstring of neumann.raft", "exec"), namespace)
     frame = frame_format.encode(Kind.DATA, 1, 1, 1, 0, [b"entry"])
-    ready = SimpleNamespace(vote=(1, NOBODY), frames=(frame,), truncations=0, messages_after_sync=[("b", 1), ("c", 2)])
+    ready = SimpleNamespace(
+        vote=(1, NOBODY), frames=(frame,), truncations=0, messages_after_sync=[("b", 1), ("c", 2)]
+    )
     namespace["done"](core, ready)
     assert calls == ["send 1", "send 2", "vote", "frames", "ready"]
 

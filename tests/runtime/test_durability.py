@@ -212,7 +212,7 @@ async def test_who_catches_up_on_frames_of_an_earlier_term_believes_its_disk(tmp
     seen: list[tuple[Synced, int, int]] = []
     real = Pump.durable
 
-    def durable(pump: Pump, synced: Synced | None, *rest: tuple[int, Candidate] | None | int) -> None:
+    def durable(pump: Pump, synced: Synced | None, *rest: tuple[int, Candidate] | int | None) -> None:
         real(pump, synced, *rest)  # type: ignore[arg-type]
         if synced is not None and pump._raft.node_id == behind.node.config.node.id:
             seen.append((synced, pump._raft.term, pump._raft.durable_index))

@@ -7,16 +7,21 @@ import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from neumann.env.clock import RealClock
 from neumann.format import message as message_format
 from neumann.format import special
 from neumann.format.frame import Kind
 from neumann.format.ids import Configuration
+from neumann.format.ids import Member as Line
 from neumann.format.message import Envelope, VoteReply, VoteRequest
 from neumann.runtime import operations, views
 from neumann.runtime.member import Member
+from neumann.runtime.membership import Membership
 from tests.runtime.nodes import (
     Running,
     cluster,
@@ -152,6 +157,65 @@ async def test_a_successor_that_is_silent_for_a_moment_votes_again_without_an_op
     finally:
         for one in running:
             await one.stop()
+
+
+async def test_whoever_leads_gives_a_replaced_voter_its_vote_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was being replaced was the memory of one leader: after a change of leader between the two entries
+    the second one never came without auto_promote, and the cluster was left with a voter less."""
+    configs = [replace(c, raft=replace(c.raft, auto_promote=False)) for c in configs_of(tmp_path, 3)]
+    running = [await start(config) for config in configs]
+    try:
+        leader, other, lost = running
+        await until(lambda: all(one.node.member for one in running) and leads(leader.node), "all are members")
+        for node_id in (other.node.config.node.id, lost.node.config.node.id):
+            await until(partial(_member(leader).membership.has_caught_up, node_id), "it has all")
+            await leader.node.member_promote(node_id)
+        running.remove(lost)
+        await lost.stop()
+        shutil.rmtree(lost.node.config.node.data_dir)
+        monkeypatch.setattr(_member(leader).membership, "_finish_replacement", lambda: False)
+        again = await start(lost.node.config)
+        running.append(again)
+        await until(lambda: _is_named(again, running, "learner"), "the first entry")
+        await leader.node.leader_transfer(other.node.config.node.id)
+        await until(lambda: _is_named(again, running), "it votes with its new storage")
+        assert leads(other.node) and not _member(other).raft.configuration.replaced
+    finally:
+        for one in running:
+            await one.stop()
+
+
+def test_a_second_replacement_does_not_end_the_first(tmp_path: Path) -> None:
+    """Only the last one that began was remembered; the one before, not heard just then, stayed a learner."""
+    names = ("n1", "n2", "n3")
+    members = tuple(Line(name, name.encode() * 8, f"{name}:1", "voter") for name in names)
+    raft = SimpleNamespace(
+        node_id="n1", configuration=Configuration(members), configuration_pending=False, commit_index=0
+    )
+    proposed: list[Configuration] = []
+    config = config_of(tmp_path)
+    membership = Membership(
+        replace(config, raft=replace(config.raft, auto_promote=False)),
+        RealClock(),
+        cast(Any, raft),
+        cast(Any, SimpleNamespace(began=lambda: None, successors={}, is_silent=lambda _: True)),
+        cast(Any, SimpleNamespace(propose_now=proposed.append)),
+    )
+    heard: set[str] = set()
+    membership.has_caught_up = heard.__contains__  # type: ignore[method-assign]
+    for name in ("n2", "n3"):
+        raft.configuration = raft.configuration.replacing(name, b"new" + bytes(13))
+    for name in ("n3", "n2"):
+        heard.add(name)
+        membership.look()
+        raft.configuration = proposed[-1]
+    assert [c.voters for c in proposed] == [("n1", "n3"), names] and raft.configuration.replaced == ()
+    heard.clear()
+    membership.look()
+    assert len(proposed) == 2
+    assert raft.configuration.replacing("n2", b"x" * 16).without("n2").replaced == ()
 
 
 async def test_not_before_the_old_storage_has_been_silent_for_ten_election_timeouts(tmp_path: Path) -> None:
