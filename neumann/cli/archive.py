@@ -18,7 +18,7 @@ from neumann.cli.place import configured_repo, find_source, must_hold_something,
 from neumann.cli.snapshots import lines
 from neumann.cli.verb import Call, verb
 from neumann.env import Files
-from neumann.errors import NeumannError
+from neumann.errors import NeumannError, WrongHistory
 from neumann.format.times import time_text
 from neumann.recovery import search as search_engine
 from neumann.recovery.catalog import Catalog, restore_points
@@ -248,11 +248,14 @@ def archive_check(
     With --wal-dir or --repo the file is also read back from there, to the last byte: exits 4 if it is not
     there, 5 if it is damaged. Without, the exit code of archive_command is believed. A cluster that was made
     by wal-replay --as-new-cluster archives nothing before --begin, given once: first give it its own place.
+    Exits 6 if what is named here is another cluster's; then nothing has begun.
     """
     named = bool(configured_repo(call, repo, wal_dir) or wal_dir)
     found = None
     with places() as files:
         directory = find_source(call, files, repo, wal_dir, snapshot_dir).wal_directory if named else ""
+        if begin and named:
+            _must_be_its_own(call, files, directory)
         params = {"timeout_s": f"{call.timeout_s:g}"} | ({"begin": "true"} if begin else {})
         reply = call.node.post("/admin/archive/check", params=params).body
         if named:
@@ -260,6 +263,17 @@ def archive_check(
             found = read_back(files, directory, reply["file"], reply["name"], cluster_id)
     body = {**reply, "read_back": found._asdict() if found else None}
     call.show(body, lambda: _check_text(body))
+
+
+def _must_be_its_own(call: Call, files: Files, directory: str) -> None:
+    """WrongHistory where another cluster has archived: to begin there would spoil its archive."""
+    own = call.node.get("/admin/cluster").body["cluster_id"]
+    others = sorted(Catalog(files, directory).cluster_ids() - {bytes.fromhex(own)})
+    if others:
+        raise WrongHistory(
+            f"{directory} is the archive of cluster {others[0].hex()}, and this is {own}: nothing was begun",
+            remedy="give each cluster a directory of its own, in archive_command and here",
+        )
 
 
 def _check_text(body: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from neumann.errors import (
     NotFound,
     WrongHistory,
 )
+from neumann.format import names
 from neumann.format.ids import LogPoint, Timeline
 from neumann.recovery.catalog import Catalog, Head, describe_gap
 from neumann.snapshot.segment_file import End
@@ -100,7 +101,12 @@ def _strangers(catalog: Catalog) -> list[NeumannError]:
         found.append(WrongHistory(f"files of {len(clusters)} clusters: {' and '.join(clusters)}"))
     damaged = {problem.timeline for problem in catalog.problems if not problem.first_index}
     for timeline in sorted({head.timeline for head in catalog.heads} - catalog.histories.keys() - damaged):
-        found.append(ArchiveGap(f"timeline {timeline}: its history file is missing from the archive"))
+        found.append(
+            ArchiveGap(
+                f"timeline {timeline}: its history file is missing from the archive",
+                remedy=f"copy raft/{names.history_name(timeline)} there, from where the leader's data lie",
+            )
+        )
     return found
 
 

@@ -232,6 +232,20 @@ def test_archive_check_reads_back_what_was_archived(ask: Admin, server: Server, 
     assert ask("archive-check", "--wal-dir", tmp_path / "nowhere").code == 10
 
 
+def test_archiving_does_not_begin_in_another_clusters_archive(
+    ask: Admin, server: Server, tmp_path: Path
+) -> None:
+    """A copy of production is asked to archive while its settings still name production's archive."""
+    assert ask("cluster-status", "--wait", "10", "--for", "healthy").code == 0
+    other = Cluster.fresh(DISK, str(tmp_path / "other"), 2)
+    listed = ("wal-list", "--wal-dir", server.archive, "--format", "json")
+    points = ask(*listed).json["restore_points"]
+    refused = ask("archive-check", "--begin", "--wal-dir", other.archive)
+    assert refused.code == 6 and other.manifest.history.cluster_id.hex() in refused.err
+    assert ask(*listed).json["restore_points"] == points, "nothing was asked of the node"
+    assert ask("archive-check", "--begin", "--wal-dir", server.archive).code == 0
+
+
 def test_archive_stop_is_refused_while_a_command_is_set(ask: Admin) -> None:
     assert ask("archive-stop").code == 2
     refused = ask("archive-stop", "--reason", "why not", "--yes")
