@@ -7,7 +7,7 @@ they are answered. A round that fails is repeated: a read changes nothing. Only 
 for a leader hears that there is none.
 
 A stale read asks nobody and says so. Rows in no memory are read in a lane; the loop never waits for the
-disk. There is no task or future for a read, and what waits is bounded.
+disk. There is no task or future for a read, and what waits is bounded: for a round, and for the disk.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _READ_BYTES = 256
 
 
 class _Run(NamedTuple):
-    """Reads that one sink brought at once, and when."""
+    """Reads that one sink brought at once, and when. They count as `cost` bytes of what may wait until they
+    are answered."""
 
     sink: Sink
     ids: Sequence[int]
@@ -119,27 +120,26 @@ class Reader:
 
     def submit(self, sink: Sink, ids: Sequence[int], rows: Sequence[str]) -> None:
         """Read rows linearizably; each id is answered through its sink exactly once."""
-        cost = sum(map(len, rows)) + _READ_BYTES * len(rows)
-        if self._waiting_bytes + cost > self._waiting_bytes_max:
-            text = (
-                f"{self._waiting_bytes} bytes of reads wait already; the limit is {self._waiting_bytes_max}"
-            )
-            sink.failed(ids, BackPressure(text, remedy="wait for answers before sending more"))
-            sink.flush()
-            return
-        self._waiting_bytes += cost
-        self._waiting.runs.append(_Run(sink, ids, rows, self._clock.monotonic_ns(), cost))
-        self._schedule()
+        if run := self._take(sink, ids, rows):
+            self._waiting.runs.append(run)
+            self._schedule()
 
     def submit_stale(self, sink: Sink, ids: Sequence[int], rows: Sequence[str]) -> None:
-        """Read what this node has now."""
+        """Read what this node has now. Only reads of the disk wait."""
         if self._ended is not None:
             sink.failed(ids, self._ended)
             sink.flush()
+            return
+        came_ns = self._clock.monotonic_ns()
+        found = [self._store.peek(row) for row in rows]
+        if COLD not in found:
+            sink.got(ids, cast("list[Version | None]", found))
+            sink.flush()
+        elif run := self._take(sink, ids, rows):
+            self._serve_cold(run)
         else:
-            came_ns = self._clock.monotonic_ns()
-            self._serve([_Run(sink, ids, rows, came_ns, 0)])
-            self._metrics.stale_get_seconds.observe_ns(self._clock.monotonic_ns() - came_ns, len(ids))
+            return
+        self._metrics.stale_get_seconds.observe_ns(self._clock.monotonic_ns() - came_ns, len(ids))
 
     def barrier(self) -> asyncio.Future[int]:
         """A future of an index at which this node's state is linearizable."""
@@ -178,7 +178,6 @@ class Reader:
             now = self._clock.monotonic_ns()
             for run in done.runs:
                 self._metrics.get_seconds.observe_ns(now - run.came_ns, len(run.ids))
-                self._waiting_bytes -= run.cost
             self._serve(done.runs)
         if self._waiting:
             self._schedule()
@@ -203,6 +202,19 @@ class Reader:
         self._ready.clear()
         waiting, self._waiting = self._waiting, _Waiting()
         self._fail(waiting, error)
+
+    # --- what waits ------------------------------------------------------------------------------
+
+    def _take(self, sink: Sink, ids: Sequence[int], rows: Sequence[str]) -> _Run | None:
+        """These reads, which wait from now on; None if too many do, and then the sink has heard so."""
+        cost = sum(map(len, rows)) + _READ_BYTES * len(rows)
+        if self._waiting_bytes + cost <= self._waiting_bytes_max:
+            self._waiting_bytes += cost
+            return _Run(sink, ids, rows, self._clock.monotonic_ns(), cost)
+        text = f"{self._waiting_bytes} bytes of reads wait already; the limit is {self._waiting_bytes_max}"
+        sink.failed(ids, BackPressure(text, remedy="wait for answers before sending more"))
+        sink.flush()
+        return None
 
     # --- rounds ----------------------------------------------------------------------------------
 
@@ -307,19 +319,22 @@ class Reader:
     def _serve(self, runs: Sequence[_Run]) -> None:
         peek = self._store.peek
         touched: dict[Sink, None] = {}
-        for sink, ids, rows, _, _ in runs:
-            found = [peek(row) for row in rows]
+        for run in runs:
+            found = [peek(row) for row in run.rows]
             if COLD in found:
-                self._serve_cold(sink, ids, rows)
+                self._serve_cold(run)
             else:
-                sink.got(ids, cast("list[Version | None]", found))
-                touched[sink] = None
+                self._waiting_bytes -= run.cost
+                run.sink.got(run.ids, cast("list[Version | None]", found))
+                touched[run.sink] = None
         for sink in touched:
             sink.flush()
 
-    def _serve_cold(self, sink: Sink, ids: Sequence[int], rows: Sequence[str]) -> None:
+    def _serve_cold(self, run: _Run) -> None:
+        sink, ids, rows, _, cost = run
 
         def done(found: Any, error: BaseException | None) -> None:
+            self._waiting_bytes -= cost
             if error is None:
                 sink.got(ids, found)
             else:

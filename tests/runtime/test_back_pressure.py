@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 
 from neumann.config import Config
 from neumann.errors import BackPressure
+from neumann.format.command import row_key
 from neumann.runtime.applier import Applier
 from neumann.runtime.node import Node
 from neumann.runtime.sinks import FutureSink
-from tests.runtime.nodes import cluster, config_of, leads, one_node, put
+from neumann.store.store import COLD
+from tests.runtime.nodes import cluster, config_of, leads, one_node, put, until
 
 LIMIT = 20_000
 
@@ -116,3 +119,35 @@ async def test_a_follower_bounds_what_it_forwards_on_every_face(tmp_path: Path, 
         ended = await asyncio.gather(*writing, return_exceptions=True)
         assert sum(isinstance(end, tuple) for end in ended) == 20 - refused
         assert follower._forwards._bytes == 0 and leader is not follower
+
+
+@pytest.mark.parametrize("stale", [False, True])
+async def test_reads_that_wait_for_the_disk_count(tmp_path: Path, stale: bool) -> None:
+    """They counted only until their index was applied, and stale ones never: any number waited for a disk
+    that was slower than those who asked."""
+    config = limited(config_of(tmp_path))
+    config = replace(config, store=replace(config.store, cache_bytes_max=0))
+    row, gate = row_key("t", "a"), threading.Event()
+    async with one_node(config) as node:
+        await node.write(put("a", 7))
+        await node.snapshot()
+        member = node.member
+        assert member is not None
+        store, reader = member.store, member.reader
+        await until(lambda: store.peek(row) is COLD, "it is in a table")
+        member._read_lane.submit(gate.wait, lambda *_: None)
+        sinks = [FutureSink() for _ in range(200)]
+        try:
+            for sink in sinks:
+                node.submit_gets(sink, (0,), (row,), stale=stale)
+                await asyncio.sleep(0.001)
+            refused = await refused_of([sink.future for sink in sinks])
+            assert 100 < refused < 190 and reader._waiting_bytes <= LIMIT
+        finally:
+            gate.set()
+        found = await asyncio.gather(*(sink.future for sink in sinks), return_exceptions=True)
+        assert sum(not isinstance(end, BaseException) for end in found) == 200 - refused
+        assert reader._waiting_bytes == 0
+        sink = FutureSink()
+        node.submit_gets(sink, (0,), (row,), stale=stale)
+        assert await sink.future is not None, "there is room"
