@@ -238,18 +238,19 @@ async def _flush_archive(world: World) -> None:
 
 
 async def _ask(world: World, ask: Callable[[Node], Coroutine[Any, Any, object]]) -> None:
-    """An operator's request to one node. While that installs a snapshot, or begins anew, it is no member, and
-    he asks again."""
+    """An operator's request, to any node. One that installs a snapshot, begins anew, or has damage that no
+    peer can mend does not serve: he asks the next one, and again."""
     deadline_s = world.loop.time() + RECOVERY_LIMIT_S
     while True:
-        try:
-            for machine in world.machines:
-                if machine.process is not None and machine.node is not None:
+        for machine in world.machines:
+            if machine.process is not None and machine.node is not None:
+                try:
                     await machine.process.call(ask(machine.node))
                     return
-        except (Unavailable, ProcessDied):
-            if world.loop.time() >= deadline_s:
-                raise
+                except (Unavailable, ProcessDied) as error:
+                    if world.loop.time() >= deadline_s:
+                        raise
+                    world.note("asks again", machine.name, type(error).__name__)
         await asyncio.sleep(AGAIN_S)
 
 
