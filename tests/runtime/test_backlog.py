@@ -90,6 +90,8 @@ async def test_writes_are_refused_above_the_backlog_and_go_on_below(tmp_path: Pa
         async with asyncio.timeout(20):
             while not await writes():
                 await asyncio.sleep(0.05)
+        # A stop kills `cp` in the middle of a file.
+        await until(lambda: node.gauges()["archive_backlog_segments"] == 0, "all that is sealed is archived")
     assert runs(Catalog(RealDisk(), f"{tmp_path}/archive"), bodies=True).wrong == []
 
 
