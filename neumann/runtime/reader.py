@@ -206,12 +206,13 @@ class Reader:
     # --- what waits ------------------------------------------------------------------------------
 
     def _take(self, sink: Sink, ids: Sequence[int], rows: Sequence[str]) -> _Run | None:
-        """These reads, which wait from now on; None if too many do, and then the sink has heard so."""
-        cost = sum(map(len, rows)) + _READ_BYTES * len(rows)
-        if self._waiting_bytes + cost <= self._waiting_bytes_max:
+        """These reads, which wait from now on, if nothing else does however many they are; None if too many
+        wait, and then the sink has heard so."""
+        cost, waiting = sum(map(len, rows)) + _READ_BYTES * len(rows), self._waiting_bytes
+        if not waiting or waiting + cost <= self._waiting_bytes_max:
             self._waiting_bytes += cost
             return _Run(sink, ids, rows, self._clock.monotonic_ns(), cost)
-        text = f"{self._waiting_bytes} bytes of reads wait already; the limit is {self._waiting_bytes_max}"
+        text = f"{waiting} bytes of reads wait already; the limit is {self._waiting_bytes_max}"
         sink.failed(ids, BackPressure(text, remedy="wait for answers before sending more"))
         sink.flush()
         return None

@@ -92,6 +92,15 @@ async def test_a_single_write_above_the_limit_is_taken(tmp_path: Path) -> None:
         await written
 
 
+async def test_a_single_read_above_the_limit_is_taken(tmp_path: Path) -> None:
+    """A read of so many rows was told to wait for answers where nothing else waited: refused for ever."""
+    async with one_node(limited(config_of(tmp_path))) as node:
+        sink = FutureSink()
+        node.submit_gets(sink, range(LIMIT), [row_key("t", "a")] * LIMIT, stale=False)
+        assert await sink.future is None and node.member is not None
+        assert node.member.reader._waiting_bytes == 0
+
+
 async def test_bad_commands_leave_nothing_behind(tmp_path: Path) -> None:
     async with one_node(limited(config_of(tmp_path))) as node:
         for _ in range(50):
