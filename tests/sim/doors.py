@@ -12,7 +12,7 @@ import asyncio
 import importlib
 import posixpath
 import shlex
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -228,8 +228,21 @@ class SimCommands:
         self._shared_root = shared_root
         self._pace = pace
         self._random = random
+        self._under_way = Counter[str]()
+
+    def replaces(self, path: str) -> bool:
+        """Whether a `cp` of this file is under way, over one that is there."""
+        copies = [shlex.split(command) for command in +self._under_way if command.startswith("cp ")]
+        return any(source == path and self._shared.exists(target) for _, source, target in copies)
 
     async def __call__(self, command: str, directory: str, timeout_s: float) -> CommandEnd:
+        self._under_way[command] += 1
+        try:
+            return await self._run(command, directory, timeout_s)
+        finally:
+            self._under_way[command] -= 1
+
+    async def _run(self, command: str, directory: str, timeout_s: float) -> CommandEnd:
         delay_s = self._pace.job_s(self._random)
         if delay_s > timeout_s:
             await asyncio.sleep(timeout_s)

@@ -77,6 +77,7 @@ class Machine:
         self.disk = SimDisk(clock_ns=lambda: EPOCH_NS)
         self.process: Process | None = None
         self.node: Node | None = None
+        self.commands: SimCommands | None = None
         self.starts = 0
         self.disks = 1
         self.is_full = False
@@ -198,9 +199,13 @@ class Machine:
             net=self._net,
             jobs=SimJobs(self._loop, self.disk, self.pace, random()),
             lane=lambda _: SimLane(process, self.pace, random()),
-            run_command=SimCommands(self._loop, self.disk, self._shared, SHARED_ROOT, self.pace, random()),
+            run_command=self._shell(random()),
             places=Mounts(self.disk, self._shared, SHARED_ROOT),
         )
+
+    def _shell(self, random: Random) -> SimCommands:
+        self.commands = SimCommands(self._loop, self.disk, self._shared, SHARED_ROOT, self.pace, random)
+        return self.commands
 
     async def _serve(self, method: str, params: tuple[Any, ...]) -> Any:
         """What server/rpc.py does with a request."""

@@ -1,7 +1,9 @@
 """Bits that rot on the disk of one machine, where what follows is defined (docs/runbook.md, on damage).
 
 Only of one machine at a time, so that a majority keeps everything in one piece, and never in the log above
-the sync mark, where damage can't be told from a torn batch. Of a file with two slots one stays good.
+the sync mark, where damage can't be told from a torn batch. Of a file with two slots one stays good. Nor does
+a segment rot that a `cp` of a leader of yesterday is about to put over the archive's good one: nobody is left
+who copies it again, which wal-push is for.
 Called by faults.py; mending.py says when all is whole again.
 """
 
@@ -80,6 +82,8 @@ def log_spots(machine: Machine) -> list[Spot]:
     spots = []
     for name in disk.list(wal):
         parsed, path = names.parse_segment(name), f"{wal}/{name}"
+        if machine.commands is not None and machine.commands.replaces(path):
+            continue
         if parsed is not None and parsed[1] < mark.segment_first:
             spots.append(_whole(machine, path))
         elif parsed is not None and parsed[1] == mark.segment_first:
