@@ -72,8 +72,8 @@ def test_everything_happens_within_some_seeds(tmp_path: Path) -> None:
 
 
 def test_a_follower_that_does_not_know_yet_that_its_leader_is_a_member() -> None:
-    """Bug: it asked for no snapshot, as its configuration, far behind, did not name the leader: it stood still
-    for as long as that one led. Seed 1007052 found it."""
+    """Bug: it asked for no snapshot, as its configuration, far behind, did not name the leader, and stood
+    still for as long as that one led. Seed 1007052 found it."""
     scenario.run(1007052)
 
 
