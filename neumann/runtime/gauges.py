@@ -76,7 +76,7 @@ def of_member(member: Member) -> dict[str, Any]:
         "wal_bytes": member.wal.disk_bytes,
         "wal_segments": len(segments),
         "wal_first_index": segments[0].first_index,
-        "store_bytes": sum(table.file_bytes for table in member.store.tables),
+        "store_bytes": member.store.disk_bytes,
         "store_tables": len(member.manifest.tables),
         "store_memtable_bytes": member.store.memtable_bytes,
         "store_cache_requests_total": {

@@ -88,7 +88,7 @@ class Scans:
             "last_log_index": member.raft.last.index,
             "snapshot_index": member.manifest.point.index,
             "tables": len(member.manifest.tables),
-            "store_bytes": sum(table.file_bytes for table in member.store.tables),
+            "store_bytes": member.store.disk_bytes,
             "wal_bytes": member.wal.disk_bytes,
             "node_id": member.identity.node_id,
         }

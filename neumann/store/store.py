@@ -63,6 +63,11 @@ class Store:
         return self._places.tables
 
     @property
+    def disk_bytes(self) -> int:
+        """What these take on disk."""
+        return sum(table.file_bytes for table in self.tables)
+
+    @property
     def backlog(self) -> int:
         """Frozen memtables that are not part of the manifest yet."""
         return len(self._places.frozen)
