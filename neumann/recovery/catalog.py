@@ -221,6 +221,11 @@ def describe_gap(timeline: Timeline, first_index: int, last_index: int) -> str:
     return f"timeline {timeline}: entries {first_index}..{last_index} are missing from the archive"
 
 
+def describe_lost_log(directory: str, snapshot_id: str) -> str:
+    """One line for a place that has nothing of a log, beside a snapshot whose cluster archived its log."""
+    return f"{directory} holds no log, though the cluster of snapshot {snapshot_id} archived its log"
+
+
 def restore_points(catalog: Catalog, heads: Sequence[Head]) -> list[tuple[Head, str, int, int]]:
     """(segment, name, index, time) of every named marker in these segments."""
     return [

@@ -12,7 +12,7 @@ from neumann.errors import NeumannError, NotFound
 from neumann.format.names import Paths
 from neumann.format.times import time_text
 from neumann.recovery import left
-from neumann.recovery.catalog import Catalog
+from neumann.recovery.catalog import Catalog, describe_lost_log
 from neumann.recovery.plan import Plan
 from neumann.recovery.targets import Kind
 
@@ -22,7 +22,7 @@ def of_an_empty_log(directory: str, plan: Plan) -> list[str]:
     manifest = plan.start.manifest
     if plan.target.kind is not Kind.LATEST or not manifest.archiving.on:
         return []
-    what = f"{directory} holds no log, though the cluster of snapshot {manifest.snapshot_id} archived its log"
+    what = describe_lost_log(directory, manifest.snapshot_id)
     if plan.uses:
         return [f"{what}: what is in no node's own log is not restored"]
     raise NotFound(

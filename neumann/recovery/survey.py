@@ -12,7 +12,7 @@ from typing import NamedTuple
 from neumann.archive.sources import Source
 from neumann.env.doors import Files
 from neumann.errors import NeumannError, NotFound
-from neumann.recovery.catalog import Catalog
+from neumann.recovery.catalog import Catalog, describe_lost_log
 from neumann.recovery.left import going_on
 from neumann.recovery.lineage import leaves
 from neumann.recovery.plan import Window, empty_start, refusal_of_latest, windows
@@ -75,8 +75,5 @@ def _lost_log(source: Source, catalog: Catalog, starts: Sequence[Start]) -> Neum
     archived = [start.manifest.snapshot_id for start in starts if start.manifest.archiving.on]
     if not catalog.is_empty or not archived:
         return None
-    return NotFound(
-        f"{source.wal_directory or 'wal/'} holds no log, though the cluster of snapshot {archived[-1]} "
-        "archived its log",
-        remedy="is it mounted, and was it copied?",
-    )
+    what = describe_lost_log(source.wal_directory or "wal/", archived[-1])
+    return NotFound(what, remedy="is it mounted, and was it copied?")
