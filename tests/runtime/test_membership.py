@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 
+from neumann.config import Config
 from neumann.env.clock import RealClock
 from neumann.format import message as message_format
 from neumann.format import special
@@ -126,11 +129,10 @@ async def test_a_voter_that_comes_back_with_an_empty_disk_takes_its_own_place(tm
         assert await keys_of(again.node) == [f"{n:05d}" for n in range(70)]
 
 
-async def test_a_successor_that_is_silent_for_a_moment_votes_again_without_an_operator(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where it was not heard just as its first entry was committed, the second one never came: without
-    auto_promote the voter whose disk was lost stayed a learner."""
+@contextlib.asynccontextmanager
+async def _a_disk_lost(tmp_path: Path) -> AsyncIterator[tuple[list[Running], Config]]:
+    """Three voters without auto_promote, of which the third is stopped and has no disk any more: the others,
+    the leader first, and its settings. Who is added to them is stopped too."""
     configs = [replace(c, raft=replace(c.raft, auto_promote=False)) for c in configs_of(tmp_path, 3)]
     running = [await start(config) for config in configs]
     try:
@@ -142,7 +144,19 @@ async def test_a_successor_that_is_silent_for_a_moment_votes_again_without_an_op
         running.remove(lost)
         await lost.stop()
         shutil.rmtree(lost.node.config.node.data_dir)
-        member, silent = _member(leader), [True]
+        yield running, lost.node.config
+    finally:
+        for one in running:
+            await one.stop()
+
+
+async def test_a_successor_that_is_silent_for_a_moment_votes_again_without_an_operator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it was not heard just as its first entry was committed, the second one never came: without
+    auto_promote the voter whose disk was lost stayed a learner."""
+    async with _a_disk_lost(tmp_path) as (running, lost):
+        member, silent = _member(running[0]), [True]
         has_caught_up = member.membership.has_caught_up
 
         def first_not(node_id: str) -> bool:
@@ -150,13 +164,10 @@ async def test_a_successor_that_is_silent_for_a_moment_votes_again_without_an_op
             return not (is_learner and silent and silent.pop()) and has_caught_up(node_id)
 
         monkeypatch.setattr(member.membership, "has_caught_up", first_not)
-        again = await start(lost.node.config)
+        again = await start(lost)
         running.append(again)
         await until(lambda: _is_named(again, running), "it votes with its new storage")
         assert not silent
-    finally:
-        for one in running:
-            await one.stop()
 
 
 async def test_whoever_leads_gives_a_replaced_voter_its_vote_back(
@@ -164,27 +175,15 @@ async def test_whoever_leads_gives_a_replaced_voter_its_vote_back(
 ) -> None:
     """Who was being replaced was the memory of one leader: after a change of leader between the two entries
     the second one never came without auto_promote, and the cluster was left with a voter less."""
-    configs = [replace(c, raft=replace(c.raft, auto_promote=False)) for c in configs_of(tmp_path, 3)]
-    running = [await start(config) for config in configs]
-    try:
-        leader, other, lost = running
-        await until(lambda: all(one.node.member for one in running) and leads(leader.node), "all are members")
-        for node_id in (other.node.config.node.id, lost.node.config.node.id):
-            await until(partial(_member(leader).membership.has_caught_up, node_id), "it has all")
-            await leader.node.member_promote(node_id)
-        running.remove(lost)
-        await lost.stop()
-        shutil.rmtree(lost.node.config.node.data_dir)
+    async with _a_disk_lost(tmp_path) as (running, lost):
+        leader, other = running
         monkeypatch.setattr(_member(leader).membership, "_finish_replacement", lambda: False)
-        again = await start(lost.node.config)
+        again = await start(lost)
         running.append(again)
         await until(lambda: _is_named(again, running, "learner"), "the first entry")
         await leader.node.leader_transfer(other.node.config.node.id)
         await until(lambda: _is_named(again, running), "it votes with its new storage")
         assert leads(other.node) and not _member(other).raft.configuration.replaced
-    finally:
-        for one in running:
-            await one.stop()
 
 
 def test_a_second_replacement_does_not_end_the_first(tmp_path: Path) -> None:
