@@ -77,7 +77,7 @@ def test_one_of_three_goes_back_to_the_manifest_before_and_is_supplied(how: str)
         await world.stop(watched)
         index = damage(watched, how)
         await world.write(first, 3)
-        watched.rotten.add("segment")
+        watched.rotten["of the log"] = "segment"
         await world.start(watched)
         back = world.member(watched)
         assert back is not None and back.raft.floor != (0, 0) and back.manifest.point.index < index

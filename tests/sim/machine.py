@@ -61,8 +61,8 @@ class Burst:
 class Machine:
     """`node` is what runs on it now, if anything does. `is_full`: its disk has no room, on purpose.
     `is_held`: somebody works on it, and starts it himself. `is_stale`: what it has is of a timeline that
-    the cluster has left. `rotten`: of which kinds of its files (rot.py) bits did, and not all is known to be
-    mended yet; then `was_refused` says that its last start was, and `stops_for_rot` how often its node ended
+    the cluster has left. `rotten`: which of its files bits rotted in, path -> kind (rot.py), and not all is
+    known to be mended yet; then `was_refused` says that its last start was, and `stops_for_rot` how often its node ended
     by itself for that. `asked_to_rejoin`: the process that was."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Machine:
         self.is_full = False
         self.is_held = False
         self.is_stale = False
-        self.rotten: set[str] = set()
+        self.rotten: dict[str, str] = {}
         self.was_refused = False
         self.stops_for_rot = 0
         self.asked_to_rejoin: Process | None = None

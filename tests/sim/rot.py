@@ -39,7 +39,7 @@ def rot(machine: Machine, random: Random) -> str:
     if not spots:
         return ""
     path, first, end = random.choice(spots)
-    machine.rotten.add(kind)
+    machine.rotten[path] = kind
     machine.disk.flip(path, random.randrange(first, end), random.randrange(8))
     return path
 

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from neumann.env.files import read_file
 from neumann.errors import Corrupt
 from neumann.format import names
 from tests.sim.checkers.replicas import compare_rows
@@ -33,7 +34,7 @@ async def _damaged(world: World, victim: Machine, random: Random) -> None:
     used = len(file.pread(file.size(), 0).rstrip(b"\0"))
     at = random.randrange(max(1, used))
     if any(path == spot and at < end for spot, _, end in log_spots(victim)):
-        victim.rotten.add("segment")
+        victim.rotten[path] = "segment"
     else:
         world.promises.torn(victim.name)
     victim.disk.flip(path, at, random.randrange(8))
@@ -92,7 +93,7 @@ def test_a_refusal_to_start_is_excused_only_by_damage_that_may_be_the_reason(kin
         await formed(world)
         world.crash(victim)
         victim.disk.flip(victim.paths.identity, 20, 3)
-        victim.rotten.add(kind)
+        victim.rotten[victim.paths.identity] = kind
         assert not await world.start(victim)
 
     with world:
@@ -102,6 +103,28 @@ def test_a_refusal_to_start_is_excused_only_by_damage_that_may_be_the_reason(kin
             with pytest.raises(Corrupt, match="identity"):
                 world.loop.run(script(), LIMIT_S)
         assert world.counts["refused for rot"] == may_refuse
+
+
+def test_what_rots_in_the_segment_that_is_written_to_is_read_too() -> None:
+    """A machine was called whole since nothing that was read was damaged, and what had rotted was not read:
+    the segment was not sealed yet (seed 1008358 at the time)."""
+    world = World("damage/open")
+
+    async def script() -> None:
+        first = await formed(world)
+        await write(first, range(40))
+        victim = next(machine for machine in world.machines if machine is not first)
+        await world.until(world.is_converged, LIMIT_S, "all replicas equal")
+        path, _, end = log_spots(victim)[-1]
+        victim.rotten[path] = "segment"
+        victim.disk.flip(path, end - 1, 3)
+        assert path == _segments(victim)[-1] and path == _segments(first)[-1]
+        await mend(world)
+        assert not victim.has_rotted and path != _segments(victim)[-1]
+        assert read_file(victim.disk, path) == read_file(first.disk, path)
+
+    with world:
+        world.loop.run(script(), LIMIT_S)
 
 
 def test_a_node_that_ends_while_it_reads_all_that_it_has_is_asked_again() -> None:
@@ -145,7 +168,7 @@ def test_a_node_that_ends_again_and_again_for_what_nobody_can_mend_is_made_to_re
         world.is_calm = True
         member = world.member(victim)
         assert member is not None
-        victim.rotten.add("table")
+        victim.rotten["a table"] = "table"
         watching = [*keep_all_up(world), *watch(ends(member.identity.storage_id))]
         await mend(world)
         again = world.member(victim)

@@ -205,7 +205,7 @@ class World:
         except ProcessDied:
             return False
         except (NeumannError, OSError) as error:
-            may_refuse = not machine.rotten.isdisjoint(MAY_REFUSE)
+            may_refuse = not MAY_REFUSE.isdisjoint(machine.rotten.values())
             machine.was_refused = may_refuse and isinstance(error, Corrupt | RefusedByState)
             self.counts["refused for rot"] += machine.was_refused
             if not (machine.is_excused or machine.is_stale or machine.was_refused):
@@ -309,7 +309,7 @@ class World:
     def _stopped_by_itself(self, machine: Machine, error: BaseException) -> None:
         """A node says that it can't go on: right where its disk failed it (R9), or has damage that no peer
         could mend in time; wrong elsewhere."""
-        for_rot = not machine.rotten.isdisjoint(MAY_STOP) and isinstance(error, Corrupt)
+        for_rot = not MAY_STOP.isdisjoint(machine.rotten.values()) and isinstance(error, Corrupt)
         if not machine.is_excused and not for_rot:
             raise error
         self.counts["stopped for rot"] += for_rot
@@ -345,7 +345,7 @@ class World:
                 self.note("installed", name, raft.log.base.index, raft.last.index)
                 self.promises.installed(name, before.member.raft.log, raft.log)
             machine = next(machine for machine in self.machines if machine.name == name)
-            may_lose = not machine.rotten.isdisjoint(MAY_LOSE)
+            may_lose = not MAY_LOSE.isdisjoint(machine.rotten.values())
             self.promises.started(name, raft.term, raft.log, raft.floor, may_lose=may_lose)
         elif raft.log.base.index < before.last.index and raft.log.end_at(before.last.index) != before.last:
             self.promises.truncated(name, raft.log)
