@@ -183,7 +183,7 @@ class Scrub:
             path = f"{self._paths.wal}/{name}"
             if await self._lane.run(partial(self._member.settled.is_settled, name)):
                 await self._check("log", path, partial(self._read_segment, path))
-            else:
+            elif not self._member.settled.was_dropped(name):
                 self.progress.not_read.append(f"{path}: not sealed and committed yet")
         await self._take_front()
         manifests: list[str] = []

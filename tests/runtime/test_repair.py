@@ -246,6 +246,31 @@ async def test_a_segment_that_is_dropped_while_a_copy_comes_does_not_come_back(t
         assert not await member.repair.mend(damage), "nor is it asked for again"
 
 
+async def test_a_segment_that_is_dropped_while_a_scrub_goes_on_is_not_told_of(tmp_path: Path) -> None:
+    """It was said not to be sealed and committed yet, which it had been before it went."""
+    async with one_node(config_of(tmp_path)) as node:
+        await write_rows(node, range(ROWS))
+        await node.snapshot()
+        await node.restore_point("sealed")
+        oldest, newest = sealed(tmp_path, "n1")
+        member, loop = node.member, asyncio.get_running_loop()
+        assert member is not None
+        read = member.settled.read
+
+        def while_it_is_read(name: str, path: str) -> SegmentSummary:
+            if name == newest.name:
+                assert asyncio.run_coroutine_threadsafe(drop(), loop).result(10.0)
+            return read(name, path)
+
+        async def drop() -> bool:
+            return member.retaining.let_go(oldest.name)
+
+        member.settled.read = while_it_is_read  # type: ignore[method-assign]
+        said = await scrubbed(node)
+        assert not said["damaged"] and not oldest.exists() and newest.exists()
+        assert [told.partition(": ")[0] for told in said["not_read"]] == [member.wal.segments()[-1].path]
+
+
 async def test_a_peer_that_does_not_answer_is_asked_last_and_waited_for_shortly(tmp_path: Path) -> None:
     """A peer behind a network that swallowed everything was asked three times for ten seconds before the next
     one was: a read or an apply that had met damage waited that long, and a leader gave up its place."""

@@ -61,9 +61,9 @@ class Burst:
 class Machine:
     """`node` is what runs on it now, if anything does. `is_full`: its disk has no room, on purpose.
     `is_held`: somebody works on it, and starts it himself. `is_stale`: what it has is of a timeline that
-    the cluster has left. `rotten`: which of its files bits rotted in, path -> kind (rot.py), and not all is
-    known to be mended yet; then `was_refused` says that its last start was, and `stops_for_rot` how often its node ended
-    by itself for that. `asked_to_rejoin`: the process that was."""
+    the cluster has left. `rotten`: in which of its files bits rotted, path -> kind (rot.py), while not all is
+    known to be mended; then `was_refused` says that its last start was, and `stops_for_rot` how often its
+    node ended by itself for that. `asked_to_rejoin`: the process that was."""
 
     def __init__(
         self, loop: SimLoop, network: Network, random: Random, config: Config, shared: SimDisk
