@@ -11,6 +11,7 @@ at each moment, and at most WRITE_EVERY seeds old.
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import multiprocessing
@@ -160,6 +161,7 @@ def _begin(work: Work, seed: int) -> connection.Connection:
 def _work(work: Work, seed: int, answer: connection.Connection) -> None:
     """In the seed's process. Who stops the campaign lets it end; Ctrl-C ends all."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    gc.disable()  # a tenth of its time, to free what goes with the process anyway
     answer.send(work(seed))
 
 
