@@ -156,7 +156,8 @@ async def _change(member: Member, configuration: Configuration) -> None:
                 "the leader changed while the membership was changed", remedy="neumann-admin member-list"
             )
         await asyncio.sleep(_LOOK_AGAIN_S)
-    if raft.configuration_index != index or raft.configuration != configuration:
+    # In one term no other leader's entry stands there, whatever has followed it already.
+    if raft.term != term and (raft.configuration_index != index or raft.configuration != configuration):
         raise OutcomeUnknown(
             "the membership has been changed again meanwhile", remedy="neumann-admin member-list"
         )
