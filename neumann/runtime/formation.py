@@ -113,8 +113,7 @@ class Formation:
         return [raft.configuration_index, [m.node_id for m in raft.configuration.members]]
 
     def _leader_address(self, member: RunningMember | None) -> str:
-        leader = member.raft.configuration.member(member.raft.leader) if member is not None else None
-        return leader.address if leader is not None else ""
+        return member.address_of(member.raft.leader) if member is not None else ""
 
     # --- forming and adopting --------------------------------------------------------------------
 

@@ -437,10 +437,7 @@ class Host:
         the leader could not give is asked for again, whatever befell it there. One that has failed meanwhile
         stays as it is: what a replica that differs has is neither replaced nor opened again (R5)."""
         try:
-            # One far behind may not know yet that its leader is a member.
-            known = member.raft.configuration.member(leader)
-            address = known.address if known is not None else self.formation.peers.get(leader, "")
-            if not address:
+            if not (address := member.address_of(leader)):
                 return
             fetched = await install.fetch(self.env.net, address, offer, self.env.disk, self.lane, self.paths)
             point = fetched.manifest.point

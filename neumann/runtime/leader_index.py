@@ -13,22 +13,21 @@ from neumann.config import RaftConfig
 from neumann.env import Net
 from neumann.errors import TimelineChanged, Unavailable, WrongHistory
 from neumann.format.state import Identity
-from neumann.raft import Raft
 
 METHOD = "leader.read_index"
 _TIMEOUTS = 2
 """Election timeouts that an answer is awaited: by then another may lead."""
 
 
-async def ask(raft: Raft, net: Net, own: Identity, config: RaftConfig) -> int:
-    """The leader's answer. Unavailable where there is no leader, or it leads no more, or none comes."""
-    leader = raft.configuration.member(raft.leader) if raft.leader else None
-    if leader is None or leader.node_id == own.node_id:
+async def ask(net: Net, address: str, own: Identity, config: RaftConfig) -> int:
+    """The answer of the leader at `address`, "" if there is none. Unavailable without one, or if it leads no
+    more; OutcomeUnknown if no answer comes."""
+    if not address:
         raise Unavailable("no leader", remedy="is a majority of the voters up and connected?")
     timeout_s = _TIMEOUTS * config.election_timeout_ms / 1000
-    index: Any = await net.call(leader.address, METHOD, [own.cluster_id, str(own.timeline)], timeout_s)
+    index: Any = await net.call(address, METHOD, [own.cluster_id, str(own.timeline)], timeout_s)
     if type(index) is not int:
-        raise Unavailable(f"{leader.address} answered a question for a read index with {index!r:.80}")
+        raise Unavailable(f"{address} answered a question for a read index with {index!r:.80}")
     return index
 
 

@@ -68,16 +68,14 @@ class Leading:
                     return await here(member)
                 except NotLeader:
                     pass
-            elif elsewhere := _leader_elsewhere(member):
-                leader = member.raft.configuration.member(elsewhere)
-                if leader is not None:
-                    try:
-                        return await self._host.env.net.call(leader.address, method, params, timeout_s)
-                    except Unavailable as error:
-                        if not isinstance(error, NotLeader):
-                            if error.code != "unavailable":
-                                raise
-                            refused = error
+            elif address := member.leader_elsewhere:
+                try:
+                    return await self._host.env.net.call(address, method, params, timeout_s)
+                except Unavailable as error:
+                    if not isinstance(error, NotLeader):
+                        if error.code != "unavailable":
+                            raise
+                        refused = error
             if asyncio.get_running_loop().time() >= deadline_s:
                 if refused is not None:
                     raise refused
@@ -112,9 +110,4 @@ class Leading:
         member = self._host.member
         if member is None or member.failure is not None or member.leads:
             return True
-        return bool(_leader_elsewhere(member))
-
-
-def _leader_elsewhere(member: Member) -> str:
-    """Whom this node follows, or ""."""
-    return member.raft.leader if member.raft.role != "leader" else ""
+        return bool(member.leader_elsewhere)

@@ -201,7 +201,7 @@ class Member:
             applied_index=lambda: self.applier.applied_index,
             pump=self.pump,
             leads=lambda: self.raft.role == "leader" and self.serves(),
-            ask_leader=lambda: leader_index.ask(self.raft, env.net, self.identity, config.raft),
+            ask_leader=lambda: leader_index.ask(env.net, self.leader_elsewhere, self.identity, config.raft),
             on_failure=self.fail,
         )
 
@@ -432,6 +432,17 @@ class Member:
         """Whether the log reaches `point`, a snapshot's: then it goes on by itself."""
         log = self.raft.log
         return log.base.index >= point.index or log.end_at(point.index) == point
+
+    def address_of(self, node_id: str) -> str:
+        """Where that node is reached: the configuration tells, and for one that it does not name, as a leader
+        that a follower far behind has not read of yet, `peers` of the config. "" if neither does."""
+        known = self.raft.configuration.member(node_id)
+        return known.address if known is not None else self.config.node.peers.get(node_id, "")
+
+    @property
+    def leader_elsewhere(self) -> str:
+        """The address of the leader that this node follows; "" if it knows none, or leads itself."""
+        return self.address_of(self.raft.leader) if self.raft.role != "leader" else ""
 
     @property
     def leads(self) -> bool:

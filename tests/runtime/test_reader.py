@@ -238,9 +238,9 @@ async def test_a_follower_serves_gets_scans_and_queries_itself(
     asked = Counter[str]()
     ask = leader_index.ask
 
-    async def count(raft: Any, *rest: Any) -> int:
+    async def count(net: Any, *rest: Any) -> int:
         asked["questions"] += 1
-        return await ask(raft, *rest)
+        return await ask(net, *rest)
 
     monkeypatch.setattr(leader_index, "ask", count)
     async with cluster(tmp_path) as running:
