@@ -230,10 +230,14 @@ class SimCommands:
         self._random = random
         self._under_way = Counter[str]()
 
+    def targets(self, path: str) -> list[str]:
+        """What a `cp` of this file that is under way is to write."""
+        copies = [shlex.split(command) for command in +self._under_way if command.startswith("cp ")]
+        return [target for _, source, target in copies if source == path]
+
     def replaces(self, path: str) -> bool:
         """Whether a `cp` of this file is under way, over one that is there."""
-        copies = [shlex.split(command) for command in +self._under_way if command.startswith("cp ")]
-        return any(source == path and self._shared.exists(target) for _, source, target in copies)
+        return any(map(self._shared.exists, self.targets(path)))
 
     async def __call__(self, command: str, directory: str, timeout_s: float) -> CommandEnd:
         self._under_way[command] += 1

@@ -2,6 +2,7 @@
 
 What a node says that it did not read is not known to be whole: a segment that is written to still. Where bits
 rotted in such a one, a restore point is asked for, whose marker seals it, and all is read again.
+A damaged copy in the archive is moved away, where wal-push asks for that.
 Called by scenario.py once all trouble is over.
 """
 
@@ -9,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 
+from neumann.env.files import read_file
 from neumann.errors import OutcomeUnknown, Unavailable
 from neumann.runtime.node import Node
+from tests.sim.checkers.archive import is_damaged
 from tests.sim.checkers.violation import require
 from tests.sim.disaster import rejoin
 from tests.sim.loop import Process, ProcessDied
 from tests.sim.machine import Machine
+from tests.sim.settings import ARCHIVE
 from tests.sim.world import World
 
 LIMIT_S = 20.0
@@ -43,6 +47,23 @@ async def mend(world: World) -> None:
                 await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
                 deadline_s = world.loop.time() + LIMIT_S
         machine.made_whole()
+
+
+def move_damaged_away(world: World, said: str) -> bool:
+    """The remedy of a wal-push that says this of the copy it found; Violation if that is a good one.
+
+    A `cp` made it of a segment that rotted while it ran, on a leader that ended before it read that again.
+    No entry `archived` counts it, and only a `cp` of the next leader would replace it.
+    """
+    for name in world.shared.list(ARCHIVE):
+        path = f"{ARCHIVE}/{name}"
+        if f"{path} is there with other bytes" in said and "move it away" in said:
+            data = read_file(world.shared, path)
+            require(is_damaged(data, name), f"the archive's {name} is good, and it is said: {said}")
+            world.note("moved away", path)
+            world.shared.unlink(path)
+            return True
+    return False
 
 
 async def _is_whole(machine: Machine) -> bool:

@@ -13,14 +13,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from neumann.errors import RefusedByState, Unavailable
+from neumann.errors import OutcomeUnknown, RefusedByState, Unavailable
 from neumann.runtime.node import Node
 from tests.sim.clients import THINK_S, Client
 from tests.sim.disaster import rejoin, strike
 from tests.sim.faults import CLOCK_FAULTS, RARE, draw, trouble
 from tests.sim.keeping import keep_all_up, watch
 from tests.sim.loop import ProcessDied
-from tests.sim.mending import REMEDY_S, mend
+from tests.sim.mending import REMEDY_S, mend, move_damaged_away
 from tests.sim.operator import PAUSE_MAX_S
 from tests.sim.world import World
 
@@ -40,6 +40,8 @@ UNARCHIVED_S = 0.4
 TROUBLE_MIN_S, TROUBLE_MAX_S = 3.0, 30.0
 """The end comes after the maximum even where clients got little done."""
 RECOVERY_LIMIT_S = 20.0
+ARCHIVE_PAUSE_S = 60.0
+"""The longest that the archiver waits before it tries again."""
 AGAIN_S = 0.1
 RUN_LIMIT_S = 300.0
 
@@ -234,7 +236,12 @@ async def _end_pause(world: World) -> None:
 
 
 async def _flush_archive(world: World) -> None:
-    await _ask(world, lambda node: node.archive_flush(RECOVERY_LIMIT_S))
+    try:
+        await _ask(world, lambda node: node.archive_flush(RECOVERY_LIMIT_S))
+    except OutcomeUnknown as error:
+        if not move_damaged_away(world, error.message):
+            raise
+        await _ask(world, lambda node: node.archive_flush(ARCHIVE_PAUSE_S + RECOVERY_LIMIT_S))
 
 
 async def _ask(world: World, ask: Callable[[Node], Coroutine[Any, Any, object]]) -> None:

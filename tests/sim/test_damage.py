@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import posixpath
+from dataclasses import replace
 from random import Random
 
 import pytest
 
+from neumann.config import Config
 from neumann.env.files import read_file
-from neumann.errors import Corrupt
+from neumann.errors import Corrupt, OutcomeUnknown
 from neumann.format import names
+from tests.sim.checkers.archive import is_damaged
 from tests.sim.checkers.replicas import compare_rows
-from tests.sim.keeping import keep_all_up, watch
+from tests.sim.doors import Pace
+from tests.sim.keeping import form, keep_all_up, watch
 from tests.sim.machine import Machine
-from tests.sim.mending import mend
+from tests.sim.mending import mend, move_damaged_away
 from tests.sim.rot import log_spots
+from tests.sim.settings import ARCHIVE, make_config
 from tests.sim.test_catching_up import LIMIT_S, formed, write
 from tests.sim.world import World
 
@@ -125,6 +131,61 @@ def test_what_rots_in_the_segment_that_is_written_to_is_read_too() -> None:
 
     with world:
         world.loop.run(script(), LIMIT_S)
+
+
+class _Steady(Pace):
+    """A command takes this long, and twenty times longer than to read a file."""
+
+    def job_s(self, random: Random) -> float:
+        return self.slowness * 0.05
+
+    def lane_s(self, random: Random) -> float:
+        return self.slowness * 0.0025
+
+
+def _first_copies_others_push(name: str, peers: dict[str, str], random: Random, _: bool) -> Config:
+    config = make_config(name, peers, random, is_archived=True)
+    command = f"cp %p {ARCHIVE}/%f" if name == "n1" else f"neumann-admin wal-push %p {ARCHIVE}"
+    return replace(config, wal=replace(config.wal, archive_command=command))
+
+
+def test_what_rotted_under_the_cp_of_a_leader_that_ended_is_moved_away_as_the_next_one_asks() -> None:
+    """Rightly nobody replaced the damaged copy, and the world did not follow the remedy (seed 1009297 at the
+    time)."""
+    world = World("damage/archive", configure=_first_copies_others_push)
+
+    async def script() -> None:
+        world.machines[0].pace = _Steady()
+        first = await form(world)
+        assert first.name == "n1" and first.process is not None and first.node is not None
+        await write(first, range(40))
+        await first.process.call(first.node.archive_flush(LIMIT_S))
+        first.pace.slowness = 20
+        path = _segments(first)[-1]
+        await write(first, range(40, 50))
+        await first.process.call(first.node.restore_point("now", LIMIT_S))
+        commands, copy = first.commands, f"{ARCHIVE}/{posixpath.basename(path)}"
+        assert commands is not None
+        await world.until(lambda: commands.targets(path) == [copy], LIMIT_S, "its copy is under way")
+        first.disk.flip(path, first.disk.stat(path).size_bytes - 1, 3)
+        await world.until(lambda: world.shared.exists(copy), LIMIT_S, "it is copied")
+        world.crash(first, loses_power=False)
+        damaged = read_file(world.shared, copy)
+        assert is_damaged(damaged, path)
+
+        await world.until(lambda: world.leader() is not None, LIMIT_S, "another leads")
+        process, node = world.leading().process, world.leading().node
+        assert process is not None and node is not None
+        with pytest.raises(OutcomeUnknown, match=r"it is damaged: .*; move it away") as refused:
+            await process.call(node.archive_flush(LIMIT_S))
+        assert read_file(world.shared, copy) == damaged
+        assert move_damaged_away(world, refused.value.message)
+        await process.call(node.archive_flush(LIMIT_S))
+        assert read_file(world.shared, copy) == read_file(world.leading().disk, path)
+        world.check_files()
+
+    with world:
+        world.loop.run(script(), 100.0)
 
 
 def test_a_node_that_ends_while_it_reads_all_that_it_has_is_asked_again() -> None:

@@ -45,7 +45,7 @@ class Archive:
             require(is_known, f"{name} is archived before the history of its timeline")
             data = read_file(disk, posixpath.join(directory, name))
             known = self._contents.get(name)
-            if known is None and parsed[1] > self._through and _is_damaged(data, name):
+            if known is None and parsed[1] > self._through and is_damaged(data, name):
                 continue  # its source rotted while it was copied; it is copied again before it counts
             if known is None:
                 require(not self.is_closed, f"{name} is archived after the restore that left its timeline")
@@ -72,7 +72,8 @@ class Archive:
         self.segments += 1
 
 
-def _is_damaged(data: bytes, name: str) -> bool:
+def is_damaged(data: bytes, name: str) -> bool:
+    """Whether these bytes of a segment are none that a node sealed."""
     try:
         segment.decode_header(data, name)
         frame.decode_run(data[segment.SEGMENT_HEADER_BYTES :])
