@@ -155,6 +155,7 @@ class Archiver:
         self._wakened = asyncio.Event()
         self._pushed_through = 0
         self._is_asked = False
+        self._is_retry_due = False
 
     @property
     def is_held(self) -> bool:
@@ -169,6 +170,11 @@ class Archiver:
     def wake(self) -> None:
         """A segment was sealed or committed, or the settings have changed: look at once."""
         self._wakened.set()
+
+    def retry(self) -> None:
+        """An operator waits, who may have mended what failed: try again at once."""
+        self._is_retry_due = True
+        self.wake()
 
     def lag(self) -> Lag:
         """What the archive lacks now; on any node, as far as its own log tells."""
@@ -318,7 +324,8 @@ class Archiver:
         return True
 
     async def _failed(self, reason: str, name: str, said: str) -> None:
-        """Count a failure and wait: three times a second, then longer and longer, up to a minute."""
+        """Count a failure and wait: three times a second, then longer and longer, up to a minute; or until
+        an operator asks."""
         self.status.failures_in_a_row += 1
         self.status.failures[reason] += 1
         self.status.last_failure_ns = self._env.clock.wall_ns()
@@ -327,13 +334,14 @@ class Archiver:
         pause_s = _QUICK_RETRY_S if over < 0 else min(_RETRY_S_MAX, 2.0 ** (over + 1))
         settings = self._settings()
         deadline = asyncio.get_running_loop().time() + pause_s
-        while self._settings() == settings and (left := deadline - asyncio.get_running_loop().time()) > 0:
+        while not self._is_retry_due and self._settings() == settings:
             self._wakened.clear()
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout_at(deadline):
                     await self._wakened.wait()
             except TimeoutError:
                 break
+        self._is_retry_due = False
 
     async def _propose(self, through: int) -> None:
         """Say in the log that everything up to there is archived."""

@@ -110,6 +110,7 @@ async def _begun(member: Member, archiver: Archiver, timeout_s: float) -> None:
         )
     if archiver.is_held:
         raise RefusedByState(f"archiving is held: {HELD}", remedy=HELD_REMEDY)
+    archiver.retry()
     term = member.raft.term
     try:
         async with asyncio.timeout(timeout_s):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from neumann.archive import archiver
 from neumann.archive.read_back import read_back
 from neumann.env.disk import RealDisk
 from neumann.errors import (
@@ -86,6 +87,22 @@ async def test_archive_check_of_a_failing_archive_says_why(tmp_path: Path) -> No
         await until(lambda: archiving(node)[0], "archiving is on")
         with pytest.raises(OutcomeUnknown, match="no room in the vault"):
             await node.archive_check(0.5)
+
+
+async def test_who_has_mended_the_archive_does_not_wait_for_the_next_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: archive-check and archive-flush waited out the pause behind a failure, which grows to a minute,
+    and told of that failure when their own time was over."""
+    monkeypatch.setattr(archiver, "_QUICK_RETRY_S", 60.0)
+    vault = tmp_path / "vault"
+    async with one_node(config_of(tmp_path, **settings(tmp_path, f"cp %p {vault}/%f"))) as node:
+        leading = node.host.archiving
+        assert leading is not None
+        await until(lambda: bool(leading.archiver.status.failures), "it failed")
+        vault.mkdir()
+        done = await node.archive_check(10.0)
+    assert (vault / done["file"]).exists()
 
 
 async def test_an_empty_command_pauses_keeps_the_log_and_degrades(tmp_path: Path) -> None:
