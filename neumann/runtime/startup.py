@@ -218,7 +218,7 @@ def _join(found: Found, leading: list[Answer]) -> Decision:
 
 def _form(found: Found, node_id: str, peers: frozenset[str], answers: Mapping[str, Answer]) -> Decision:
     """--bootstrap, and nobody who answered has a vote: only when every configured peer has answered."""
-    silent = sorted(peers - answers.keys())
+    silent = sorted(peers.difference(answers))
     if silent:
         return Decision(Action.WAIT, f"waiting for an answer of {', '.join(silent)}", _INIT)
     everybody = frozenset({node_id, *peers})

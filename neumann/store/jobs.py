@@ -8,7 +8,7 @@ A full disk is DiskFull, everything else that fails on the disk OSError.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from neumann.env import Disk
@@ -88,7 +88,7 @@ def _tell(write: Callable[[], TableRef | None]) -> dict[str, Any]:
         raise
 
 
-def _frames(disk: Disk, pieces: list[tuple[str, int, int]]) -> Iterator[tuple[Frame, str]]:
+def _frames(disk: Disk, pieces: Iterable[tuple[str, int, int]]) -> Iterator[tuple[Frame, str]]:
     """The frames in these parts of segments, each with where it is; any damage is Corrupt."""
     for path, offset, length in pieces:
         file = disk.open(path)

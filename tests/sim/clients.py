@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from neumann.errors import Corrupt, NeumannError, OutcomeUnknown, Paused, StorageFailed, Unavailable
 from neumann.format import command, rpc
@@ -39,6 +39,19 @@ _NOT_READ = (*_UNKNOWN, *_NOT_DONE, Corrupt)
 """Damage that no peer could mend yet is told, and not served (R8)."""
 
 
+class Setting(NamedTuple):
+    """Where a client works, with what, and who hears what it was told."""
+
+    loop: SimLoop
+    name: str
+    net: SimNet
+    addresses: list[str]
+    random: Random
+    checker: Clients
+    trace: Trace
+    is_reader: bool
+
+
 class Client:
     """One client. Registers are shared by all clients; a journal row is written once, for ever.
 
@@ -46,27 +59,17 @@ class Client:
     follows any more would keep it from asking that leader for a stale row.
     """
 
-    def __init__(
-        self,
-        loop: SimLoop,
-        name: str,
-        net: SimNet,
-        addresses: list[str],
-        random: Random,
-        checker: Clients,
-        trace: Trace,
-        is_reader: bool,
-    ) -> None:
-        self._loop = loop
-        self._name = name
-        self._net = net
-        self._addresses = addresses
-        self._random = random
-        self._checker = checker
-        self._trace = trace
-        self._is_reader = is_reader
+    def __init__(self, setting: Setting) -> None:
+        self._loop = setting.loop
+        self._name = setting.name
+        self._net = setting.net
+        self._addresses = setting.addresses
+        self._random = setting.random
+        self._checker = setting.checker
+        self._trace = setting.trace
+        self._is_reader = setting.is_reader
         self._serial = 0
-        self._address = random.choice(addresses)
+        self._address = self._random.choice(self._addresses)
         self._revisions: dict[str, int] = {}
 
     async def run(self, is_over: Callable[[], bool], think_s: Callable[[], float] = lambda: THINK_S) -> None:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from neumann.errors import NeumannError, OutcomeUnknown, StorageFailed
 from neumann.format import command
 from neumann.format.limits import SESSIONS_MAX
 from tests.sim.checkers.clients import Operation
 from tests.sim.checkers.sessions import Answer, Sessions
-from tests.sim.clients import AFTER_FAILURE_S, KEY_COUNT, Client
+from tests.sim.clients import AFTER_FAILURE_S, KEY_COUNT, Client, Setting
 from tests.sim.model import APPLIED, SERIAL_FORGOTTEN, SESSION_EXPIRED
 
 TRIES_MAX = 8
@@ -25,8 +24,8 @@ REMEMBERED_MAX = 200
 class RetryingClient(Client):
     """One client, one session at a time, one command at a time."""
 
-    def __init__(self, *arguments: Any, sessions: Sessions) -> None:
-        super().__init__(*arguments)
+    def __init__(self, setting: Setting, sessions: Sessions) -> None:
+        super().__init__(setting)
         self._sessions = sessions
         self._session = 0
         self._number = 0

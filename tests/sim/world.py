@@ -36,7 +36,7 @@ from tests.sim.checkers.segments import SealedSegments
 from tests.sim.checkers.sessions import Sessions
 from tests.sim.checkers.timelines import check_stale, check_stale_answer
 from tests.sim.checkers.violation import Violation, require
-from tests.sim.clients import Client
+from tests.sim.clients import Client, Setting
 from tests.sim.disk import SimDisk
 from tests.sim.loop import ProcessDied, SimLoop, current_process
 from tests.sim.machine import Machine
@@ -454,10 +454,11 @@ class World:
         name = f"c{self._client_count}"
         addresses = [machine.address for machine in self.machines]
         net = self.network.door(None, name)
-        known = self.loop, name, net, addresses, self.random(name), self.clients, self.trace, is_reader
+        random = self.random(name)
+        setting = Setting(self.loop, name, net, addresses, random, self.clients, self.trace, is_reader)
         if number % 2 or is_reader:
-            return Client(*known)
-        return RetryingClient(*known, sessions=self.sessions)
+            return Client(setting)
+        return RetryingClient(setting, self.sessions)
 
     def operator(self) -> Operator:
         """Who administers the cluster."""
