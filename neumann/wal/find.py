@@ -3,8 +3,10 @@
 The segments' chain is followed from the oldest file on. Where it breaks at or below the newest manifest
 nothing that counts for a vote is lost: it is taken up again behind the damage, at a later segment that
 leads to the manifest's point, or in the middle of a file exactly at that point, which names the whole log
-before it. The files before are left as they are for the repair (runtime/repair.py). A segment's header
-that was once durable says nothing that the frames before it do not say, so it is made anew.
+before it. Whether that file goes on there, or ended with a seal, is read and never guessed: a frame behind
+a seal would be in a file of another name on every other node. The files before are left as they are for the
+repair (runtime/repair.py). A segment's header that was once durable says nothing that the frames before it do
+not say, so it is made anew.
 
 What the mark names may lie behind damage: `tail` is then the end of the frames that go on from its place,
 or None where nothing shows that the file reached that far.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import posixpath
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from neumann.env.doors import Disk
@@ -27,7 +30,7 @@ from neumann.format.ids import LogPoint, Timeline
 from neumann.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from neumann.format.state import SyncMark
 from neumann.wal.scan import Scan, scan, used_bytes
-from neumann.wal.segment import Segment
+from neumann.wal.segment import Segment, is_seal
 
 _CHAIN = struct.Struct("<I")
 _PARENT_OFFSET = 8
@@ -93,15 +96,15 @@ class Finder:
         """Follow the chain; what is broken below the manifest is passed over. WrongHistory: a segment of
         another cluster or timeline."""
         own, wanted = self._own, self._manifest_point.index
-        first = self._follow(0, None)
+        first = self._follow(0)
         found, begin = first, 0
         while not found.segments or found.end.index < wanted:
             following = begin + max(1, len(found.segments))
             if following < len(own) and own[following].first_index <= wanted + 1:
                 begin = following
-                found = self._follow(begin, None)
+                found = self._follow(begin)
             else:
-                return (self._resume(following - 1) if own else None) or first
+                return self._resume() or first
         found.before = [path for _, path in own[:begin]]
         return found
 
@@ -117,13 +120,15 @@ class Finder:
         data = self._read(self._own[number].path)
         if isinstance(data, Corrupt) or len(data) < mark.offset or not _stands_before(data, mark):
             return None
-        found = self._follow(number, point, mark.offset)
-        return found.end
+        head = self._head(number, data, point, mark.offset)
+        return self._follow(number, head).end if head is not None else point
 
-    def _resume(self, number: int) -> Found | None:
-        """Take up the chain at the manifest's point in the middle of that file; None if it isn't there."""
+    def _resume(self) -> Found | None:
+        """Take up the chain at the manifest's point in the middle of the file that holds it; None if it isn't
+        there, or nothing tells whether the file goes on behind it."""
         point = self._manifest_point
-        if self._own[number].first_index > point.index + 1:
+        number = sum(place.first_index <= point.index for place in self._own) - 1
+        if number < 0:
             return None
         data = self._read(self._own[number].path)
         if isinstance(data, Corrupt):
@@ -133,15 +138,28 @@ class Finder:
         if offset is None and (mark.index, mark.term, mark.chain) == point and len(data) >= mark.offset:
             is_here = mark.segment_first == self._own[number].first_index
             offset = mark.offset if is_here else None
-        if offset is None:
+        head = self._head(number, data, point, offset) if offset is not None else None
+        if head is None:
             return None
-        found = self._follow(number, point, offset)
+        found = self._follow(number, head)
         found.before = [path for _, path in self._own[:number]]
         return found
 
-    def _follow(self, begin: int, at: LogPoint | None, offset: int = SEGMENT_HEADER_BYTES) -> Found:
-        """The chain from segment number `begin` on; `at` is the point at `offset` of that file, where its
-        header is not what is begun with."""
+    def _head(self, number: int, data: bytes, point: LogPoint, offset: int) -> Segment | None:
+        """That file from `point` on, which is durable, at `offset` of it; closed if a seal ends there. None
+        if the file ends there, as a sealed one does, and nothing tells whether it was sealed."""
+        first_index, path = self._own[number]
+        head, is_seal = Segment(path, point, first_index, offset), _is_seal(data, point)
+        if is_seal is None and any(place.first_index == point.index + 1 for place in self._own[number + 1 :]):
+            is_seal = True
+        if is_seal is None and len(data) == offset:
+            return None
+        head.closed = is_seal is True
+        return head
+
+    def _follow(self, begin: int, head: Segment | None = None) -> Found:
+        """The chain from segment number `begin` on; from `head` on where that file's header is not what is
+        begun with."""
         found, own = Found(), self._own
         for number in range(begin, len(own)):
             first_index, path = own[number]
@@ -153,16 +171,14 @@ class Finder:
             if number == len(own) - 1 and not used_bytes(data):
                 found.empty.append(path)
                 break
-            if at is not None:
-                segment = Segment(path, at, first_index, offset)
-            else:
+            segment, head = head, None
+            if segment is None:
                 expected = found.end if found.segments else None
                 previous = self._header(found, first_index, path, data, expected)
                 if previous is None:
                     found.files_behind = [place.path for place in own[number:]]
                     break
                 segment = Segment(path, previous)
-            at = None
             self._take(found, segment, data)
             if not segment.closed or found.torn:
                 found.files_behind = [place.path for place in own[number + 1 :] if self._is_used(place)]
@@ -256,6 +272,25 @@ def _stands_before(data: bytes, mark: SyncMark) -> bool:
 
 def _offset_of(data: bytes, point: LogPoint) -> int | None:
     """Where the frame that ends at `point` ends: by its header, or by that of the frame behind it."""
+    for offset, header in _headers_at(data, point):
+        return offset + header.frame_bytes if header.end == point else offset
+    return None
+
+
+def _is_seal(data: bytes, point: LogPoint) -> bool | None:
+    """Whether the frame that ends at `point` is a seal; None if it is damaged, and none follows it."""
+    for offset, header in _headers_at(data, point):
+        if header.end != point or header.kind is not Kind.MARKER:
+            return False
+        try:
+            return is_seal(frame_format.decode(data, offset))
+        except FrameDamaged:
+            continue
+    return None
+
+
+def _headers_at(data: bytes, point: LogPoint) -> Iterator[tuple[int, FrameHeader]]:
+    """(offset, header) of the frame that ends at `point` and of the one behind it, of those that are good."""
     chain = _CHAIN.pack(point.chain)
     at = data.find(chain)
     while at >= 0:
@@ -266,9 +301,7 @@ def _offset_of(data: bytes, point: LogPoint) -> int | None:
                 header = frame_format.decode_header(data, offset)
             except FrameDamaged:
                 continue
-            if offset == at and header.end == point:
-                return offset + header.frame_bytes
-            if offset != at and (header.first_index, header.parent) == (point.index + 1, point.chain):
-                return offset
+            is_behind = (header.first_index, header.parent) == (point.index + 1, point.chain)
+            if (offset == at and header.end == point) or (offset != at and is_behind):
+                yield offset, header
         at = data.find(chain, at + 1)
-    return None

@@ -34,8 +34,8 @@ class Scan(NamedTuple):
 def scan(data: bytes, segment: Segment, time_ns: int = 0, bodies_behind: int = 0) -> Scan:
     """Append the good frames of `data`, a whole segment file, to an empty `segment`, from its start on.
 
-    `time_ns` is the time of the frame before. Bodies that end at or below index `bodies_behind` are not
-    checked, save for markers'.
+    Where it is closed already, none is looked for. `time_ns` is the time of the frame before. Bodies that end
+    at or below index `bodies_behind` are not checked, save for markers'.
     """
     assert not segment.lasts and len(data) >= segment.start_bytes
     headers: list[FrameHeader] = []
@@ -43,7 +43,7 @@ def scan(data: bytes, segment: Segment, time_ns: int = 0, bodies_behind: int = 0
     last_index, term, chain = segment.previous
     offset = segment.start_bytes
     why, damaged = "a seal, which ends a segment", None
-    is_closed = False
+    is_closed = segment.closed
     while not is_closed:
         try:
             header = decode_header(data, offset)

@@ -48,7 +48,7 @@ class Segment:
 
     lasts, terms, chains, times: of each frame; ends: the file offset behind it. `closed`: its last
     frame is a seal. Where the file is damaged below the newest manifest, the columns begin behind that
-    manifest's point, at `start_bytes`; `first_index` is always that of the file.
+    manifest's point, at `start_bytes`, and may stay empty; `first_index` is always that of the file.
     """
 
     __slots__ = (

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from neumann.env.doors import Disk
+from neumann.env.files import read_file
+from neumann.errors import Corrupt
 from neumann.format import frame as frame_format
 from neumann.format import special, state
 from neumann.format.frame import Frame, Kind
@@ -17,6 +21,7 @@ from neumann.format.special import Marker
 from neumann.format.state import SyncMark
 from neumann.wal import Log, Loss, Recovery, Synced, TwoSlotFile, WriteBatch
 from neumann.wal.recover import refuse
+from tests.sim.disk import SimDisk
 
 CLUSTER = b"c" * 16
 TIMELINE = Timeline(1, 0xABCDEF)
@@ -161,3 +166,41 @@ class Bench:
     def _mark(self, place: Synced) -> SyncMark:
         manifest = self.manifest_point
         return SyncMark(place.segment_first, place.offset, *place.point, manifest.index, manifest.term)
+
+
+def three_segments() -> Bench:
+    """Segments 1..3, 4..8, 9.. : 1, 2, S3 | 4..6, 7, S8 | 9, 10, 11..13; the mark covers 9. It is closed."""
+    bench = Bench(SimDisk()).create()
+    bench.append("..S3.S.")
+    bench.mark()
+    bench.append(".3")
+    bench.log.close()
+    return bench
+
+
+def paths(bench: Bench) -> list[str]:
+    """Of the segments that its log holds."""
+    return [segment.path for segment in bench.log.segments()]
+
+
+def overwrite(disk: Disk, path: str, data: bytes, offset: int = 0, size: int | None = None) -> None:
+    """Write there, behind the log's back; `size`: the file is cut, or grows with zeros, first."""
+    file = disk.open(path, write=True)
+    if size is not None:
+        file.truncate(size)
+    file.pwrite(data, offset)
+    file.close()
+
+
+def _image(disk: Disk, directory: str) -> dict[str, bytes]:
+    return {name: read_file(disk, f"{directory}/{name}") for name in disk.list(directory)}
+
+
+def refused(bench: Bench, match: str) -> str:
+    """Recovery must raise Corrupt and change nothing; returns the message."""
+    before = _image(bench.disk, bench.wal)
+    with pytest.raises(Corrupt, match=match) as failure:
+        bench.recover()
+    assert _image(bench.disk, bench.wal) == before and not bench.disk.exists(bench.aside)
+    assert failure.value.remedy
+    return str(failure.value)

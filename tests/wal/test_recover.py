@@ -8,7 +8,6 @@ from random import Random
 
 import pytest
 
-from neumann.env.doors import Disk
 from neumann.env.files import read_file, write_new
 from neumann.errors import Corrupt, StorageFailed, WrongHistory
 from neumann.format import names
@@ -18,47 +17,23 @@ from neumann.format.ids import LogPoint, Timeline
 from neumann.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from neumann.wal import Log, Synced
 from tests.sim.disk import SimDisk
-from tests.wal.bench import BASE, CLUSTER, SEGMENT_BYTES, TIMELINE, Bench, run_of
-
-Image = dict[str, bytes]
-
-
-def image(disk: SimDisk, directory: str) -> Image:
-    return {name: read_file(disk, posixpath.join(directory, name)) for name in disk.list(directory)}
-
-
-def overwrite(disk: Disk, path: str, data: bytes, offset: int = 0, size: int | None = None) -> None:
-    file = disk.open(path, write=True)
-    if size is not None:
-        file.truncate(size)
-    file.pwrite(data, offset)
-    file.close()
+from tests.wal.bench import (
+    BASE,
+    CLUSTER,
+    SEGMENT_BYTES,
+    TIMELINE,
+    Bench,
+    overwrite,
+    paths,
+    refused,
+    run_of,
+    three_segments,
+)
 
 
 @pytest.fixture
 def bench() -> Bench:
-    """Segments 1..3, 4..8, 9.. ; the mark covers 9; 10 and 11..13 lie above it."""
-    bench = Bench(SimDisk()).create()
-    bench.append("..S3.S.")
-    bench.mark()
-    bench.append(".3")
-    bench.log.close()
-    return bench
-
-
-def paths(bench: Bench) -> list[str]:
-    return [segment.path for segment in bench.log.segments()]
-
-
-def refused(bench: Bench, match: str) -> str:
-    """Recovery must raise Corrupt and change nothing; returns the message."""
-    assert isinstance(bench.disk, SimDisk)
-    before = image(bench.disk, bench.wal)
-    with pytest.raises(Corrupt, match=match) as failure:
-        bench.recover()
-    assert image(bench.disk, bench.wal) == before and not bench.disk.exists(bench.aside)
-    assert failure.value.remedy
-    return str(failure.value)
+    return three_segments()
 
 
 def test_a_whole_log(bench: Bench) -> None:
@@ -292,55 +267,7 @@ def test_after_an_orderly_stop_nothing_followed_the_mark(bench: Bench) -> None:
     assert bench.give_up()[1].tail == end
 
 
-# Damage at or below the manifest:
-
-
-@pytest.mark.parametrize("manifest", [8, 9, 10, 13])
-@pytest.mark.parametrize("damage", ["header", "gone"])
-def test_a_segment_before_the_manifests_is_passed_over(bench: Bench, manifest: int, damage: str) -> None:
-    first, second, third = paths(bench)
-    end = bench.log.last
-    bench.manifest_point = next(f.header.end for f in bench.staged if f.header.last_index == manifest)
-    if damage == "gone":
-        bench.disk.unlink(second)
-    else:
-        assert isinstance(bench.disk, SimDisk)
-        bench.disk.flip(second, SEGMENT_HEADER_BYTES + 3, 0)
-    recovery = bench.recover()
-    assert recovery.before == ((first,) if damage == "gone" else (first, second)) and recovery.cut is None
-    assert (bench.log.base.index, bench.log.last) == (8, end)
-    assert [segment.path for segment in bench.log.segments()] == [third]
-
-
-def test_the_log_is_taken_up_at_the_manifests_point_behind_damage_in_its_own_segment(bench: Bench) -> None:
-    """Each byte before the manifest's point in its file, save for bodies, which the scrub reads."""
-    bench.recover()
-    bench.append("..", term=2)
-    bench.mark()
-    bench.log.close()
-    disk, end = bench.disk, bench.log.last
-    bench.manifest_point = next(f.header.end for f in bench.staged if f.header.last_index == 10)
-    path, start, _ = bench.log.locate(8, 9)[0]
-    _, last, _ = bench.log.locate(9, 10)[0]
-    assert isinstance(disk, SimDisk)
-    for offset in (*range(start, start + 48), *range(last, last + 48)):
-        bench.disk = disk.fork()
-        bench.disk.flip(path, offset, 0)
-        bench.mark_file = Bench(bench.disk).mark_file
-        recovery = bench.recover()
-        assert recovery.before == tuple(paths_before(bench)) and recovery.cut is None
-        assert (bench.log.base, bench.log.last) == (bench.manifest_point, end)
-        assert not bench.log.segments()[0].sealed
-        bench.append(".S.", term=3)
-        bench.mark()
-        assert not bench.log.segments()[0].sealed and bench.log.segments()[1].first_index == 18
-        again = bench.recover()
-        assert again.base == bench.manifest_point and bench.log.last.index == 18
-
-
-def paths_before(bench: Bench) -> list[str]:
-    directory = [posixpath.join(bench.wal, name) for name in bench.disk.list(bench.wal)]
-    return [path for path in directory if path < bench.log.segments()[0].path]
+# Other segments, marks and manifests:
 
 
 def test_segments_of_another_timeline_are_set_aside(bench: Bench) -> None:
