@@ -14,6 +14,7 @@ import signal
 from neumann.env.doors import CommandEnd
 
 _STDERR_TAIL_BYTES = 2000
+_READ_BYTES = 65536
 _LAST_WORDS_S = 0.2
 """So long standard error is read on after the end: who left the group may hold it open for ever."""
 _NOT_FOUND_STATUS = 127
@@ -30,8 +31,7 @@ async def run_command(command: str, directory: str, timeout_s: float) -> Command
 
 async def _run(command: str, directory: str, timeout_s: float) -> CommandEnd:
     read_end, write_end = os.pipe()
-    said = _LastWords()
-    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: said, os.fdopen(read_end, "rb"))
+    said = _LastWords(read_end)
     try:
         try:
             process = await asyncio.create_subprocess_exec(
@@ -48,7 +48,7 @@ async def _run(command: str, directory: str, timeout_s: float) -> CommandEnd:
             os.close(write_end)
         return await _end_of(process, said, timeout_s)
     finally:
-        pipe.close()
+        said.close()
 
 
 async def _end_of(process: asyncio.subprocess.Process, said: _LastWords, timeout_s: float) -> CommandEnd:
@@ -67,22 +67,35 @@ async def _end_of(process: asyncio.subprocess.Process, said: _LastWords, timeout
     return CommandEnd(_reason(status), status, said.tail.decode(errors="replace").strip())
 
 
-class _LastWords(asyncio.Protocol):
-    """The end of what comes over a pipe of our own: asyncio's would make `wait` wait for all its writers."""
+class _LastWords:
+    """The end of what comes over a pipe of our own: asyncio's would make `wait` wait for all its writers.
 
-    def __init__(self) -> None:
+    Its descriptor is closed here and once. uvloop's transport of a pipe closes it twice: the second time it
+    may be a file that another thread has opened meanwhile.
+    """
+
+    def __init__(self, read_end: int) -> None:
         self.tail = bytearray()
         self.ended = asyncio.Event()
+        self._read_end = read_end
+        self._loop = asyncio.get_running_loop()
+        os.set_blocking(read_end, False)
+        self._loop.add_reader(read_end, self._read)
 
-    def data_received(self, data: bytes) -> None:
+    def _read(self) -> None:
+        try:
+            data = os.read(self._read_end, _READ_BYTES)
+        except BlockingIOError:
+            return
         self.tail += data
         del self.tail[:-_STDERR_TAIL_BYTES]
+        if not data:
+            self._loop.remove_reader(self._read_end)
+            self.ended.set()
 
-    def eof_received(self) -> None:
-        self.ended.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.ended.set()
+    def close(self) -> None:
+        self._loop.remove_reader(self._read_end)
+        os.close(self._read_end)
 
 
 def _reason(status: int) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -51,3 +53,35 @@ def test_a_command_has_ended_when_its_shell_has(
     (a kept ssh connection is such a thing)."""
     end = run(run_command(f"{beside} echo done >&2; exit 0", str(tmp_path), 2.0))
     assert end == CommandEnd("ok", 0, "done")
+
+
+def test_a_command_closes_no_file_of_another_thread(tmp_path: Path) -> None:
+    """Bug: the pipe of its last words was closed twice, and the second time it was a file that another thread
+    had opened meanwhile: a node wrote a snapshot into nothing, or read another file in a table's place."""
+    strange: list[OSError] = []
+    is_over = threading.Event()
+
+    def work() -> None:
+        while not is_over.is_set():
+            try:
+                fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(50)]
+                for fd in fds:
+                    os.close(fd)
+            except OSError as error:
+                strange.append(error)
+                return
+
+    async def run_many() -> None:
+        for _ in range(150):
+            assert (await run_command("true", str(tmp_path), 10.0)).reason == "ok"
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        uvloop.run(run_many())
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+    assert not strange
