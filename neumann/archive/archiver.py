@@ -17,6 +17,7 @@ Cancelling it kills the command's process group.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -324,8 +325,8 @@ class Archiver:
         return True
 
     async def _failed(self, reason: str, name: str, said: str) -> None:
-        """Count a failure and wait: three times a second, then longer and longer, up to a minute; or until
-        an operator asks."""
+        """Count a failure and wait: a second at first, then longer and longer, up to a minute; or until an
+        operator asks, or the settings change."""
         self.status.failures_in_a_row += 1
         self.status.failures[reason] += 1
         self.status.last_failure_ns = self._env.clock.wall_ns()
@@ -333,14 +334,11 @@ class Archiver:
         over = self.status.failures_in_a_row - _QUICK_TRIES
         pause_s = _QUICK_RETRY_S if over < 0 else min(_RETRY_S_MAX, 2.0 ** (over + 1))
         settings = self._settings()
-        deadline = asyncio.get_running_loop().time() + pause_s
-        while not self._is_retry_due and self._settings() == settings:
-            self._wakened.clear()
-            try:
-                async with asyncio.timeout_at(deadline):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                while not self._is_retry_due and self._settings() == settings:
+                    self._wakened.clear()
                     await self._wakened.wait()
-            except TimeoutError:
-                break
         self._is_retry_due = False
 
     async def _propose(self, through: int) -> None:

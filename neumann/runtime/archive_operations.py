@@ -99,7 +99,8 @@ async def _archived(member: Member, archiver: Archiver, index: int, term: int, t
 
 
 async def _begun(member: Member, archiver: Archiver, timeout_s: float) -> None:
-    """Refuse where nobody archives. A leader with a command switches archiving on: wait for that."""
+    """Refuse where nobody archives. A leader with a command switches archiving on: wait for that. What has
+    failed is tried again at once."""
     needs_leader(member)
     is_on = member.applier.state.archiving.on
     if not member.config.wal.archive_command:

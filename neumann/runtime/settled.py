@@ -32,18 +32,23 @@ class Settled:
 
     def is_settled(self, name: str) -> bool:
         """Whether it is a segment of this log, sealed, committed to its last entry, and not dropped."""
-        wal, parsed = self._wal, names.parse_segment(name)
-        if parsed is None or parsed[0] != wal.timeline or self.was_dropped(name):
+        first_index = self._first_index(name)
+        if first_index is None or self._wal.has_dropped(first_index):
             return False
-        following = next((s.first_index for s in wal.segments() if s.first_index > parsed[1]), None)
+        following = next((s.first_index for s in self._wal.segments() if s.first_index > first_index), None)
         return following is not None and following - 1 <= min(
             self._raft.commit_index, self._raft.durable_index
         )
 
     def was_dropped(self, name: str) -> bool:
         """Whether it is a segment that this log has dropped; it may not be unlinked yet."""
-        wal, parsed = self._wal, names.parse_segment(name)
-        return parsed is not None and parsed[0] == wal.timeline and wal.has_dropped(parsed[1])
+        first_index = self._first_index(name)
+        return first_index is not None and self._wal.has_dropped(first_index)
+
+    def _first_index(self, name: str) -> int | None:
+        """By its name; None if it is no segment of this log's timeline."""
+        parsed = names.parse_segment(name)
+        return parsed[1] if parsed is not None and parsed[0] == self._wal.timeline else None
 
     def end(self, name: str) -> LogPoint | None:
         """Where a settled segment ends; None while nothing says it: the file behind it is damaged too, and

@@ -149,12 +149,12 @@ class Finder:
         """That file from `point` on, which is durable, at `offset` of it; closed if a seal ends there. None
         if the file ends there, as a sealed one does, and nothing tells whether it was sealed."""
         first_index, path = self._own[number]
-        head, is_seal = Segment(path, point, first_index, offset), _is_seal(data, point)
-        if is_seal is None and any(place.first_index == point.index + 1 for place in self._own[number + 1 :]):
-            is_seal = True
-        if is_seal is None and len(data) == offset:
+        head, sealed = Segment(path, point, first_index, offset), _is_seal(data, point)
+        if sealed is None and any(place.first_index == point.index + 1 for place in self._own[number + 1 :]):
+            sealed = True
+        if sealed is None and len(data) == offset:
             return None
-        head.closed = is_seal is True
+        head.closed = sealed is True
         return head
 
     def _follow(self, begin: int, head: Segment | None = None) -> Found:

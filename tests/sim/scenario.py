@@ -40,8 +40,6 @@ UNARCHIVED_S = 0.4
 TROUBLE_MIN_S, TROUBLE_MAX_S = 3.0, 30.0
 """The end comes after the maximum even where clients got little done."""
 RECOVERY_LIMIT_S = 20.0
-ARCHIVE_PAUSE_S = 60.0
-"""The longest that the archiver waits before it tries again."""
 AGAIN_S = 0.1
 RUN_LIMIT_S = 300.0
 
@@ -241,7 +239,7 @@ async def _flush_archive(world: World) -> None:
     except OutcomeUnknown as error:
         if not move_damaged_away(world, error.message):
             raise
-        await _ask(world, lambda node: node.archive_flush(ARCHIVE_PAUSE_S + RECOVERY_LIMIT_S))
+        await _ask(world, lambda node: node.archive_flush(RECOVERY_LIMIT_S))
 
 
 async def _ask(world: World, ask: Callable[[Node], Coroutine[Any, Any, object]]) -> None:
