@@ -9,6 +9,7 @@ Called by faults.py; mending.py says when all is whole again.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable
 from random import Random
 
@@ -39,9 +40,16 @@ def rot(machine: Machine, random: Random) -> str:
     if not spots:
         return ""
     path, first, end = random.choice(spots)
-    machine.rotten[path] = kind
+    machine.rotten[path] = "table" if _is_the_stores(machine, path) else kind
     machine.disk.flip(path, random.randrange(first, end), random.randrange(8))
     return path
+
+
+def _is_the_stores(machine: Machine, path: str) -> bool:
+    """Whether the store has that very file: publishing links a table, so that what rots in a snapshot's may
+    rot in the one that a merge reads. Another file of the same name is another matter."""
+    disk, own = machine.disk, f"{machine.paths.store}/{posixpath.basename(path)}"
+    return disk.exists(own) and disk.stat(own).inode == disk.stat(path).inode
 
 
 def _whole(machine: Machine, path: str) -> Spot:
@@ -59,7 +67,7 @@ def _manifests(machine: Machine) -> list[Spot]:
 
 
 def _snapshots(machine: Machine) -> list[Spot]:
-    """Manifests of published snapshots; their tables are those of the store, or were."""
+    """What is in published snapshots; their tables are those of the store, or were."""
     directory = machine.paths.snapshots
     ids = filter(names.parse_snapshot, machine.disk.list(directory))
     paths = [f"{directory}/{snapshot}/{name}" for snapshot in ids for name in _files(machine, snapshot)]

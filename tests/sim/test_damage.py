@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from neumann.config import Config
-from neumann.env.files import read_file
+from neumann.env.files import read_file, write_new
 from neumann.errors import Corrupt, OutcomeUnknown
 from neumann.format import names
 from tests.sim.checkers.archive import is_damaged
@@ -19,7 +19,7 @@ from tests.sim.doors import Pace
 from tests.sim.keeping import form, keep_all_up, watch
 from tests.sim.machine import Machine
 from tests.sim.mending import mend, move_damaged_away
-from tests.sim.rot import log_spots
+from tests.sim.rot import log_spots, rot
 from tests.sim.settings import ARCHIVE, make_config
 from tests.sim.test_catching_up import LIMIT_S, formed, write
 from tests.sim.world import World
@@ -109,6 +109,45 @@ def test_a_refusal_to_start_is_excused_only_by_damage_that_may_be_the_reason(kin
             with pytest.raises(Corrupt, match="identity"):
                 world.loop.run(script(), LIMIT_S)
         assert world.counts["refused for rot"] == may_refuse
+
+
+@pytest.mark.parametrize("is_linked", [True, False])
+def test_what_rots_in_the_file_that_a_snapshot_and_the_store_share_may_stop_a_node(
+    is_linked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bit rotted in a table under its name in a published snapshot, a merge met it under its name in the
+    store, and the world held it against the node that it ended (seed 1014147 at the time)."""
+    monkeypatch.setattr("tests.sim.rot._SHARES", {"snapshot": 1})
+    world = World("damage/shared")
+    random = world.random("rot")
+
+    async def script() -> None:
+        victim = await formed(world)
+        await write(victim, range(40))
+        process, node, disk, store = victim.process, victim.node, victim.disk, victim.paths.store
+        assert process is not None and node is not None
+        await process.call(node.snapshot(LIMIT_S))
+        for name in filter(names.parse_table, disk.list(store)):
+            if not is_linked:  # another file in its place, as a repair puts it there before it links to it
+                data = read_file(disk, f"{store}/{name}")
+                disk.unlink(f"{store}/{name}")
+                write_new(disk, f"{store}/{name}", data)
+        name, path = "", ""
+        while not names.parse_table(name):
+            path = rot(victim, random)
+            name = posixpath.basename(path)
+        assert path.startswith(victim.paths.snapshots) and disk.exists(f"{store}/{name}")
+        process.run(node.host.fail, Corrupt("a table that no peer has is damaged"))
+        await asyncio.sleep(0.1)
+        assert not victim.is_up
+
+    with world:
+        if is_linked:
+            world.loop.run(script(), LIMIT_S)
+        else:
+            with pytest.raises(Corrupt, match="that no peer has"):
+                world.loop.run(script(), LIMIT_S)
+        assert world.counts["stopped for rot"] == is_linked
 
 
 def test_what_rots_in_the_segment_that_is_written_to_is_read_too() -> None:
