@@ -121,20 +121,24 @@ class Repair:
         return task.result()
 
     async def reading(self, read: Callable[[], Awaitable[T]]) -> T:
-        """What `read` gives; once more where it met damage that could be mended."""
-        try:
-            return await read()
-        except Corrupt as error:
-            if not await self.mend(error):
-                raise Corrupt(error.message, remedy=REMEDY, detail=error.detail) from error
-        return await read()
+        """What `read` gives; again where it met damage that could be mended, once for each file."""
+        mended: set[object] = set()
+        while True:
+            try:
+                return await read()
+            except Corrupt as error:
+                path = error.detail.get("path")
+                if path in mended or not await self.mend(error):
+                    raise Corrupt(error.message, remedy=REMEDY, detail=error.detail) from error
+                mended.add(path)
 
     def submit(self, lane: Lane, work: Callable[[], Any], done: DoneCallback) -> None:
-        """`lane.submit(work, done)`, and once more where `work` met damage that could be mended. `done` is
-        called once, however the mending ends."""
+        """`lane.submit(work, done)`, and again where `work` met damage that could be mended, once for each
+        file. `done` is called once, however the mending ends."""
+        paths: set[object] = set()
 
         def ended(result: Any, error: BaseException | None) -> None:
-            if isinstance(error, Corrupt) and not self._stopped:
+            if isinstance(error, Corrupt) and not self._stopped and error.detail.get("path") not in paths:
                 task = asyncio.get_running_loop().create_task(self.mend(error))
                 self._waiting.add(task)
                 task.add_done_callback(partial(mended, error))
@@ -148,7 +152,8 @@ class Repair:
             elif (error := task.exception()) is not None:
                 done(None, error)
             elif task.result():
-                lane.submit(work, done)
+                paths.add(damage.detail.get("path"))
+                lane.submit(work, ended)
             else:
                 done(None, damage)
 

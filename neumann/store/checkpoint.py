@@ -9,8 +9,9 @@ What a manifest says never depends on when a job ends (compaction.py); only how 
 does. So a slow node falls behind and not apart. Everything here runs on the event loop; jobs run in the
 helper process, and disk work in the lane.
 
-A job whose helper died is run again; on a full disk the pipeline waits for room. Anything else ends it:
-`on_failure` is told once, and no snapshot is made any more. A member that ends stops it at once.
+A job whose helper died, or that met damage which a peer's copy mended, is run again; on a full disk the
+pipeline waits for room. Anything else ends it: `on_failure` is told once, and no snapshot is made any more.
+A member that ends stops it at once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import posixpath
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -235,22 +236,23 @@ class Checkpointer:
             self._fail(error)
 
     async def _job(self, function: str, params: Mapping[str, object]) -> TableRef | None:
-        """Run a job that writes a table, again where its helper died, the disk was full, or a table that
-        it reads was damaged and has been mended."""
-        attempts = 0
+        """Run a job that writes a table, again where its helper died, the disk was full, or a file that it
+        reads was damaged and has been mended; those of each file count apart, as many may be damaged."""
+        attempts: Counter[object] = Counter()
         while True:
             try:
                 fields = (await self._jobs.run(function, params))["table"]
             except DiskFull:
                 await asyncio.sleep(DISK_FULL_RETRY_S)
             except StorageFailed:
-                attempts += 1
-                if attempts == ATTEMPTS_MAX:
+                attempts["helper"] += 1
+                if attempts["helper"] == ATTEMPTS_MAX:
                     raise
                 await asyncio.sleep(RETRY_S)
             except Corrupt as error:
-                attempts += 1
-                if attempts == ATTEMPTS_MAX or self._mend is None or not await self._mend(error):
+                damaged = error.detail.get("path")
+                attempts[damaged] += 1
+                if attempts[damaged] == ATTEMPTS_MAX or not self._mend or not await self._mend(error):
                     raise
             else:
                 return TableRef(*fields) if fields else None

@@ -102,6 +102,19 @@ async def test_a_read_that_meets_a_damaged_block_waits_for_a_peers_copy(
         assert str(path) in line and "offset" in line
 
 
+async def test_a_scan_over_several_damaged_tables_waits_for_each(tmp_path: Path) -> None:
+    """The second one that it met was refused with `corrupt`, though the peers had it too."""
+    async with cluster(tmp_path) as running:
+        await with_a_snapshot(running)
+        follower = await with_a_snapshot(running)
+        damaged = tables(tmp_path, follower.node.config.node.id)
+        good = [path.read_bytes() for path in damaged]
+        for path in damaged:
+            flip(path, 100)
+        assert len(damaged) > 1 and len(await keys_of(follower.node)) == ROWS
+        assert [path.read_bytes() for path in damaged] == good
+
+
 async def test_without_a_peer_that_has_it_a_read_fails_and_says_what_to_do(tmp_path: Path) -> None:
     async with one_node(config_of(tmp_path)) as node:
         await write_rows(node, range(50), {"text": "x" * 50})

@@ -132,3 +132,40 @@ async def test_a_mending_that_fails_in_an_unforeseen_way_is_told_too(tmp_path: P
         await until(lambda: bool(told), "it is told")
         assert told == [(None, planted)]
         await repair.stop()
+
+
+async def test_who_meets_damage_in_several_files_waits_for_each(tmp_path: Path) -> None:
+    """The second file that was damaged ended it: a scan was refused, and an apply that read such rows ended
+    the node, though a peer had both."""
+    async with _with_a_peer_that_hangs(tmp_path) as (repair, _):
+        damaged = [f"{tmp_path}/store/{names.table_name(bytes([n]) * 32)}" for n in range(3)]
+
+        async def fetched(asked: _Asked, _: str) -> None:
+            if asked.path != again:
+                damaged.remove(asked.path)
+
+        def read() -> str:
+            if damaged:
+                raise Corrupt("rotten", detail={"path": damaged[0]})
+            return "rows"
+
+        async def reading() -> str:
+            return read()
+
+        async def submitted() -> tuple[Any, BaseException | None]:
+            told: list[tuple[Any, BaseException | None]] = []
+            repair.submit(_AtOnce(), read, lambda *said: told.append(said))
+            await until(lambda: bool(told), "it is told")
+            return told[0]
+
+        repair._fetch = fetched  # type: ignore[method-assign]
+        files, again = list(damaged), ""
+        assert await repair.reading(reading) == "rows"
+        damaged += files
+        assert await submitted() == ("rows", None)
+        damaged, again = list(files), files[2]
+        with pytest.raises(Corrupt, match="rotten"):
+            await repair.reading(reading)
+        result, error = await submitted()
+        assert result is None and isinstance(error, Corrupt), "what is damaged again at once is not for ever"
+        await repair.stop()

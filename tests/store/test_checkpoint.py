@@ -90,8 +90,12 @@ class Node:
         jobs = FailingJobs(SimJobs(process.loop, disk, pace, rng), *failures)
         lane = SimLane(process, lane_pace or pace, rng)
         self.checkpointer = Checkpointer(
-            disk, jobs, lane, self.store, self._on_snapshot, self.failures.append
+            disk, jobs, lane, self.store, self._on_snapshot, self.failures.append, mend=self._mend
         )
+
+    async def _mend(self, error: Corrupt) -> bool:
+        """A peer has every file."""
+        return "path" in error.detail
 
     def _on_snapshot(self, manifest: Manifest, layout_digest: bytes, marker: Marker) -> None:
         assert marker.snapshot and manifest == self.store.manifest
@@ -307,15 +311,25 @@ def one_marker() -> Log:
     return log
 
 
+def _damaged(name: str) -> Corrupt:
+    return Corrupt(f"{name} is damaged", detail={"path": name})
+
+
 @pytest.mark.parametrize(
     ("failures", "ends"),
     [
         ([StorageFailed("died")] * 2, True),
         ([StorageFailed("died")] * 3, False),
         ([Corrupt("damaged")], False),
+        ([_damaged("a"), _damaged("b"), _damaged("c"), _damaged("d")], True),
+        ([StorageFailed("died"), _damaged("a"), StorageFailed("died"), _damaged("a")], True),
+        ([_damaged("a"), _damaged("b"), _damaged("a"), _damaged("a")], False),
     ],
 )
-def test_a_job_is_run_again_where_its_helper_died(failures: list[Exception], ends: bool) -> None:
+def test_a_job_is_run_again_where_its_helper_died_or_damage_is_mended(
+    failures: list[Exception], ends: bool
+) -> None:
+    """The third of its files that was damaged ended the node, though a peer had each of them."""
     log = one_marker()
     with SimLoop() as loop:
         process, disk = loop.process("node"), new_disk(log)
