@@ -153,12 +153,13 @@ def _damage(recovery: Recovery, losing: Losing) -> tuple[tuple[str, str], ...]:
 def _finish_publishing(disk: Disk, paths: Paths, manifest: Manifest, wal: Log) -> None:
     """Publish what a crash, or the install that it comes from, left unpublished.
 
-    Only where a segment ends: a joiner's log begins at a segment's begin.
+    Only where a segment ends: a joiner's log begins at a segment's begin. Whether somebody asked for what
+    it was given, that log does not tell: it is kept as if, for the answer may name this member.
     """
     point = manifest.point
     if point == wal.base:
         if wal.segments()[0].first_index == point.index + 1:
-            publish.publish(disk, paths, manifest)
+            publish.publish(disk, paths, manifest, asked=point.index > 0)
         return
     (marker,) = wal.read_frames(wal.point_before(point.index).index, point.index)
     entry = special.decode(marker)

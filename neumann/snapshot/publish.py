@@ -26,7 +26,7 @@ from neumann.format.manifest import Manifest
 from neumann.format.names import Paths
 
 ASKED = "asked"
-"""An empty file in the directory of a snapshot that somebody asked for: pruned later than others."""
+"""An empty file beside a snapshot that somebody asked for, or may have: pruned later than others."""
 
 
 class Published(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from neumann.env import real_env
 from neumann.env.disk import RealDisk
 from neumann.format.message import SnapshotOffer
 from neumann.runtime import transfer
+from neumann.runtime.node import Node
+from neumann.snapshot.publish import list_published
 from tests.runtime.nodes import config_of, configs_of, keys_of, leads, one_node, start, until, write_rows
 
 
@@ -75,6 +78,36 @@ async def test_a_joiner_is_never_given_a_snapshot_that_a_user_put_there(tmp_path
     finally:
         await joining.stop()
         await leading.stop()
+
+
+async def test_a_snapshot_that_was_asked_for_stays_where_it_was_installed(tmp_path: Path) -> None:
+    """A member that was installed from a snapshot pruned it as one that nobody had asked for, though the
+    answer to who asked named that member among those that keep it."""
+    configs = [
+        replace(config, snapshot=replace(config.snapshot, keep_newest=1, keep_age_min_s=0.0))
+        for config in configs_of(tmp_path, 3)
+    ]
+    running = [await start(config) for config in configs]
+    try:
+        await until(lambda: all(r.node.member is not None for r in running), "all are members")
+        await write_rows(running[0].node, range(50))
+        asked = await running[0].node.snapshot()
+        await running[2].stop()
+        shutil.rmtree(tmp_path / "n3")
+        running[2] = await start(configs[2])
+        joining = running[2].node
+        await until(lambda: joining.member is not None, "n3 has joined anew")
+        later = await running[0].node.snapshot()
+        await until(lambda: _newest(joining) >= later["index"], "n3 has published it and pruned")
+        kept = [published.id for published in list_published(joining.env.disk, joining.paths.snapshots)]
+        assert kept == [later["id"], asked["id"]]
+    finally:
+        for one in running:
+            await one.stop()
+
+
+def _newest(node: Node) -> int:
+    return node.member.snapshots.newest[0] if node.member is not None else 0
 
 
 class _NoScratch(RealDisk):
