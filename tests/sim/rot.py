@@ -40,7 +40,7 @@ def rot(machine: Machine, random: Random) -> str:
     if not spots:
         return ""
     path, first, end = random.choice(spots)
-    machine.rotten[path] = "table" if _is_the_stores(machine, path) else kind
+    machine.rotten[path] = "table" if kind == "snapshot" and _is_the_stores(machine, path) else kind
     machine.disk.flip(path, random.randrange(first, end), random.randrange(8))
     return path
 

@@ -111,6 +111,26 @@ def test_a_refusal_to_start_is_excused_only_by_damage_that_may_be_the_reason(kin
         assert world.counts["refused for rot"] == may_refuse
 
 
+@pytest.mark.parametrize("kind", ["table", "segment", "manifest", "slot"])
+def test_what_rots_is_known_by_its_kind(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest of the store was known as a table, since the store has that very file, and the refusal to
+    start that it may be the reason of was held against the node."""
+    monkeypatch.setattr("tests.sim.rot._SHARES", {kind: 1})
+    world = World("damage/kind")
+
+    async def script() -> None:
+        victim = await formed(world)
+        await write(victim, range(40))
+        process, node = victim.process, victim.node
+        assert process is not None and node is not None
+        await process.call(node.snapshot(LIMIT_S))
+        path = rot(victim, world.random("rot"))
+        assert victim.rotten == {path: kind}
+
+    with world:
+        world.loop.run(script(), LIMIT_S)
+
+
 @pytest.mark.parametrize("is_linked", [True, False])
 def test_what_rots_in_the_file_that_a_snapshot_and_the_store_share_may_stop_a_node(
     is_linked: bool, monkeypatch: pytest.MonkeyPatch
