@@ -4,7 +4,8 @@ The tables are hard links to those in store/, so publishing costs no bytes. A di
 a temporary name, synced and renamed, so it is whole from its first moment; `latest`, a relative link,
 is swapped last. Users copy from here and delete here: a node never needs what lies here for its own
 restart, an incomplete snapshot is never chosen, and `audit` links again what is missing from the
-newest (`find -mtime +7 -delete` takes old tables out of it, for hard links share their mtime).
+newest (`find -mtime +7 -delete` takes old tables out of it, for hard links share their mtime). Users put
+others here too: one that has the name of the node's own is renamed, never mixed with it and never lost.
 
 Readers also recognise a flat copy (manifest and tables directly in the directory) and subdirectories
 of any name, as `scp` and `rsync` leave them.
@@ -13,6 +14,7 @@ of any name, as `scp` and `rsync` leave them.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import posixpath
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -22,7 +24,7 @@ from neumann.env.files import link_over, read_file, write_new
 from neumann.errors import Corrupt, FormatTooNew, NotFound
 from neumann.format import manifest as manifest_format
 from neumann.format import names
-from neumann.format.manifest import Manifest
+from neumann.format.manifest import Manifest, layout_digest
 from neumann.format.names import Paths
 
 ASKED = "asked"
@@ -53,7 +55,7 @@ def publish(disk: Disk, paths: Paths, manifest: Manifest, *, asked: bool = False
     snapshot_id = manifest.snapshot_id
     final = f"{paths.snapshots}/{snapshot_id}"
     disk.make_dirs(paths.snapshots)
-    if disk.exists(final):
+    if _is_there(disk, final, manifest):
         _mend(disk, paths, manifest)
         if asked and not disk.exists(f"{final}/{ASKED}"):
             write_new(disk, f"{final}/{ASKED}", b"")
@@ -132,12 +134,31 @@ def audit(disk: Disk, paths: Paths, manifest: Manifest) -> int:
     for name in disk.list(paths.snapshots):
         if name.endswith(names.TEMPORARY):
             _remove_any(disk, f"{paths.snapshots}/{name}")
-    if not disk.exists(f"{paths.snapshots}/{manifest.snapshot_id}"):
+    if not _is_there(disk, f"{paths.snapshots}/{manifest.snapshot_id}", manifest):
         publish(disk, paths, manifest)
         return 1 + len(manifest.tables)
     missing = _mend(disk, paths, manifest)
     _point_latest(disk, paths)
     return missing
+
+
+def _is_there(disk: Disk, path: str, manifest: Manifest) -> bool:
+    """Whether that snapshot's directory is there, whole or not. Another's under its name goes beside: of two
+    clusters, snapshots may well have one index and term."""
+    if not disk.exists(path):
+        return False
+    try:
+        found = manifest_format.decode(read_file(disk, f"{path}/{names.MANIFEST}"), path)
+        if layout_digest(found) == layout_digest(manifest):
+            return True
+    except (FileNotFoundError, Corrupt, FormatTooNew):
+        return True
+    except NotADirectoryError:
+        pass  # a user's file, which is in the way
+    beside = next(name for n in itertools.count(1) if not disk.exists(name := f"{path}.{n}"))
+    disk.rename(path, beside)
+    disk.sync_dir(posixpath.dirname(path))
+    return False
 
 
 def _mend(disk: Disk, paths: Paths, manifest: Manifest) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,31 @@ def test_latest_names_the_newest_that_is_complete_and_older_ones_are_not_read(
     shutil.rmtree(latest.resolve())
     publish(DISK, paths, snapshot(DISK, paths, 15))
     assert str(latest.readlink()) == "by-hand"
+
+
+@pytest.mark.parametrize("again", [publish, audit])
+def test_a_snapshot_of_another_cluster_under_the_same_name_is_not_taken_for_the_own(
+    paths: Paths, again: Callable[[Disk, Paths, Manifest], object]
+) -> None:
+    """A copy of another cluster's snapshot with this index and term was called published, with the node's
+    tables linked into it: an answer then named a holder that had nothing."""
+    own, theirs = snapshot(DISK, paths, 10), Paths(f"{paths.root}-other")
+    foreign = snapshot(DISK, theirs, 10)._replace(time_ns=11)
+    publish(DISK, theirs, foreign)
+    for name, content in (("10-1.1", foreign), ("10-1.2", foreign)):
+        shutil.copytree(f"{theirs.snapshots}/10-1", f"{paths.snapshots}/10-1")
+        again(DISK, paths, own)
+        again(DISK, paths, own)
+        assert open_published(DISK, f"{paths.snapshots}/10-1") == own
+        assert open_published(DISK, f"{paths.snapshots}/{name}") == content
+        assert str(Path(paths.snapshots, "latest").readlink()) == "10-1"
+        [listed] = list_published(DISK, paths.snapshots)
+        assert listed.path == f"{paths.snapshots}/10-1"
+        shutil.rmtree(f"{paths.snapshots}/10-1")
+    Path(paths.snapshots, "10-1").write_bytes(b"a note")
+    again(DISK, paths, own)
+    assert open_published(DISK, f"{paths.snapshots}/10-1") == own
+    assert Path(paths.snapshots, "10-1.3").read_bytes() == b"a note"
 
 
 def test_every_crash_point_leaves_a_whole_snapshot_or_none() -> None:
