@@ -1,7 +1,8 @@
 """Every node reads all that it has, and mends what is damaged, as somebody does who runs `verify` everywhere.
 
 What a node says that it did not read is not known to be whole: a segment that is written to still. Where bits
-rotted in such a one, a restore point is asked for, whose marker seals it, and all is read again.
+rotted in such a one, a restore point is asked for, whose marker seals it, and all is read again. Nor is what
+a pass read that was under way already: bits may have rotted behind it. Another one follows.
 A damaged copy in the archive is moved away, where wal-push asks for that.
 Called by scenario.py once all trouble is over.
 """
@@ -74,12 +75,15 @@ async def _is_whole(machine: Machine) -> bool:
         await asyncio.sleep(_LOOK_S)
         return False
     try:
+        is_older = process.run(node.scrub)["running"]
         said = process.run(lambda: node.scrub(begin=True))
         while said["running"]:
             await asyncio.sleep(_LOOK_S)
             if machine.node is not node:
                 return False
             said = process.run(node.scrub)
+        if is_older:
+            return False
         not_read = {told.partition(": ")[0] for told in said["not_read"]}
         if not not_read.isdisjoint(machine.rotten):
             await _seal(process, node)

@@ -192,6 +192,34 @@ def test_what_rots_in_the_segment_that_is_written_to_is_read_too() -> None:
         world.loop.run(script(), LIMIT_S)
 
 
+def test_what_rots_behind_a_pass_that_is_under_way_is_read_again() -> None:
+    """A machine was called whole when a pass ended that had read a file before the bit in it rotted (seed
+    1015509 at the time)."""
+    world = World("damage/behind")
+    victim, peer = world.machines[:2]
+
+    async def script() -> None:
+        first = await formed(world)
+        assert first.process is not None and first.node is not None
+        await write(first, range(40))
+        await first.process.call(first.node.archive_flush(LIMIT_S))
+        await world.until(world.is_converged, LIMIT_S, "all replicas equal")
+        process, node = victim.process, victim.node
+        assert process is not None and node is not None
+        process.run(lambda: node.scrub(begin=True))
+        await world.until(lambda: node.scrub()["files"] > 0, LIMIT_S, "the newest sealed segment is read")
+        path = _segments(victim)[-2]
+        victim.rotten[path] = "segment"
+        victim.disk.flip(path, victim.disk.stat(path).size_bytes - 1, 3)
+        assert node.scrub()["running"]
+        await mend(world)
+        assert not victim.has_rotted
+        assert read_file(victim.disk, path) == read_file(peer.disk, path)
+
+    with world:
+        world.loop.run(script(), LIMIT_S)
+
+
 class _Steady(Pace):
     """A command takes this long, and twenty times longer than to read a file."""
 
