@@ -276,7 +276,7 @@ def _layouts_at(call: Call) -> dict[str, Callable[[], bytes]]:
 
 def _node_text(url: str, found: dict[str, Any], state: State | None) -> str:
     kinds = [[kind, s["files"], output.size(s["bytes"])] for kind, s in found["scope"].items()]
-    lines = [url, output.table(("read", "files", "bytes"), kinds)]
+    lines = [url, output.table(("read", "files", "bytes"), kinds), f"since     {found['begun']}"]
     lines += [f"not read  {what}" for what in found["not_read"]]
     lines += _state_lines(state)
     for one in found["damage"]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -409,7 +410,9 @@ def test_damage_below_a_running_node(admin: Admin, tmp_path: Path) -> None:
         found = {one["path"]: one for one in ended.json["damage"]}[str(table)]
         assert (found["outcome"], found["offset"]) == ("unrepaired", 8)
         assert found["remedy"]
-        assert "DAMAGE" in asked(admin, server).out
+        told = asked(admin, server).out
+        assert "DAMAGE" in told
+        assert re.search(r"^since     20\d\d-\S+Z$", told, re.MULTILINE)
     finally:
         server.stop()
     assert asked(admin, server).code == 8
