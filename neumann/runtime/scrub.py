@@ -150,7 +150,6 @@ class Scrub:
 
     async def _run(self) -> None:
         while True:
-            self._asked.clear()
             is_asked = await self._wait()
             if not is_asked and self._wait_s and not self._bytes_per_s():
                 continue
@@ -166,13 +165,13 @@ class Scrub:
                 self._metrics.scrub_last_success_ns = self._member.env.clock.wall_ns()
 
     async def _wait(self) -> bool:
-        """Until the next pass is due; True if somebody asks for it."""
-        try:
+        """Until the next pass is due; True if somebody asks for it, or did before this one was started."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._wait_s):
                 await self._asked.wait()
-        except TimeoutError:
-            return False
-        return True
+        is_asked = self._asked.is_set()
+        self._asked.clear()
+        return is_asked
 
     async def _pass(self) -> None:
         if not self.progress.running:

@@ -126,7 +126,7 @@ class AdminRoutes:
         return answer(self._node.scrub())
 
     async def post_verify(self, request: web.Request) -> web.Response:
-        """Begin a scrub of this node (202), or wait for one under way: `begun` tells; GET tells how it goes."""
+        """Begin a scrub of this node (202), unless one is under way (`begun`); GET tells how it goes."""
         given = parameters(request, "timeout_s")
         body = await object_body(request, "timeout_s")
         timeout_of(given, body, OPERATION_TIMEOUT_S)

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from neumann.errors import Corrupt
 from neumann.format import frame, names, special
 from neumann.format.special import Marker
 from neumann.runtime.node import Node
+from neumann.runtime.scrub import Scrub
 from neumann.wal.verify import SegmentSummary, verify_segment
 from tests.runtime.nodes import (
     TIMEOUT_S,
@@ -322,6 +324,27 @@ async def test_a_scrub_keeps_to_its_rate(tmp_path: Path) -> None:
         await until(lambda: not node.scrub()["running"], "the scrub has ended")
         took_s = asyncio.get_running_loop().time() - before
         assert took_s >= node.scrub()["bytes"] / 50_000 and slept
+
+
+async def test_a_scrub_that_is_asked_for_while_the_member_starts_is_made(tmp_path: Path) -> None:
+    """It was forgotten, and said to run all the same, so that nobody could ask again: for a minute, or for
+    ever where nothing is read unless somebody asks."""
+    config = config_of(tmp_path)
+    only_asked = replace(config, store=replace(config.store, scrub_bytes_per_s=0))
+    async with one_node(only_asked) as node:
+        await write_rows(node, range(10))
+        await node.snapshot()
+        assert node.member is not None
+        scrub = Scrub(node.member, is_urgent=False)
+        scrub.ask()
+        scrub.start()
+        try:
+            await until(lambda: not scrub.progress.running, "the scrub has ended")
+            assert scrub.describe()["files"] > 0
+            scrub.ask()
+            await until(lambda: not scrub.progress.running, "the next one too")
+        finally:
+            await scrub.stop()
 
 
 @pytest.mark.parametrize("how", ["gone", "footer", "no file"])
