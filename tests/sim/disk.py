@@ -186,6 +186,11 @@ class SimDisk:
             if byte:
                 content.write(bytes([byte[0] ^ 1 << bit]), offset)
 
+    def durable_bytes(self, path: str) -> bytes:
+        """What a file has as of its last sync: what a power failure now would leave of it for sure."""
+        content = self._file(path).durable
+        return content.read(content.size, 0)
+
     # --- what SimFile uses -----------------------------------------------------------------------
 
     def clock_ns(self) -> int:

@@ -1,8 +1,9 @@
 """Bits that rot on the disk of one machine, where what follows is defined (docs/runbook.md, on damage).
 
 Only of one machine at a time, so that a majority keeps everything in one piece, and never in the log above
-the sync mark, where damage can't be told from a torn batch. Of a file with two slots one stays good. Nor does
-a segment rot that a `cp` of a leader of yesterday is about to put over the archive's good one: nobody is left
+the sync mark, where damage can't be told from a torn batch. Of a file with two slots one stays good. Both
+hold also for what a power failure would leave, where a sync of the mark or of a slot failed. Nor does a
+segment rot that a `cp` of a leader of yesterday is about to put over the archive's good one: nobody is left
 who copies it again, which wal-push is for.
 Called by faults.py; mending.py says when all is whole again.
 """
@@ -16,7 +17,7 @@ from random import Random
 from neumann.env.files import read_file
 from neumann.errors import Corrupt
 from neumann.format import names, state
-from neumann.format.record import SLOT_BYTES
+from neumann.format.record import SLOT_BYTES, SLOT_COUNT
 from tests.sim.machine import Machine
 
 _SHARES = {"table": 40, "segment": 40, "snapshot": 6, "manifest": 4, "slot": 10}
@@ -79,14 +80,19 @@ def _files(machine: Machine, snapshot: str) -> list[str]:
     return [name for name in found if name == names.MANIFEST or names.parse_table(name)]
 
 
+def _as_left(machine: Machine, path: str) -> tuple[bytes, bytes]:
+    """A file as it is read, and as a power failure would leave it."""
+    return read_file(machine.disk, path), machine.disk.durable_bytes(path)
+
+
 def log_spots(machine: Machine) -> list[Spot]:
-    """The log up to the sync mark as it lies on the disk."""
-    disk, wal = machine.disk, machine.paths.wal
+    """The log up to the sync mark on the disk: the lower one, where the one that is read is not durable."""
+    disk, wal, mark_path = machine.disk, machine.paths.wal, machine.paths.sync_mark
     try:
-        data = read_file(disk, machine.paths.sync_mark)
-        _, mark = state.decode_mark(data, machine.paths.sync_mark)
+        marks = [state.decode_mark(data, mark_path)[1] for data in _as_left(machine, mark_path)]
     except (FileNotFoundError, Corrupt):
         return []
+    mark = min(marks, key=lambda told: (told.segment_first, told.offset))
     spots = []
     for name in disk.list(wal):
         parsed, path = names.parse_segment(name), f"{wal}/{name}"
@@ -103,13 +109,13 @@ def _slots(machine: Machine) -> list[Spot]:
     """A slot of the vote or of the sync mark, where the other one says the same."""
     paths, spots = machine.paths, list[Spot]()
     for path, decode in ((paths.vote, state.decode_vote), (paths.sync_mark, state.decode_mark)):
+        slots = [(at, at + SLOT_BYTES) for at in range(0, SLOT_COUNT * SLOT_BYTES, SLOT_BYTES)]
         try:
-            data = read_file(machine.disk, path)
-            told = [decode(data[at : at + SLOT_BYTES], path) for at in range(0, len(data), SLOT_BYTES)]
+            told = {decode(data[slice(*slot)], path) for data in _as_left(machine, path) for slot in slots}
         except (FileNotFoundError, Corrupt):
             continue
-        if len(set(told)) == 1:
-            spots += [(path, at * SLOT_BYTES, (at + 1) * SLOT_BYTES) for at in range(len(told))]
+        if len(told) == 1:
+            spots += [(path, *slot) for slot in slots]
     return spots
 
 
