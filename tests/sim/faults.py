@@ -223,7 +223,7 @@ async def rot(world: World, random: Random) -> None:
         await world.rest(random.uniform(0.2, 1.5))
         if not (victim.has_rotted or world.has_spare()):
             continue
-        path = flip_a_bit(victim, random)
+        path = flip_a_bit(victim, random, leads=world.leader() in (None, world.member(victim)))
         if path:
             world.fault("rot", victim.name, path)
 

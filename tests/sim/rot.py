@@ -3,8 +3,8 @@
 Only of one machine at a time, so that a majority keeps everything in one piece, and never in the log above
 the sync mark, where damage can't be told from a torn batch. Of a file with two slots one stays good. Both
 hold also for what a power failure would leave, where a sync of the mark or of a slot failed. Nor does a
-segment rot that a `cp` of a leader of yesterday is about to put over the archive's good one: nobody is left
-who copies it again, which wal-push is for.
+segment rot that a `cp` of a leader of yesterday is about to put over the archive's good one, which is there
+or which the leader of today puts there first: nobody is left who copies it again, which wal-push is for.
 Called by faults.py; mending.py says when all is whole again.
 """
 
@@ -32,12 +32,15 @@ Spot = tuple[str, int, int]
 """(path, first offset, end) of what may rot."""
 
 
-def rot(machine: Machine, random: Random) -> str:
-    """Flip a bit; of which file, or "" where nothing of the drawn kind is there."""
+def rot(machine: Machine, random: Random, *, leads: bool = True) -> str:
+    """Flip a bit; of which file, or "" where nothing of the drawn kind is there. `leads`: no other machine
+    leads a newer term."""
     if machine.disk.is_dead:
         return ""
     kind = random.choices(list(_SHARES), list(_SHARES.values()))[0]
     spots = [spot for spot in _FINDERS[kind](machine) if spot[1] < spot[2]]
+    if not leads and machine.commands is not None:
+        spots = [spot for spot in spots if not machine.commands.targets(spot[0])]
     if not spots:
         return ""
     path, first, end = random.choice(spots)

@@ -331,6 +331,32 @@ def test_what_rotted_under_the_cp_of_a_leader_that_ended_is_moved_away_as_the_ne
         world.loop.run(script(), 100.0)
 
 
+def test_what_a_leader_of_yesterday_still_copies_does_not_rot() -> None:
+    """The leader of today put its good copy there first, and the `cp` then put the damaged one over it (seed
+    1015535 with five kinds, at the time)."""
+    world = World("damage/yesterday", configure=_first_copies_others_push)
+
+    async def script() -> None:
+        first = world.machines[0]
+        first.pace = _Steady()
+        assert await form(world) is first and first.process is not None and first.node is not None
+        await write(first, range(40))
+        await first.process.call(first.node.archive_flush(LIMIT_S))
+        first.pace.slowness = 20
+        path = _segments(first)[-1]
+        await write(first, range(40, 50))
+        await first.process.call(first.node.restore_point("now", LIMIT_S))
+        commands = first.commands
+        assert commands is not None
+        await world.until(lambda: bool(commands.targets(path)), LIMIT_S, "its copy is under way")
+        assert not commands.replaces(path)
+        assert path not in {rot(first, Random(number), leads=False) for number in range(100)}
+        assert path in {rot(first, Random(number), leads=True) for number in range(100)}
+
+    with world:
+        world.loop.run(script(), 100.0)
+
+
 def test_a_node_that_ends_while_it_reads_all_that_it_has_is_asked_again() -> None:
     """The world waited for ever for the scrub of a process that was gone (seed 100010 at the time)."""
     world = World("damage/ends")
