@@ -17,7 +17,7 @@ from neumann.format import names
 from neumann.format.segment import SEGMENT_HEADER_BYTES
 from tests.crash.runs import make
 from tests.crash.witness import LIMIT_S, Witness
-from tests.sim.machine import Machine
+from tests.sim.machine import Machine, Rotten
 
 
 def damage(machine: Machine, how: str) -> int:
@@ -77,7 +77,7 @@ def test_one_of_three_goes_back_to_the_manifest_before_and_is_supplied(how: str)
         await world.stop(watched)
         index = damage(watched, how)
         await world.write(first, 3)
-        watched.rotten["of the log"] = "segment"
+        watched.rotten["of the log"] = Rotten("segment", 0)
         await world.start(watched)
         back = world.member(watched)
         assert back is not None and back.raft.floor != (0, 0) and back.manifest.point.index < index

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from neumann.config import Config
 from neumann.env.doors import Env
@@ -58,11 +58,18 @@ class Burst:
         self._missing -= 1
 
 
+class Rotten(NamedTuple):
+    """A file in which a bit rotted: its kind (rot.py), and which file it was, whatever its name is now."""
+
+    kind: str
+    inode: int
+
+
 class Machine:
     """`node` is what runs on it now, if anything does. `is_full`: its disk has no room, on purpose.
     `is_held`: somebody works on it, and starts it himself. `is_stale`: what it has is of a timeline that
-    the cluster has left. `rotten`: in which of its files bits rotted, path -> kind (rot.py), while not all is
-    known to be mended; then `was_refused` says that its last start was, and `stops_for_rot` how often its
+    the cluster has left. `rotten`: in which of its files bits rotted, by path, while not all is known to be
+    mended; then `was_refused` says that its last start was, and `stops_for_rot` how often its
     node ended by itself for that. `asked_to_rejoin`: the process that was."""
 
     def __init__(
@@ -83,7 +90,7 @@ class Machine:
         self.is_full = False
         self.is_held = False
         self.is_stale = False
-        self.rotten: dict[str, str] = {}
+        self.rotten: dict[str, Rotten] = {}
         self.was_refused = False
         self.stops_for_rot = 0
         self.asked_to_rejoin: Process | None = None
@@ -104,6 +111,34 @@ class Machine:
     def has_rotted(self) -> bool:
         """Whether anything on its disk did, and may not be mended yet."""
         return bool(self.rotten)
+
+    def rots(self, path: str, kind: str, offset: int, bit: int) -> None:
+        """A bit of that file does."""
+        self.rotten[path] = Rotten(kind, self.disk.stat(path).inode)
+        self.disk.flip(path, offset, bit)
+
+    @property
+    def rotten_kinds(self) -> set[str]:
+        """Of all that did."""
+        return {rotten.kind for rotten in self.rotten.values()}
+
+    def kinds_at(self, path: str) -> set[str]:
+        """As what the file of that name rotted: under this name, or under another one of the same file."""
+        inode = self._inode(path)
+        known = self.rotten.items()
+        return {rotten.kind for at, rotten in known if at == path or rotten.inode == inode}
+
+    def began_anew(self) -> None:
+        """It gave its state up: what rotted in that is no matter any more, but what it has now may have
+        rotted before anybody saw it."""
+        self.rotten = {path: old for path, old in self.rotten.items() if self._inode(path) == old.inode}
+
+    def _inode(self, path: str) -> int | None:
+        return self.disk.stat(path).inode if not self.disk.is_dead and self.disk.exists(path) else None
+
+    def has_asked_for(self, name: str) -> bool:
+        """Whether its process asked any other machine for a file of that name."""
+        return self._net is not None and name in self._net.asked_for
 
     def made_whole(self) -> None:
         """All that it has is good now."""

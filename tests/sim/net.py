@@ -276,6 +276,8 @@ class SimNet:
         self.process = process
         self.host = host
         self.handler: PeerHandler | None = None
+        self.asked_for: set[str] = set()
+        """Names of files, and whatever else calls gave as text."""
         self._network = network
         self._connected: dict[str, _Listener] = {}
 
@@ -289,6 +291,7 @@ class SimNet:
         loop = self._network.loop
         deadline_s = loop.time() + timeout_s
         request = rpc.pack([method, params])
+        self.asked_for.update(param for param in params if isinstance(param, str))
         await self._connect(address, deadline_s)
         answer: asyncio.Future[Any] = loop.create_future()
         self._network.begin_call(self, address, request, answer)

@@ -5,7 +5,7 @@ the sync mark, where damage can't be told from a torn batch. Of a file with two 
 hold also for what a power failure would leave, where a sync of the mark or of a slot failed. Nor does a
 segment rot that a `cp` of a leader of yesterday is about to put over the archive's good one, which is there
 or which the leader of today puts there first: nobody is left who copies it again, which wal-push is for.
-Called by faults.py; mending.py says when all is whole again.
+Called by faults.py; mending.py says when all is whole again, excuses.py what a node may do until then.
 """
 
 from __future__ import annotations
@@ -21,13 +21,6 @@ from neumann.format.record import SLOT_BYTES, SLOT_COUNT
 from tests.sim.machine import Machine
 
 _SHARES = {"table": 40, "segment": 40, "snapshot": 6, "manifest": 4, "slot": 10}
-MAY_REFUSE = frozenset({"segment", "manifest"})
-"""Whose damage may be such that a node refuses to start: the log at the place of the newest manifest, or of
-an only voter, and a manifest that no log leads to."""
-MAY_STOP = MAY_REFUSE | {"table"}
-"""And that a node stops by itself: it needs what no peer gave it in time."""
-MAY_LOSE = frozenset({"segment"})
-"""Whose damage may take frames that a node acknowledged: it raises its floor for them (R8)."""
 Spot = tuple[str, int, int]
 """(path, first offset, end) of what may rot."""
 
@@ -44,8 +37,8 @@ def rot(machine: Machine, random: Random, *, leads: bool = True) -> str:
     if not spots:
         return ""
     path, first, end = random.choice(spots)
-    machine.rotten[path] = "table" if kind == "snapshot" and _is_the_stores(machine, path) else kind
-    machine.disk.flip(path, random.randrange(first, end), random.randrange(8))
+    known_as = "table" if kind == "snapshot" and _is_the_stores(machine, path) else kind
+    machine.rots(path, known_as, random.randrange(first, end), random.randrange(8))
     return path
 
 

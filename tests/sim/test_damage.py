@@ -19,12 +19,36 @@ from tests.sim.checkers.archive import is_damaged
 from tests.sim.checkers.replicas import compare_rows
 from tests.sim.doors import Pace
 from tests.sim.keeping import form, keep_all_up, watch
-from tests.sim.machine import Machine
+from tests.sim.machine import Machine, Rotten
 from tests.sim.mending import mend, move_damaged_away
 from tests.sim.rot import log_spots, rot
 from tests.sim.settings import ARCHIVE, make_config
 from tests.sim.test_catching_up import LIMIT_S, formed, write
 from tests.sim.world import World
+
+
+async def _end(world: World, machine: Machine, path: str | None, *, asks: bool = True) -> None:
+    """Its node ends by itself for damage of that file, which no peer that it reaches has."""
+    process, member, node = machine.process, world.member(machine), machine.node
+    assert process is not None and member is not None and node is not None
+    damage = Corrupt("what no peer has is damaged", detail={"path": path} if path else {})
+    if asks:
+        ways = world.network.isolate(machine.name, [other.name for other in world.machines])
+        assert not await process.call(member.repair.mend(damage))
+        for way in ways:
+            world.network.mend(*way)
+    process.run(node.host.fail, damage)
+    await asyncio.sleep(0.1)
+
+
+def _tables(machine: Machine) -> list[str]:
+    store = machine.paths.store
+    return [f"{store}/{name}" for name in machine.disk.list(store) if names.parse_table(name)]
+
+
+def _manifests(machine: Machine) -> list[str]:
+    store = machine.paths.store
+    return [f"{store}/{name}" for name in machine.disk.list(store) if names.parse_manifest(name)]
 
 
 def _segments(machine: Machine) -> list[str]:
@@ -41,11 +65,12 @@ async def _damaged(world: World, victim: Machine, random: Random) -> None:
     file = victim.disk.open(path)
     used = len(file.pread(file.size(), 0).rstrip(b"\0"))
     at = random.randrange(max(1, used))
+    bit = random.randrange(8)
     if any(path == spot and at < end for spot, _, end in log_spots(victim)):
-        victim.rotten[path] = "segment"
+        victim.rots(path, "segment", at, bit)
     else:
         world.promises.torn(victim.name)
-    victim.disk.flip(path, at, random.randrange(8))
+        victim.disk.flip(path, at, bit)
     world.note("rot", victim.name, path)
     await world.start(victim)
 
@@ -100,8 +125,7 @@ def test_a_refusal_to_start_is_excused_only_by_damage_that_may_be_the_reason(kin
     async def script() -> None:
         await formed(world)
         world.crash(victim)
-        victim.disk.flip(victim.paths.identity, 20, 3)
-        victim.rotten[victim.paths.identity] = kind
+        victim.rots(victim.paths.identity, kind, 20, 3)
         assert not await world.start(victim)
 
     with world:
@@ -127,7 +151,7 @@ def test_what_rots_is_known_by_its_kind(kind: str, monkeypatch: pytest.MonkeyPat
         assert process is not None and node is not None
         await process.call(node.snapshot(LIMIT_S))
         path = rot(victim, world.random("rot"))
-        assert victim.rotten == {path: kind}
+        assert victim.rotten.keys() == {path} and victim.rotten_kinds == {kind}
 
     with world:
         world.loop.run(script(), LIMIT_S)
@@ -159,17 +183,73 @@ def test_what_rots_in_the_file_that_a_snapshot_and_the_store_share_may_stop_a_no
             path = rot(victim, random)
             name = posixpath.basename(path)
         assert path.startswith(victim.paths.snapshots) and disk.exists(f"{store}/{name}")
-        process.run(node.host.fail, Corrupt("a table that no peer has is damaged"))
-        await asyncio.sleep(0.1)
+        await _end(world, victim, f"{store}/{name}")
         assert not victim.is_up
 
     with world:
         if is_linked:
             world.loop.run(script(), LIMIT_S)
         else:
-            with pytest.raises(Corrupt, match="that no peer has"):
+            with pytest.raises(Corrupt, match="what no peer has"):
                 world.loop.run(script(), LIMIT_S)
         assert world.counts["stopped for rot"] == is_linked
+
+
+@pytest.mark.parametrize("what", ["the table", "another table", "no file", "asks no peer"])
+def test_a_node_may_end_only_for_the_file_that_rotted_and_that_it_asked_for(what: str) -> None:
+    """One rotten bit excused every damage that a node ended for: so it went unseen that one had asked no peer
+    for the third damaged input of its merge (seed 1014147 at the time)."""
+    world = World("damage/another")
+
+    async def script() -> None:
+        victim = await formed(world)
+        process, node = victim.process, victim.node
+        assert process is not None and node is not None
+        for first in (0, 40):
+            await write(victim, range(first, first + 40))
+            await process.call(node.snapshot(LIMIT_S))
+        rotten, other = _tables(victim)[:2]
+        victim.rots(rotten, "segment" if what == "no file" else "table", 20, 3)
+        path = {"another table": other, "no file": None}.get(what, rotten)
+        await _end(world, victim, path, asks=what != "asks no peer")
+        assert not victim.is_up
+
+    with world:
+        if what == "the table":
+            world.loop.run(script(), LIMIT_S)
+        else:
+            with pytest.raises(Corrupt, match="what no peer has"):
+                world.loop.run(script(), LIMIT_S)
+        assert world.counts["stopped for rot"] == (what == "the table")
+
+
+def test_what_rots_of_a_state_that_nobody_has_seen_yet_is_remembered() -> None:
+    """A bit that rotted after a node had begun anew, and before it was seen as a member again, was forgotten
+    with what had rotted of the state it gave up."""
+    world = World("damage/unseen")
+
+    async def script() -> None:
+        first = await formed(world)
+        victim = next(machine for machine in world.machines if machine is not first)
+        await write(first, range(40))
+        old = _segments(victim)[0]
+        victim.rots(old, "segment", victim.disk.stat(old).size_bytes - 1, 3)
+        process, node = victim.process, victim.node
+        assert process is not None and node is not None
+        victim.asked_to_rejoin = process
+        began = asyncio.create_task(process.call(node.rejoin()))
+        await world.until(lambda: not victim.disk.exists(old), LIMIT_S, "its state is aside")
+        while not _manifests(victim):
+            await asyncio.sleep(0.000_1)
+        assert world.member(victim) is None
+        new = _manifests(victim)[-1]
+        victim.rotten[new] = Rotten("manifest", victim.disk.stat(new).inode)
+        await began
+        await world.until(world.is_formed, LIMIT_S, "it is a member again")
+        assert victim.rotten.keys() == {new}
+
+    with world:
+        world.loop.run(script(), LIMIT_S)
 
 
 def test_what_rots_in_the_segment_that_is_written_to_is_read_too() -> None:
@@ -183,8 +263,7 @@ def test_what_rots_in_the_segment_that_is_written_to_is_read_too() -> None:
         victim = next(machine for machine in world.machines if machine is not first)
         await world.until(world.is_converged, LIMIT_S, "all replicas equal")
         path, _, end = log_spots(victim)[-1]
-        victim.rotten[path] = "segment"
-        victim.disk.flip(path, end - 1, 3)
+        victim.rots(path, "segment", end - 1, 3)
         assert path == _segments(victim)[-1] and path == _segments(first)[-1]
         await mend(world)
         assert not victim.has_rotted and path != _segments(victim)[-1]
@@ -211,8 +290,7 @@ def test_what_rots_behind_a_pass_that_is_under_way_is_read_again() -> None:
         process.run(lambda: node.scrub(begin=True))
         await world.until(lambda: node.scrub()["files"] > 0, LIMIT_S, "the newest sealed segment is read")
         path = _segments(victim)[-2]
-        victim.rotten[path] = "segment"
-        victim.disk.flip(path, victim.disk.stat(path).size_bytes - 1, 3)
+        victim.rots(path, "segment", victim.disk.stat(path).size_bytes - 1, 3)
         assert node.scrub()["running"]
         await mend(world)
         assert not victim.has_rotted
@@ -391,14 +469,14 @@ def test_a_node_that_ends_again_and_again_for_what_nobody_can_mend_is_made_to_re
             if node is None or process is None or member is None:
                 continue
             if member.identity.storage_id == storage_id:
-                process.run(node.host.fail, Corrupt("a table that no peer has is damaged"))
+                process.run(node.host.fail, Corrupt("what no peer has is damaged", detail={"path": "/it"}))
 
     async def script() -> None:
         await write(await formed(world), range(40))
         world.is_calm = True
         member = world.member(victim)
         assert member is not None
-        victim.rotten["a table"] = "table"
+        victim.rotten["/it"] = Rotten("table", 0)
         watching = [*keep_all_up(world), *watch(ends(member.identity.storage_id))]
         await mend(world)
         again = world.member(victim)

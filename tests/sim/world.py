@@ -17,7 +17,7 @@ from random import Random
 from typing import NamedTuple, Self
 
 from neumann.config import Config
-from neumann.errors import Corrupt, NeumannError, NotFound, RefusedByState
+from neumann.errors import NeumannError, NotFound
 from neumann.format import message
 from neumann.format.frame import Frame
 from neumann.format.ids import LogPoint
@@ -38,12 +38,12 @@ from tests.sim.checkers.timelines import check_stale, check_stale_answer
 from tests.sim.checkers.violation import Violation, require
 from tests.sim.clients import Client, Setting
 from tests.sim.disk import SimDisk
+from tests.sim.excuses import MAY_LOSE, may_refuse, may_stop
 from tests.sim.loop import ProcessDied, SimLoop, current_process
 from tests.sim.machine import Machine
 from tests.sim.net import Network
 from tests.sim.operator import Operator
 from tests.sim.retrying import RetryingClient
-from tests.sim.rot import MAY_LOSE, MAY_REFUSE, MAY_STOP
 from tests.sim.settings import ARCHIVE, make_config
 from tests.sim.trace import Trace
 
@@ -205,8 +205,7 @@ class World:
         except ProcessDied:
             return False
         except (NeumannError, OSError) as error:
-            may_refuse = not MAY_REFUSE.isdisjoint(machine.rotten.values())
-            machine.was_refused = may_refuse and isinstance(error, Corrupt | RefusedByState)
+            machine.was_refused = may_refuse(machine, error)
             self.counts["refused for rot"] += machine.was_refused
             if not (machine.is_excused or machine.is_stale or machine.was_refused):
                 raise
@@ -309,7 +308,7 @@ class World:
     def _stopped_by_itself(self, machine: Machine, error: BaseException) -> None:
         """A node says that it can't go on: right where its disk failed it (R9), or has damage that no peer
         could mend in time; wrong elsewhere."""
-        for_rot = not MAY_STOP.isdisjoint(machine.rotten.values()) and isinstance(error, Corrupt)
+        for_rot = may_stop(machine, error)
         if not machine.is_excused and not for_rot:
             raise error
         self.counts["stopped for rot"] += for_rot
@@ -333,7 +332,7 @@ class World:
         self._storages[name] = storage_id
         machine.disks += 1
         machine.asked_to_rejoin = None
-        machine.rotten.clear()
+        machine.began_anew()
         return None
 
     def _check(self, name: str, member: Member, before: _Seen | None) -> None:
@@ -345,7 +344,7 @@ class World:
                 self.note("installed", name, raft.log.base.index, raft.last.index)
                 self.promises.installed(name, before.member.raft.log, raft.log)
             machine = next(machine for machine in self.machines if machine.name == name)
-            may_lose = not MAY_LOSE.isdisjoint(machine.rotten.values())
+            may_lose = not MAY_LOSE.isdisjoint(machine.rotten_kinds)
             self.promises.started(name, raft.term, raft.log, raft.floor, may_lose=may_lose)
         elif raft.log.base.index < before.last.index and raft.log.end_at(before.last.index) != before.last:
             self.promises.truncated(name, raft.log)
