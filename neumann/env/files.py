@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from neumann.env.doors import Disk, Files, WritableFile, WritableFiles
 from neumann.errors import Corrupt, DiskFull
@@ -24,6 +26,16 @@ def no_file(path: str, kind: str) -> Corrupt:
     """The error of who opens what is no regular file; `kind` as in doors.KINDS."""
     what = f"{path}: is a {kind}, and no file"
     return Corrupt(what, remedy="move it away, and look who put it there", detail={"path": path})
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """The detail of a Corrupt that is raised inside has this path."""
+    try:
+        yield
+    except Corrupt as error:
+        error.detail = error.detail | {"path": path}
+        raise
 
 
 def read_file(disk: Files, path: str) -> bytes:

@@ -300,7 +300,7 @@ class Host:
             log.error("%s", error)
             return False
         except Corrupt as error:
-            if "path" not in error.detail or not self.formation.peers:
+            if not repair.is_of_table(self.paths, error) or not self.formation.peers:
                 raise
             self.decision = Decision(Action.WAIT, error.message, repair.REMEDY)
             self._again_s = _OPEN_AGAIN_S

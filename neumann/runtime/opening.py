@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from neumann.config import Config
 from neumann.env import Disk, Env, Lane
-from neumann.env.files import read_file, remove_temporaries
+from neumann.env.files import naming, read_file, remove_temporaries
 from neumann.errors import Corrupt, NotFound, RefusedByState
 from neumann.format import frame as frame_format
 from neumann.format import special, state
@@ -88,7 +88,8 @@ def open_member(disk: Disk, paths: Paths, config: Config, now_ns: int) -> Opened
 
 
 def _open_member(disk: Disk, paths: Paths, config: Config, now_ns: int, closed_on_error: ExitStack) -> Opened:
-    identity = state.decode_identity(_needed(disk, paths.identity), paths.identity)
+    with naming(paths.identity):
+        identity = state.decode_identity(_needed(disk, paths.identity), paths.identity)
     if identity.node_id != config.node.id:
         raise RefusedByState(
             f"{paths.root} belongs to node {identity.node_id!r}, and this node is {config.node.id!r}",

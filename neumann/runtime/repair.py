@@ -73,6 +73,13 @@ def _asked(paths: Paths, path: str, name: str) -> _Asked | None:
     return None
 
 
+def is_of_table(paths: Paths, error: Corrupt) -> bool:
+    """Whether the damaged file is a table, which a peer may have whatever this node's log says."""
+    path = str(error.detail.get("path", ""))
+    asked = _asked(paths, path, posixpath.basename(path))
+    return asked is not None and asked.kind == "table"
+
+
 class Repair:
     """One node's. `peers()` are the addresses to ask, `reopen(digest)` is told of a replaced table;
     `settled` knows which segments may be asked for: none without it."""

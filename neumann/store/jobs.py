@@ -17,7 +17,7 @@ from neumann.errors import Corrupt, DiskFull
 from neumann.format import frame as frame_format
 from neumann.format import names
 from neumann.format.command import decode_body
-from neumann.format.frame import Frame, FrameDamaged, Kind
+from neumann.format.frame import Frame, FrameHeader, Kind
 from neumann.format.manifest import TableRef
 from neumann.machine.apply import Rows, derive_rows
 from neumann.store.memtable import sorted_runs
@@ -39,15 +39,10 @@ def flush(disk: Disk, params: Mapping[str, Any]) -> dict[str, Any]:
     rows: Rows = {}
     skipped = frozenset(params["skipped"])
     behind = params["first"] - 1
-    before: Frame | None = None
-    for frame, where in _frames(disk, params["pieces"]):
-        if before is not None:
-            frame_format.check_follows(before.header, frame.header)
-        elif frame.header.first_index != behind + 1:
-            raise Corrupt(f"{where}: begins at {frame.header.first_index}, {behind + 1} was asked for")
+    for frame in _frames(disk, params["pieces"], params["first"]):
         if frame.header.kind is Kind.DATA:
             derive_rows(frame.header, decode_body(frame.body), skipped, rows)
-        before, behind = frame, frame.header.last_index
+        behind = frame.header.last_index
     if behind != params["last"]:
         raise Corrupt(f"the log's pieces end at {behind}, {params['last']} was asked for")
 
@@ -88,8 +83,10 @@ def _tell(write: Callable[[], TableRef | None]) -> dict[str, Any]:
         raise
 
 
-def _frames(disk: Disk, pieces: Iterable[tuple[str, int, int]]) -> Iterator[tuple[Frame, str]]:
-    """The frames in these parts of segments, each with where it is; any damage is Corrupt."""
+def _frames(disk: Disk, pieces: Iterable[tuple[str, int, int]], first: int) -> Iterator[Frame]:
+    """The frames in these parts of segments, which follow each other from entry `first` on; any damage is
+    Corrupt, with the path."""
+    before: FrameHeader | None = None
     for path, offset, length in pieces:
         file = disk.open(path)
         try:
@@ -98,10 +95,19 @@ def _frames(disk: Disk, pieces: Iterable[tuple[str, int, int]]) -> Iterator[tupl
             file.close()
         place = 0
         while place < length:
-            where = f"{path}, offset {offset + place}"
             try:
                 frame = frame_format.decode(data, place)
-            except FrameDamaged as error:
+                _check_place(before, frame.header, first)
+            except Corrupt as error:
+                where = f"{path}, offset {offset + place}"
                 raise Corrupt(f"{where}: {error.message}", detail={"path": path}) from error
-            yield frame, where
+            yield frame
+            before = frame.header
             place += len(frame.data)
+
+
+def _check_place(before: FrameHeader | None, header: FrameHeader, first: int) -> None:
+    if before is not None:
+        frame_format.check_follows(before, header)
+    elif header.first_index != first:
+        raise Corrupt(f"begins at {header.first_index}, {first} was asked for")

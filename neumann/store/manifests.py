@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 
 from neumann.env import Disk
-from neumann.env.files import read_file, write_durable
+from neumann.env.files import naming, read_file, write_durable
 from neumann.errors import Corrupt, FormatTooNew
 from neumann.format import manifest as manifest_format
 from neumann.format import names
@@ -24,8 +24,9 @@ def write_manifest(disk: Disk, directory: str, manifest: Manifest) -> None:
 
 
 def read_manifest(disk: Disk, path: str) -> Manifest:
-    """One manifest; Corrupt or FormatTooNew names the file."""
-    return manifest_format.decode(read_file(disk, path), path)
+    """One manifest; Corrupt, with the path in its detail, or FormatTooNew names the file."""
+    with naming(path):
+        return manifest_format.decode(read_file(disk, path), path)
 
 
 def load_newest(disk: Disk, directory: str, below: int | None = None) -> Manifest | None:

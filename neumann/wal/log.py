@@ -327,8 +327,8 @@ class Log:
     def read(self, after_index: int, last_index: int) -> bytes:
         """The bytes of the frames in (after_index, last_index], which are two frame ends.
 
-        Not checked, unless it comes from the disk short: Corrupt. Unavailable if the log does not hold
-        them (any more). Reads the disk only if `is_cached` says no.
+        Not checked, unless it comes from the disk short: Corrupt, with the path. Unavailable if the log does
+        not hold them (any more). Reads the disk only if `is_cached` says no.
         """
         truncations = self._truncations
         data = None
@@ -342,7 +342,7 @@ class Log:
         return data
 
     def read_frames(self, after_index: int, last_index: int) -> tuple[Frame, ...]:
-        """The same as frames, each checked to its last bit. Corrupt names the file."""
+        """The same as frames, each checked to its last bit. The detail of Corrupt has the path."""
         data = self.read(after_index, last_index)
         try:
             frames = frame_format.decode_run(data)
@@ -391,7 +391,8 @@ class Log:
         finally:
             file.close()
         if len(data) < length:
-            raise Corrupt(f"{path}: ends at {offset + len(data)}; {offset + length} bytes were written")
+            text = f"{path}: ends at {offset + len(data)}; {offset + length} bytes were written"
+            raise Corrupt(text, detail={"path": path})
         return data
 
     def _is_sealed(self, segment: Segment) -> bool:

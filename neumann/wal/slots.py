@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from neumann.env.doors import Disk, File
-from neumann.env.files import is_full, read_file, write_durable
+from neumann.env.files import is_full, naming, read_file, write_durable
 from neumann.errors import Corrupt, DiskFull, StorageFailed
 from neumann.format.record import SLOT_BYTES, SLOT_COUNT
 
@@ -55,12 +55,14 @@ class TwoSlotFile(Generic[T]):
             raise self._failure(error) from error
 
     def read(self) -> tuple[int, T]:
-        """(sequence, value) of the newest readable slot. Corrupt if neither is, or the file is missing."""
-        try:
-            data = read_file(self._disk, self._path)
-        except FileNotFoundError as error:
-            raise Corrupt(f"{self._path} is missing") from error
-        self._sequence, value = self._decode(data, self._path)
+        """(sequence, value) of the newest readable slot. Corrupt, with the path in its detail, if neither is,
+        or the file is missing."""
+        with naming(self._path):
+            try:
+                data = read_file(self._disk, self._path)
+            except FileNotFoundError as error:
+                raise Corrupt(f"{self._path} is missing") from error
+            self._sequence, value = self._decode(data, self._path)
         newest = next(n for n in range(SLOT_COUNT) if self._slot_sequence(data, n) == self._sequence)
         self._first_slot = 1 - newest
         return self._sequence, value

@@ -368,6 +368,28 @@ async def test_a_member_starts_with_a_table_that_it_first_has_to_fetch(tmp_path:
         assert path.read_bytes() == good and len(await keys_of(back.node)) == ROWS
 
 
+@pytest.mark.parametrize("what", ["store/*.manifest", "raft/identity"])
+@pytest.mark.parametrize("how", ["flipped", "no file"])
+async def test_what_no_peer_could_give_is_not_waited_for(tmp_path: Path, what: str, how: str) -> None:
+    """Where another thing lay in such a file's place, the node waited for a peer that had it, for ever."""
+    async with cluster(tmp_path) as running:
+        follower = await with_a_snapshot(running)
+        running.remove(follower)
+        await follower.stop()
+        damaged = sorted((tmp_path / follower.node.config.node.id).glob(what))
+        for path in damaged:
+            if how == "flipped":
+                flip(path, 20)
+            else:
+                path.unlink()
+                os.mkfifo(path)
+        with pytest.raises(Corrupt) as refused:
+            running.append(await start(follower.node.config))
+        path = Path(str(refused.value.detail["path"]))
+        assert path in damaged and str(path) in refused.value.message
+        assert ("move it away" in refused.value.remedy) == (how == "no file")
+
+
 @pytest.mark.parametrize("how", ["flipped", "no file"])
 async def test_a_segment_that_the_start_passed_over_is_mended_and_held_again(
     tmp_path: Path, how: str
@@ -420,9 +442,12 @@ async def test_a_segment_that_is_mended_behind_a_snapshot_is_held_again_too(
     assert caplog.text.count("the log begins behind entry 0 again") == 1
 
 
-async def test_a_follower_that_needs_a_damaged_segment_waits_for_a_whole_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["flipped", "cut short"])
+async def test_a_follower_that_needs_a_damaged_segment_waits_for_a_whole_one(
+    tmp_path: Path, how: str
+) -> None:
     """The leader sent what had rotted as it was, the follower refused it as malformed, and again, for ever:
-    nobody told the leader before the next scrub."""
+    nobody told the leader before the next scrub. A file that had been cut short was not asked for either."""
     async with cluster(tmp_path) as running:
         leading = next(one.node for one in running if leads(one.node))
         follower = next(one for one in running if one.node is not leading)
@@ -434,7 +459,10 @@ async def test_a_follower_that_needs_a_damaged_segment_waits_for_a_whole_one(tmp
             await write_rows(leading, range(number * 50, (number + 1) * 50), "x" * 5000)
         path = sealed(tmp_path, leading.config.node.id)[1]
         good = path.read_bytes()
-        flip(path, 10_000)
+        if how == "flipped":
+            flip(path, 10_000)
+        else:
+            os.truncate(path, 10_000)
         back = await start(follower.node.config)
         running.append(back)
         await until(lambda: back.node.applied_index >= leading.applied_index, "it has caught up")

@@ -80,13 +80,15 @@ async def test_a_flush_checks_that_it_got_the_log_it_asked_for(tmp_path: Path, j
         puts(log, key)
     path = str(tmp_path / "log")
     log.store(DISK, path)
-    with pytest.raises(Corrupt, match="begins at 2, 1 was asked for"):
+    with pytest.raises(Corrupt, match=f"{path}, offset .*: begins at 2, 1 was asked for") as refused:
         await jobs.run(FLUSH, flush_params(tmp_path, log, pieces=log.pieces(path, 1, 3)))
+    assert refused.value.detail == {"path": path}
     with pytest.raises(Corrupt, match="end at 2, 3 was asked for"):
         await jobs.run(FLUSH, flush_params(tmp_path, log, pieces=log.pieces(path, 0, 2)))
     hole = [*log.pieces(path, 0, 1), *log.pieces(path, 2, 3)]
-    with pytest.raises(Corrupt, match="does not follow"):
+    with pytest.raises(Corrupt, match=f"{path}, offset .*does not follow") as refused:
         await jobs.run(FLUSH, flush_params(tmp_path, log, pieces=hole))
+    assert refused.value.detail == {"path": path}
     data = bytearray((tmp_path / "log").read_bytes())
     start = log.pieces(path, 1, 2)[0][1]
     data[start + 60] ^= 1

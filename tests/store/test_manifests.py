@@ -53,5 +53,6 @@ def test_one_that_is_damaged_or_lacks_a_table_is_passed_over(tmp_path: Path, dam
         gone.write_bytes(gone.read_bytes()[:-1] + b"?")
     assert load_newest(DISK, str(tmp_path)) == older
     (tmp_path / names.manifest_name(9, 1)).unlink()
-    with pytest.raises(Corrupt, match=gone.name):
+    with pytest.raises(Corrupt, match=gone.name) as refused:
         load_newest(DISK, str(tmp_path))
+    assert refused.value.detail == {"path": str(gone)}

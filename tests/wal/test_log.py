@@ -301,6 +301,21 @@ def test_a_damaged_frame_is_never_served(bench: Bench) -> None:
     assert len(bench.log.read_frames(2, 3)) == 1
 
 
+def test_of_a_file_that_was_cut_short_the_path_is_told(bench: Bench) -> None:
+    """Who met that asked no peer for the file, which was in the words of the error alone."""
+    bench.append("...")
+    bench.mark()
+    bench.log.close()
+    bench.recover()
+    path, offset, _ = bench.log.locate(1, 2)[0]
+    file = bench.disk.open(path, write=True)
+    file.truncate(offset + 5)
+    file.close()
+    with pytest.raises(Corrupt, match="bytes were written") as refused:
+        bench.log.read_frames(0, 3)
+    assert refused.value.detail == {"path": path}
+
+
 def test_segment_infos_are_values(bench: Bench) -> None:
     bench.append(".")
     before = bench.log.segments()
