@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, fields
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from aiohttp import web
 
 from neumann.cli.group import group
 from neumann.cli.headings import HEADINGS
@@ -25,15 +23,12 @@ from neumann.cli.server import parser
 from neumann.config import Config
 from neumann.errors import NeumannError, all_error_classes
 from neumann.server import kv, members, query
-from neumann.server.admin import AdminRoutes
+from neumann.server.admin import GROUPS
 from neumann.server.metrics import METRICS, PREFIX
-from neumann.server.query import QueryRoutes
-from neumann.server.snapshots import SnapshotRoutes
+from neumann.server.routes import Input, Route, declared
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/reference.md"
 _COMMON = ("admin", "config_path", "form", "token_file", "ca_file", "timeout_s", "quiet")
-_PARAMETERS = re.compile(r"\bparameters\(request((?:, \"\w+\")*)\)")
-_BODY = re.compile(r"\bobject_body\(request((?:, \"\w+\")*)\)")
 
 
 def main() -> None:
@@ -156,31 +151,24 @@ def errors() -> Iterator[str]:
 # --- HTTP ----------------------------------------------------------------------------------------
 
 
-def http_routes() -> list[web.RouteDef]:
-    """Every route; their tables need no node, so the instances are made without one."""
-    classes: tuple[Any, ...] = (kv.KvRoutes, QueryRoutes, AdminRoutes, SnapshotRoutes, members.MemberRoutes)
-    return [route for cls in classes for route in cls.table(object.__new__(cls))]
-
-
 def routes() -> Iterator[str]:
     yield "JSON on `[node] admin_listen`. Any node takes any request. A failure is never a 2xx, and its body"
     yield 'is `{"error", "code", "remedy"}`. With `[security] token_file` every request but /health carries'
-    yield "`Authorization: Bearer TOKEN`."
+    yield "`Authorization: Bearer TOKEN`. `GET /openapi.json` says the same, for programs, as OpenAPI 3.1."
     yield ""
-    yield from table(("route", "meaning", "query parameters", "body"), map(_route, http_routes()))
+    yield from table(("route", "meaning", "query parameters", "body"), map(_route, declared(*GROUPS)))
     for module, title in ((kv, "Rows"), (query, "SQL"), (members, "Members")):
         yield from ("", f"### {title}", "", "```text", inspect.getdoc(module) or "", "```")
 
 
-def _route(route: web.RouteDef) -> tuple[str, str, str, str]:
-    source = inspect.getsource(route.handler)
-    text = " ".join((inspect.getdoc(route.handler) or "").split())
-    asked, sent = (", ".join(f"`{name}`" for name in _names(p, source)) for p in (_PARAMETERS, _BODY))
-    return (f"`{route.method} {route.path.replace(':.+', '')}`", text, asked, sent)
+def _route(route: Route) -> tuple[str, str, str, str]:
+    asked = _names(route.query)
+    sent = "any JSON value" if isinstance(route.body, Input) else _names(route.body)
+    return f"`{route.method} {route.plain_path}`", route.text, asked, sent
 
 
-def _names(pattern: re.Pattern[str], source: str) -> list[str]:
-    return [name for found in pattern.findall(source) for name in re.findall(r"\w+", found)]
+def _names(inputs: Iterable[Input]) -> str:
+    return ", ".join(f"`{each.name}`" for each in inputs)
 
 
 # --- configuration and metrics -------------------------------------------------------------------

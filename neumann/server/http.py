@@ -1,15 +1,13 @@
-"""What all HTTP routes share: answers, errors, the token, input, and counting.
+"""What all HTTP routes share: answers, errors, the token, and counting.
 
 The rules: a failure is never a 2xx. Every error is `{"error", "code", "remedy"}`, with `detail` where
 there is one, and the status of its class. 503 means not done (with Retry-After), 504 that the outcome
-is unknown. A parameter that a route does not know is refused, not ignored. A request whose client goes
-away is finished all the same.
+is unknown. A request whose client goes away is finished all the same. What a route takes: routes.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import difflib
 import hmac
 import json
 import logging
@@ -19,18 +17,16 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from neumann.errors import BadInput, NeumannError, OutcomeUnknown, TooLarge, Unauthorized
-from neumann.format import values
 from neumann.runtime.metrics import Histogram
 from neumann.runtime.node import Node
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 """One request; a command of the largest size fits in JSON unless nearly all of it needs escapes."""
 
-TIMEOUT_S_MAX = 3600.0
-OPERATION_TIMEOUT_S = 30.0
-"""Of an administrator's POST that gives none."""
 _RETRY_AFTER_S = 1
-_OPEN_TO_ALL = frozenset({"/health", "/health/live"})
+OPEN_TO_ALL = frozenset({"/health", "/health/live"})
+"""Paths that need no token."""
+
 _log = logging.getLogger("neumann.http")
 
 T = TypeVar("T")
@@ -84,7 +80,7 @@ def middlewares(node: Node, token_now: Callable[[], str], counters: HttpCounters
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if (token := token_now()) and request.path not in _OPEN_TO_ALL:
+            if (token := token_now()) and request.path not in OPEN_TO_ALL:
                 _check_token(request, token)
             return await handler(request)
         except NeumannError as error:
@@ -115,56 +111,6 @@ def _framework_answer(request: web.Request, error: web.HTTPException) -> web.Res
     return error_answer(BadInput(message, remedy="docs/reference.md lists the routes"), error.status)
 
 
-def parameters(request: web.Request, *known: str) -> dict[str, str]:
-    """The query's parameters; BadInput for one that is not `known`, or given twice."""
-    given: dict[str, str] = {}
-    for name, value in request.query.items():
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)
-            remedy = f"did you mean {nearest[0]}?" if nearest else "this route takes none"
-            raise BadInput(f"unknown parameter {name!r}", remedy=remedy)
-        if name in given:
-            raise BadInput(f"parameter {name!r} is given twice", remedy="keep one")
-        given[name] = value
-    return given
-
-
-def flag(given: dict[str, str], name: str, default: bool = False) -> bool:
-    """A parameter that is true or false."""
-    value = given.get(name, str(default).lower())
-    if value not in ("true", "false"):
-        raise BadInput(f"parameter {name}={value!r} must be true or false")
-    return value == "true"
-
-
-def number(given: dict[str, str], name: str, default: int, most: int) -> int:
-    """A parameter that is a whole number in 1..most."""
-    value = given.get(name, str(default))
-    if not (value.isascii() and value.isdecimal() and len(value) < 20 and 1 <= int(value) <= most):
-        raise BadInput(f"parameter {name}={value!r:.40} must be a whole number from 1 to {most}")
-    return int(value)
-
-
-def seconds(value: object, name: str, default: float, most: float = TIMEOUT_S_MAX) -> float:
-    """A duration in (0, most], from a parameter or a JSON body; None stands for the default."""
-    if value is None:
-        return default
-    try:
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise ValueError
-        found = float(value)
-    except ValueError:
-        found = -1.0
-    if not 0 < found <= most:
-        raise BadInput(f"{name}={value!r:.40} must be a number of seconds above 0 and up to {most:g}")
-    return found
-
-
-def timeout_of(given: dict[str, str], body: dict[str, Any], default: float) -> float:
-    """How long a POST may take: `timeout_s`, a parameter or a key of the body."""
-    return seconds(given.get("timeout_s", body.get("timeout_s")), "timeout_s", default)
-
-
 async def within(timeout_s: float, work: Awaitable[T]) -> T:
     """Its result; OutcomeUnknown if it takes longer. `work` is what goes on when nobody waits for it."""
     try:
@@ -174,22 +120,3 @@ async def within(timeout_s: float, work: Awaitable[T]) -> T:
         raise OutcomeUnknown(
             f"not done within {timeout_s:g} s; it goes on", remedy="see the node's log"
         ) from None
-
-
-async def json_body(request: web.Request) -> Any:
-    """The body as JSON; BadInput if it is none."""
-    return values.parse(await request.read())
-
-
-async def object_body(request: web.Request, *known: str) -> dict[str, Any]:
-    """The body as a JSON object with `known` keys only; an empty body is an empty object."""
-    data = await request.read()
-    body = values.parse(data) if data.strip() else {}
-    if not isinstance(body, dict):
-        raise BadInput("the body must be a JSON object")
-    for key in body:
-        if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
-            remedy = f"did you mean {nearest[0]}?" if nearest else "this route takes none"
-            raise BadInput(f"unknown key {key!r:.80} in the body", remedy=remedy)
-    return body

@@ -24,11 +24,56 @@ from neumann.format import command, values
 from neumann.format.times import time_text
 from neumann.machine.outcome import index_of
 from neumann.runtime.node import Node
-from neumann.server.http import answer, flag, json_body, number, parameters, seconds
+from neumann.server.http import answer
+from neumann.server.routes import (
+    VALUE,
+    Flag,
+    Given,
+    Header,
+    Input,
+    Listed,
+    Schema,
+    Text,
+    Whole,
+    route,
+    timeout,
+)
 
-_LIMIT, _LIMIT_MAX = 1000, 10_000
-_WRITE_TIMEOUT_S = 10.0
+_ROW = "/kv/{table}/{key:.+}"  # a key may hold slashes, encoded or not
+_STALE, _TIMEOUT = Flag("stale"), timeout(10.0)
+_BOUNDS = (Text("prefix"), Text("start"), Text("stop"))
+_LIMIT = Whole("limit", default=1000, most=10_000)
+_CONDITIONS = (
+    Header("If-Match", 'write only over this revision: "17", an ETag'),
+    Header("If-None-Match", "only *: write only where there is no row"),
+)
 _Condition = tuple[object, ...] | None
+
+_OPS = {"put": command.PUT, "delete": command.DELETE, "check": command.CHECK}
+_OF_ROW: dict[str, Schema] = {
+    "table": {"type": "string"},
+    "key": {"type": "string"},
+    "value": {},
+    "if_absent": {"const": True},
+    "if_revision": {"type": "integer"},
+    "if_value": {},
+}
+_ROW_NEEDS = frozenset({"table", "key"})
+_OP: Schema = {
+    "type": "object",
+    "minProperties": 1,
+    "maxProperties": 1,
+    "additionalProperties": False,
+    "properties": {
+        name: {
+            "type": "object",
+            "required": [*sorted(_ROW_NEEDS), *(["value"] if name == "put" else [])],
+            "additionalProperties": False,
+            "properties": {key: schema for key, schema in _OF_ROW.items() if name == "put" or key != "value"},
+        }
+        for name in _OPS
+    },
+}
 
 
 class KvRoutes:
@@ -37,29 +82,17 @@ class KvRoutes:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    def table(self) -> list[web.RouteDef]:
-        """For app.add_routes. A key may hold slashes, encoded or not."""
-        row = "/kv/{table}/{key:.+}"
-        return [
-            web.get("/kv", self.get_tables),
-            web.post("/kv", self.post_batch),
-            web.get("/kv/{table}", self.get_rows),
-            web.get(row, self.get_row),
-            web.put(row, self.put_row),
-            web.delete(row, self.delete_row),
-        ]
-
-    async def get_tables(self, request: web.Request) -> web.Response:
+    @route("GET", "/kv", query=[_STALE])
+    async def get_tables(self, request: web.Request, given: Given) -> web.Response:
         """Names of the tables that hold a row."""
-        given = parameters(request, "stale")
-        tables = await self._node.tables(stale=flag(given, "stale"))
+        tables = await self._node.tables(stale=given["stale"])
         return answer({"tables": tables}, headers=self._index_header())
 
-    async def get_row(self, request: web.Request) -> web.Response:
+    @route("GET", _ROW, query=[_STALE], answers=VALUE)
+    async def get_row(self, request: web.Request, given: Given) -> web.Response:
         """One value; 404 if there is none."""
-        given = parameters(request, "stale")
         table, key = request.match_info["table"], request.match_info["key"]
-        row = await self._node.get(table, key, stale=flag(given, "stale"))
+        row = await self._node.get(table, key, stale=given["stale"])
         if row is None:
             raise NotFound(f"there is no row {table}/{key}")
         packed, revision, time_ns = row
@@ -69,21 +102,20 @@ class KvRoutes:
         headers["X-Neumann-Time"] = time_text(time_ns, 9)
         return answer(values.to_json(packed), headers=headers)
 
-    async def get_rows(self, request: web.Request) -> web.Response:
+    @route("GET", "/kv/{table}", query=[*_BOUNDS, _LIMIT, Flag("reverse"), Text("cursor"), _STALE])
+    async def get_rows(self, request: web.Request, given: Given) -> web.Response:
         """One page of a scan."""
-        given = parameters(request, "prefix", "start", "stop", "limit", "reverse", "cursor", "stale")
-        reverse = flag(given, "reverse")
-        start, stop = given.get("start", ""), given.get("stop", "")
-        if cursor := given.get("cursor", ""):
+        reverse, start, stop = given["reverse"], given["start"], given["stop"]
+        if cursor := given["cursor"]:
             start, stop = (start, cursor) if reverse else (cursor, stop)
         rows, cursor = await self._node.scan(
             request.match_info["table"],
             start=start,
             stop=stop,
-            prefix=given.get("prefix", ""),
-            limit=number(given, "limit", _LIMIT, _LIMIT_MAX),
+            prefix=given["prefix"],
+            limit=given["limit"],
             reverse=reverse,
-            stale=flag(given, "stale"),
+            stale=given["stale"],
         )
         listed = [
             {"key": key, "value": values.to_json(packed), "revision": revision, "time": time_text(time_ns, 9)}
@@ -91,31 +123,27 @@ class KvRoutes:
         ]
         return answer({"rows": listed, "cursor": cursor or None}, headers=self._index_header())
 
-    async def put_row(self, request: web.Request) -> web.Response:
+    @route("PUT", _ROW, query=[_TIMEOUT], body=Input("value"), headers=_CONDITIONS)
+    async def put_row(self, request: web.Request, given: Given) -> web.Response:
         """Write a row."""
-        given = parameters(request, "timeout_s")
-        packed = values.from_json(await json_body(request))
+        packed = values.from_json(given["value"])
         table, key = request.match_info["table"], request.match_info["key"]
         return await self._write(command.encode_put(table, key, packed, _condition_of(request)), given)
 
-    async def delete_row(self, request: web.Request) -> web.Response:
+    @route("DELETE", _ROW, query=[_TIMEOUT], headers=_CONDITIONS)
+    async def delete_row(self, request: web.Request, given: Given) -> web.Response:
         """Delete a row."""
-        given = parameters(request, "timeout_s")
         table, key = request.match_info["table"], request.match_info["key"]
         return await self._write(command.encode_delete(table, key, _condition_of(request)), given)
 
-    async def post_batch(self, request: web.Request) -> web.Response:
+    @route("POST", "/kv", query=[_TIMEOUT], body=[Listed("ops", items=_OP, needed=True)])
+    async def post_batch(self, request: web.Request, given: Given) -> web.Response:
         """Write an atomic batch."""
-        given = parameters(request, "timeout_s")
-        body = await json_body(request)
-        if not isinstance(body, dict) or set(body) != {"ops"} or not isinstance(body["ops"], list):
-            raise BadInput('a batch is {"ops": [...]}')
-        ops = [_batch_op(number, op) for number, op in enumerate(body["ops"], 1)]
+        ops = [_batch_op(number, op) for number, op in enumerate(given["ops"], 1)]
         return await self._write(command.encode_batch(ops), given)
 
-    async def _write(self, encoded: bytes, given: dict[str, str]) -> web.Response:
-        timeout_s = seconds(given.get("timeout_s"), "timeout_s", _WRITE_TIMEOUT_S)
-        index, outcome = await self._node.write(encoded, timeout_s)
+    async def _write(self, encoded: bytes, given: Given) -> web.Response:
+        index, outcome = await self._node.write(encoded, given["timeout_s"])
         index_of(index, outcome)
         headers = {"ETag": f'"{index}"', "X-Neumann-Index": str(index)}
         return answer({"revision": index}, headers=headers)
@@ -142,19 +170,13 @@ def _condition_of(request: web.Request) -> _Condition:
     return (command.REVISION, int(revision))
 
 
-_OPS = {"put": command.PUT, "delete": command.DELETE, "check": command.CHECK}
-_ROW_KEYS = frozenset({"table", "key", "value", "if_absent", "if_revision", "if_value"})
-
-
 def _batch_op(position: int, op: Any) -> tuple[int, str, str, _Condition, bytes | None]:
     """One op of the body as command.encode_batch takes it. Names and limits are checked behind it."""
     if not isinstance(op, dict) or len(op) != 1 or next(iter(op)) not in _OPS:
         raise BadInput(f'op {position} is not {{"put": ...}}, {{"delete": ...}} or {{"check": ...}}')
     [(name, row)] = op.items()
-    if not isinstance(row, dict) or not {"table", "key"} <= set(row) <= _ROW_KEYS:
-        raise BadInput(
-            f"op {position} takes table, key and " + ", ".join(sorted(_ROW_KEYS - {"table", "key"}))
-        )
+    if not isinstance(row, dict) or not _ROW_NEEDS <= set(row) <= set(_OF_ROW):
+        raise BadInput(f"op {position} takes table, key and " + ", ".join(sorted(set(_OF_ROW) - _ROW_NEEDS)))
     if ("value" in row) != (name == "put"):
         raise BadInput(f"op {position}: a put has a value, and nothing else has one")
     packed = values.from_json(row["value"]) if name == "put" else None

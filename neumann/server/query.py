@@ -10,7 +10,6 @@ Cells that JSON does not have: format/values.py.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from aiohttp import web
 
@@ -18,7 +17,23 @@ from neumann.errors import BadInput
 from neumann.format import values
 from neumann.query.statement import QueryResult
 from neumann.runtime.node import Node
-from neumann.server.http import object_body, parameters, timeout_of
+from neumann.server.routes import Flag, Given, Input, Schema, Text, Whole, route, timeout
+
+_TIMEOUT = timeout(None)  # limits.query_timeout_s
+
+
+class _Params(Input):
+    """What stands for `?`, or for `:name`, as the statement takes it."""
+
+    def schema(self) -> Schema:
+        return {"type": ["array", "object"]}
+
+    def check(self, value: object) -> list[object] | dict[str, object]:
+        if isinstance(value, list):
+            return [values.stored(item) for item in value]
+        if isinstance(value, dict):
+            return {name: values.stored(item) for name, item in value.items()}
+        raise BadInput("params must be a list, or an object of names")
 
 
 class QueryRoutes:
@@ -32,25 +47,26 @@ class QueryRoutes:
         """End the thread."""
         self._lane.close()
 
-    def table(self) -> list[web.RouteDef]:
-        """For app.add_routes."""
-        return [web.post("/query", self.post_query)]
-
-    async def post_query(self, request: web.Request) -> web.Response:
+    @route(
+        "POST",
+        "/query",
+        query=[_TIMEOUT],
+        body=[
+            Text("sql", needed=True),
+            _Params("params", takes_null=True),
+            Flag("stale"),
+            Whole("rows_max", takes_null=True),
+            _TIMEOUT,
+        ],
+    )
+    async def post_query(self, request: web.Request, given: Given) -> web.Response:
         """Answer one SQL statement over all tables."""
-        given = parameters(request, "timeout_s")
-        body = await object_body(request, "sql", "params", "stale", "rows_max", "timeout_s")
-        sql, stale, rows_max = body.get("sql"), body.get("stale", False), body.get("rows_max")
-        if not isinstance(sql, str):
-            raise BadInput("sql must be text", remedy='{"sql": "SELECT COUNT(*) FROM cities"}')
-        if not isinstance(stale, bool):
-            raise BadInput("stale must be true or false")
-        if rows_max is not None and (not isinstance(rows_max, int) or isinstance(rows_max, bool)):
-            raise BadInput("rows_max must be a whole number")
-        limit_s = self._node.config.limits.query_timeout_s
-        timeout_s = timeout_of(given, body, limit_s)
         result = await self._node.query(
-            sql, _params(body.get("params")), stale=stale, rows_max=rows_max, timeout_s=timeout_s
+            given["sql"],
+            [] if given["params"] is None else given["params"],
+            stale=given["stale"],
+            rows_max=given["rows_max"],
+            timeout_s=given["timeout_s"] or self._node.config.limits.query_timeout_s,
         )
         text: str = await self._lane.run(lambda: _json(result))
         headers = {"X-Neumann-Index": str(result.index)}
@@ -61,13 +77,3 @@ def _json(result: QueryResult) -> str:
     rows = ", ".join(json.dumps(values.plain(list(row)), ensure_ascii=False) for row in result.rows)
     columns = json.dumps(result.columns, ensure_ascii=False)
     return f'{{"columns": {columns}, "rows": [{rows}], "index": {result.index}}}\n'
-
-
-def _params(given: Any) -> list[object] | dict[str, object]:
-    if given is None:
-        return []
-    if isinstance(given, list):
-        return [values.stored(item) for item in given]
-    if isinstance(given, dict):
-        return {name: values.stored(item) for name, item in given.items()}
-    raise BadInput("params must be a list, or an object of names")

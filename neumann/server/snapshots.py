@@ -19,13 +19,15 @@ from neumann.env.doors import Lane, ReadableFile
 from neumann.errors import BadInput, Corrupt, NotFound, StorageFailed
 from neumann.format import names
 from neumann.runtime.node import Node
-from neumann.server.http import answer, error_answer, parameters
+from neumann.server.http import answer, error_answer
+from neumann.server.routes import BYTES, Given, Header, route
 from neumann.snapshot import listing
 from neumann.snapshot.publish import Published, list_published
 
 _CHUNK_BYTES = 1024 * 1024
 _NOT_SATISFIABLE = 416
 _ONE_RANGE = re.compile(r"bytes=(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))", re.ASCII | re.IGNORECASE)
+_RANGE = Header("Range", "one range of bytes: bytes=0-1023")
 _REMEDY = "check this node's disk; neumann-admin verify-checksums tells what can't be read there"
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -42,27 +44,19 @@ class SnapshotRoutes:
         """End the thread that reads."""
         self._lane.close()
 
-    def table(self) -> list[web.RouteDef]:
-        """For app.add_routes."""
-        return [
-            web.get("/admin/snapshots", self.get_snapshots),
-            web.get("/admin/snapshots/{id}", self.get_snapshot),
-            web.get("/admin/snapshots/{id}/files/{name}", self.get_file),
-        ]
-
-    async def get_snapshots(self, request: web.Request) -> web.Response:
+    @route("GET", "/admin/snapshots")
+    async def get_snapshots(self, request: web.Request, given: Given) -> web.Response:
         """What this node has published, newest first."""
-        parameters(request)
         return answer({"snapshots": [listing.summary(found) for found in await self._published()]})
 
-    async def get_snapshot(self, request: web.Request) -> web.Response:
+    @route("GET", "/admin/snapshots/{id}")
+    async def get_snapshot(self, request: web.Request, given: Given) -> web.Response:
         """One of them."""
-        parameters(request)
         return answer(listing.detail(await self._one(request.match_info["id"])))
 
-    async def get_file(self, request: web.Request) -> web.StreamResponse:
+    @route("GET", "/admin/snapshots/{id}/files/{name}", headers=[_RANGE], answers=BYTES, statuses=[200, 206])
+    async def get_file(self, request: web.Request, given: Given) -> web.StreamResponse:
         """The bytes of its manifest or of one of its tables; takes a Range."""
-        parameters(request)
         found, name = await self._one(request.match_info["id"]), request.match_info["name"]
         if name != names.MANIFEST and names.parse_table(name) is None:
             raise BadInput(f"{name!r} is no file of a snapshot", remedy="manifest, or a table that it names")

@@ -29,10 +29,17 @@ class Reply(NamedTuple):
 class Web:
     """Talks to one node as curl would."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, node: Node) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        node: Node,
+        server: admin.AdminServer | None = None,
+    ) -> None:
         self.session = session
         self.url = url
         self.node = node
+        self.server = server
 
     async def ask(self, method: str, path: str, body: Any = None, **options: Any) -> Reply:
         """One request; `body` is sent as JSON, or as it is if it is bytes or a file."""
@@ -40,8 +47,8 @@ class Web:
             {"data": body} if isinstance(body, bytes | io.BytesIO) else {} if body is None else {"json": body}
         )
         async with self.session.request(method, self.url + path, **sent, **options) as response:
-            is_json = response.content_type == "application/json"
-            read = await response.json() if is_json else await response.text()
+            readers = {"application/json": response.json, "application/octet-stream": response.read}
+            read = await readers.get(response.content_type, response.text)()
             return Reply(response.status, read, {k.lower(): v for k, v in response.headers.items()})
 
 
@@ -70,7 +77,7 @@ async def serving(node_config: Config) -> AsyncIterator[Web]:
     server = await admin.serve(node, node_config)
     try:
         async with aiohttp.ClientSession() as session:
-            client = Web(session, f"http://{node_config.node.admin_listen}", node)
+            client = Web(session, f"http://{node_config.node.admin_listen}", node, server)
             async with asyncio.timeout(10):
                 while (await client.ask("GET", "/health")).status != 200:
                     await asyncio.sleep(0.01)
