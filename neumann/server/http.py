@@ -108,7 +108,7 @@ def _framework_answer(request: web.Request, error: web.HTTPException) -> web.Res
     if error.status == TooLarge.http_status:
         return error_answer(TooLarge(f"request above {BODY_BYTES_MAX} bytes"))
     message = f"{request.method} {request.path}: {error.reason}"
-    return error_answer(BadInput(message, remedy="docs/reference.md lists the routes"), error.status)
+    return error_answer(BadInput(message, remedy="GET /openapi.json lists the routes"), error.status)
 
 
 async def within(timeout_s: float, work: Awaitable[T]) -> T:

@@ -64,7 +64,7 @@ class Input:
 
     def refused(self, value: object) -> BadInput:
         """For `check` to raise."""
-        return BadInput(f"{self.name} {self.says}, and is not {value!r:.40}")
+        return BadInput(f"{self.name} {self.says}, not {value!r:.40}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class Whole(Input):
             or (self.most and not 1 <= value <= self.most)
         ):
             says = f"must be a whole number from 1{f' to {self.most}' if self.most else ''}"
-            raise BadInput(f"{self.name} {says}, and is not {value!r:.40}")
+            raise BadInput(f"{self.name} {says}, not {value!r:.40}")
         return value
 
 
@@ -132,7 +132,7 @@ class Seconds(Input):
             found = -1.0
         if not 0 < found <= self.most:
             says = f"must be a number of seconds above 0 and up to {self.most:g}"
-            raise BadInput(f"{self.name} {says}, and is not {value!r:.40}")
+            raise BadInput(f"{self.name} {says}, not {value!r:.40}")
         return found
 
 
