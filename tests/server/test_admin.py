@@ -257,6 +257,13 @@ async def test_members(web: Web) -> None:
     assert (await web.ask("DELETE", "/admin/members/n1")).status == 409
 
 
+async def test_a_data_dir_that_names_none_is_no_leave_to_rejoin(web: Web) -> None:
+    """A script's variable that is empty would set aside the state of any node."""
+    for data_dir in ("", None, 5, "/another"):
+        refused = await web.ask("POST", "/admin/rejoin", {"data_dir": data_dir})
+        assert (refused.status, refused.body["code"]) == (400, "bad_input"), data_dir
+
+
 async def test_each_post_takes_its_time_limit(web: Web) -> None:
     """Bug: those of members, of pauses, of the archive's end, and later of scrub, reload and rejoin, refused
     it as unknown."""
