@@ -74,3 +74,10 @@ def test_nodes_are_restarted_one_at_a_time() -> None:
     assert last["serial"] == 1 and last["tasks"][0]["ansible.builtin.import_tasks"] == "tasks/restart.yml"
     names = [task["name"] for task in yaml.safe_load((ANSIBLE / "tasks/restart.yml").read_text())]
     assert names.index("The cluster is safe") < names.index("Restart it") < len(names) - 1
+
+
+def test_the_interpreter_is_the_distribution_s() -> None:
+    """Bug: `python3` was the first of root's PATH, once below /root, where the service may not look."""
+    tasks = yaml.safe_load((ANSIBLE / "tasks/install.yml").read_text())
+    [made] = [task["ansible.builtin.command"]["argv"] for task in tasks if "virtual" in task["name"]]
+    assert made[:3] == ["/usr/bin/python3", "-m", "venv"]
