@@ -467,4 +467,6 @@ async def test_a_follower_that_needs_a_damaged_segment_waits_for_a_whole_one(
         running.append(back)
         await until(lambda: back.node.applied_index >= leading.applied_index, "it has caught up")
         assert path.read_bytes() == good
+        # It may be read again from its rename on, and counts once that is durable.
+        await until(lambda: bool(leading.gauges()["corruption_total"]), "it is counted")
         assert leading.gauges()["corruption_total"] == {("segment", "repaired"): 1}
