@@ -3,7 +3,7 @@
 Only for a file that did: an error that names one (`path` in its detail) must name that very file, by its path
 or under another name, as a published snapshot's table is a link to the store's. One that names none is of a
 start that judges the whole log, whose damage may show in what is behind it: never of a running member. Nor
-may a member end for a table that it has asked nobody for, as a peer may have it.
+may a member end for a table, or a segment that is final, that it has asked nobody for, as a peer may have it.
 Called by world.py.
 """
 
@@ -48,6 +48,13 @@ def may_stop(machine: Machine, error: BaseException) -> bool:
 
 
 def _has_asked(machine: Machine, member: Member, name: str) -> bool:
-    """Whether this process has asked any peer for that table. True of what is none, and where no peer is."""
+    """Whether this process has asked any peer for that file, if one may have it."""
     others = [m for m in member.raft.configuration.members if m.node_id != machine.name]
-    return not others or names.parse_table(name) is None or machine.has_asked_for(name)
+    is_shared = names.parse_table(name) is not None or _is_long_settled(member, name)
+    return not others or not is_shared or machine.has_asked_for(name)
+
+
+def _is_long_settled(member: Member, name: str) -> bool:
+    """Whether it is a segment that is final, as is the one behind it: so it was when its damage was met."""
+    behind = [segment.name for segment in member.wal.segments() if segment.name > name]
+    return bool(behind) and member.settled.is_settled(name) and member.settled.is_settled(behind[0])

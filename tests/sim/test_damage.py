@@ -195,11 +195,14 @@ def test_what_rots_in_the_file_that_a_snapshot_and_the_store_share_may_stop_a_no
         assert world.counts["stopped for rot"] == is_linked
 
 
-@pytest.mark.parametrize("what", ["the table", "another table", "no file", "asks no peer"])
+@pytest.mark.parametrize(
+    "what", ["the table", "another table", "no file", "asks no peer", "the segment", "asks no peer for it"]
+)
 def test_a_node_may_end_only_for_the_file_that_rotted_and_that_it_asked_for(what: str) -> None:
     """One rotten bit excused every damage that a node ended for: so it went unseen that one had asked no peer
     for the third damaged input of its merge (seed 1014147 at the time)."""
     world = World("damage/another")
+    may_end = what in ("the table", "the segment")
 
     async def script() -> None:
         victim = await formed(world)
@@ -208,19 +211,22 @@ def test_a_node_may_end_only_for_the_file_that_rotted_and_that_it_asked_for(what
         for first in (0, 40):
             await write(victim, range(first, first + 40))
             await process.call(node.snapshot(LIMIT_S))
-        rotten, other = _tables(victim)[:2]
-        victim.rots(rotten, "segment" if what == "no file" else "table", 20, 3)
-        path = {"another table": other, "no file": None}.get(what, rotten)
-        await _end(world, victim, path, asks=what != "asks no peer")
+        (rotten, other), segment = _tables(victim)[:2], _segments(victim)[0]
+        is_segment = what in ("the segment", "asks no peer for it", "no file")
+        victim.rots(rotten, "table", 20, 3)
+        if is_segment:
+            victim.rots(segment, "segment", victim.disk.stat(segment).size_bytes - 1, 3)
+        path = {"another table": other, "no file": None}.get(what, segment if is_segment else rotten)
+        await _end(world, victim, path, asks="asks no peer" not in what)
         assert not victim.is_up
 
     with world:
-        if what == "the table":
+        if may_end:
             world.loop.run(script(), LIMIT_S)
         else:
             with pytest.raises(Corrupt, match="what no peer has"):
                 world.loop.run(script(), LIMIT_S)
-        assert world.counts["stopped for rot"] == (what == "the table")
+        assert world.counts["stopped for rot"] == may_end
 
 
 def test_what_rots_of_a_state_that_nobody_has_seen_yet_is_remembered() -> None:
