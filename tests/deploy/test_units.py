@@ -92,7 +92,7 @@ def test_what_a_person_has_to_mend_is_not_started_again() -> None:
 
 
 def test_a_receiver_goes_on_after_a_restore() -> None:
-    """The node of the new timeline refuses it with WrongHistory; the next start is on the new one."""
+    """Where a node of the new timeline refuses it with WrongHistory, the next start is on the new one."""
     held = set(keys_of("neumann-wal-receive@.service")["RestartPreventExitStatus"][0].split())
     assert not held & codes_of(WrongHistory, Unavailable, StorageFailed)
 
