@@ -95,7 +95,7 @@ METRICS: dict[str, Spec] = {
     "recoverable_until_timestamp_seconds": Spec("the archive reaches to this log time"),
     "writes_paused": Spec("1 while writes are paused"),
     "writes_paused_until_timestamp_seconds": Spec("end of the pause"),
-    "divergence_total": Spec("replicas that differed from this node"),
+    "divergence_total": Spec("times this replica was found to differ from the others, which ends it"),
     "corruption_total": Spec("damage that was found", ("kind", "outcome")),
     "timeline_conflict": Spec("1 if a peer of another timeline was heard in the last minute"),
     "rejected_peers_total": Spec("messages that were refused", ("reason",)),
