@@ -60,9 +60,11 @@ class _Asked(NamedTuple):
     path: str
 
 
-def _asked(paths: Paths, path: str, name: str) -> _Asked | None:
-    """None for a file that is not the same everywhere. A merge names tables by where they lie in store/."""
-    directory = posixpath.dirname(path)
+def _asked(paths: Paths, error: Corrupt) -> _Asked | None:
+    """For the file that the error's detail names; None for one that is not the same everywhere. A merge names
+    tables by where they lie in store/."""
+    path = str(error.detail.get("path", ""))
+    directory, name = posixpath.split(path)
     if names.parse_segment(name) is not None and directory == paths.wal:
         return _Asked("segment", "segment.read", [name], path)
     if names.parse_table(name) is not None and directory == paths.store:
@@ -75,8 +77,7 @@ def _asked(paths: Paths, path: str, name: str) -> _Asked | None:
 
 def is_of_table(paths: Paths, error: Corrupt) -> bool:
     """Whether the damaged file is a table, which a peer may have whatever this node's log says."""
-    path = str(error.detail.get("path", ""))
-    asked = _asked(paths, path, posixpath.basename(path))
+    asked = _asked(paths, error)
     return asked is not None and asked.kind == "table"
 
 
@@ -112,9 +113,7 @@ class Repair:
 
     async def attempt(self, error: Corrupt) -> Mending:
         """The same, and why not. Unavailable if the node stops meanwhile."""
-        path = error.detail.get("path")
-        name = posixpath.basename(path) if isinstance(path, str) else ""
-        asked = _asked(self._paths, str(path), name)
+        asked = _asked(self._paths, error)
         if asked is None or self._stopped or not self._is_wanted(asked):
             return Mending.LATER
         task = self._running.get(asked.path)

@@ -62,9 +62,9 @@ class Input:
         """The value as the handler gets it; BadInput if it is none of this type."""
         return value
 
-    def refused(self, value: object) -> BadInput:
+    def refused(self, value: object, says: str = "") -> BadInput:
         """For `check` to raise."""
-        return BadInput(f"{self.name} {self.says}, not {value!r:.40}")
+        return BadInput(f"{self.name} {says or self.says}, not {value!r:.40}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +106,8 @@ class Whole(Input):
             or isinstance(value, bool)
             or (self.most and not 1 <= value <= self.most)
         ):
-            says = f"must be a whole number from 1{f' to {self.most}' if self.most else ''}"
-            raise BadInput(f"{self.name} {says}, not {value!r:.40}")
+            most = f" to {self.most}" if self.most else ""
+            raise self.refused(value, f"must be a whole number from 1{most}")
         return value
 
 
@@ -131,8 +131,7 @@ class Seconds(Input):
         except (ValueError, OverflowError):
             found = -1.0
         if not 0 < found <= self.most:
-            says = f"must be a number of seconds above 0 and up to {self.most:g}"
-            raise BadInput(f"{self.name} {says}, not {value!r:.40}")
+            raise self.refused(value, f"must be a number of seconds above 0 and up to {self.most:g}")
         return found
 
 
@@ -239,13 +238,11 @@ class Route:
 
     def bound(self, owner: object) -> web.RouteDef:
         """The route of the application whose handler belongs to `owner`."""
+        declared = {(status, self.answers.content_type) for status in self.statuses}
 
         async def handle(request: web.Request) -> web.StreamResponse:
             response = await self.handler(owner, request, await self.given(request))
-            is_declared = (response.status, response.content_type) in (
-                (status, self.answers.content_type) for status in self.statuses
-            )
-            assert is_declared or response.status >= 400, (
+            assert response.status >= 400 or (response.status, response.content_type) in declared, (
                 f"{self.method} {self.path} does not declare {response.status} {response.content_type}"
             )
             return response
