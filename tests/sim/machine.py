@@ -118,6 +118,12 @@ class Machine:
         self.disk.flip(path, offset, bit)
 
     @property
+    def running(self) -> tuple[Process, Node]:
+        """What runs on it, where something surely does."""
+        assert self.process is not None and self.node is not None, f"{self.name} is down"
+        return self.process, self.node
+
+    @property
     def rotten_kinds(self) -> set[str]:
         """Of all that did."""
         return {rotten.kind for rotten in self.rotten.values()}
@@ -181,8 +187,7 @@ class Machine:
 
     async def stop(self) -> None:
         """An orderly end: SIGTERM."""
-        process, node = self.process, self.node
-        assert process is not None and node is not None
+        process, node = self.running
         await process.call(node.stop())
         self._network.hang_up(self.address)
         process.observer = None

@@ -85,8 +85,7 @@ class Operator:
         await asyncio.gather(*(self._run("rejoin", one) for one in two))
 
     async def _run(self, verb: str, machine: Machine) -> None:
-        process, node = machine.process, machine.node
-        assert process is not None and node is not None
+        process, node = machine.running
         try:
             if verb == "rejoin":
                 said = await self._rejoin(machine, process, node)

@@ -33,8 +33,7 @@ def _put(key: int) -> bytes:
 
 
 async def write(machine: Machine, keys: range) -> None:
-    process, node = machine.process, machine.node
-    assert process is not None and node is not None
+    process, node = machine.running
     for key in keys:
         await process.call(node.write(_put(key)))
 
@@ -55,8 +54,7 @@ def _snapshots(world: World) -> int:
 
 async def _run(machine: Machine, ask: Callable[[Node], Coroutine[Any, Any, object]]) -> None:
     """An operator's command, typed on that machine."""
-    process, node = machine.process, machine.node
-    assert process is not None and node is not None
+    process, node = machine.running
     await process.call(ask(node))
 
 

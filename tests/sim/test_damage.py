@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
+from contextlib import nullcontext
 from dataclasses import replace
 from random import Random
 
@@ -29,8 +30,8 @@ from tests.sim.world import World
 
 async def _end(world: World, machine: Machine, path: str | None, *, asks: bool = True) -> None:
     """Its node ends by itself for damage of that file, which no peer that it reaches has."""
-    process, member, node = machine.process, world.member(machine), machine.node
-    assert process is not None and member is not None and node is not None
+    (process, node), member = machine.running, world.member(machine)
+    assert member is not None
     damage = Corrupt("what no peer has is damaged", detail={"path": path} if path else {})
     if asks:
         ways = world.network.isolate(machine.name, [other.name for other in world.machines])
@@ -77,8 +78,7 @@ async def _damaged(world: World, victim: Machine, random: Random) -> None:
 
 async def _scrubbed(world: World, machine: Machine) -> None:
     """It has read all its files, and mended them."""
-    node, process = machine.node, machine.process
-    assert node is not None and process is not None
+    process, node = machine.running
     for _ in range(2):
         process.run(lambda: node.scrub(begin=True))
         await world.until(lambda: not node.scrub()["running"], LIMIT_S, "the scrub has ended")
@@ -129,11 +129,8 @@ def test_a_refusal_to_start_is_excused_only_by_damage_that_may_be_the_reason(kin
         assert not await world.start(victim)
 
     with world:
-        if may_refuse:
+        with nullcontext() if may_refuse else pytest.raises(Corrupt, match="identity"):
             world.loop.run(script(), LIMIT_S)
-        else:
-            with pytest.raises(Corrupt, match="identity"):
-                world.loop.run(script(), LIMIT_S)
         assert world.counts["refused for rot"] == may_refuse
 
 
@@ -147,8 +144,7 @@ def test_what_rots_is_known_by_its_kind(kind: str, monkeypatch: pytest.MonkeyPat
     async def script() -> None:
         victim = await formed(world)
         await write(victim, range(40))
-        process, node = victim.process, victim.node
-        assert process is not None and node is not None
+        process, node = victim.running
         await process.call(node.snapshot(LIMIT_S))
         path = rot(victim, world.random("rot"))
         assert victim.rotten.keys() == {path} and victim.rotten_kinds == {kind}
@@ -170,8 +166,7 @@ def test_what_rots_in_the_file_that_a_snapshot_and_the_store_share_may_stop_a_no
     async def script() -> None:
         victim = await formed(world)
         await write(victim, range(40))
-        process, node, disk, store = victim.process, victim.node, victim.disk, victim.paths.store
-        assert process is not None and node is not None
+        (process, node), disk, store = victim.running, victim.disk, victim.paths.store
         await process.call(node.snapshot(LIMIT_S))
         for name in filter(names.parse_table, disk.list(store)):
             if not is_linked:  # another file in its place, as a repair puts it there before it links to it
@@ -187,11 +182,8 @@ def test_what_rots_in_the_file_that_a_snapshot_and_the_store_share_may_stop_a_no
         assert not victim.is_up
 
     with world:
-        if is_linked:
+        with nullcontext() if is_linked else pytest.raises(Corrupt, match="what no peer has"):
             world.loop.run(script(), LIMIT_S)
-        else:
-            with pytest.raises(Corrupt, match="what no peer has"):
-                world.loop.run(script(), LIMIT_S)
         assert world.counts["stopped for rot"] == is_linked
 
 
@@ -206,8 +198,7 @@ def test_a_node_may_end_only_for_the_file_that_rotted_and_that_it_asked_for(what
 
     async def script() -> None:
         victim = await formed(world)
-        process, node = victim.process, victim.node
-        assert process is not None and node is not None
+        process, node = victim.running
         for first in (0, 40):
             await write(victim, range(first, first + 40))
             await process.call(node.snapshot(LIMIT_S))
@@ -221,11 +212,8 @@ def test_a_node_may_end_only_for_the_file_that_rotted_and_that_it_asked_for(what
         assert not victim.is_up
 
     with world:
-        if may_end:
+        with nullcontext() if may_end else pytest.raises(Corrupt, match="what no peer has"):
             world.loop.run(script(), LIMIT_S)
-        else:
-            with pytest.raises(Corrupt, match="what no peer has"):
-                world.loop.run(script(), LIMIT_S)
         assert world.counts["stopped for rot"] == may_end
 
 
@@ -240,8 +228,7 @@ def test_what_rots_of_a_state_that_nobody_has_seen_yet_is_remembered() -> None:
         await write(first, range(40))
         old = _segments(victim)[0]
         victim.rots(old, "segment", victim.disk.stat(old).size_bytes - 1, 3)
-        process, node = victim.process, victim.node
-        assert process is not None and node is not None
+        process, node = victim.running
         victim.asked_to_rejoin = process
         began = asyncio.create_task(process.call(node.rejoin()))
         await world.until(lambda: not victim.disk.exists(old), LIMIT_S, "its state is aside")
@@ -291,8 +278,7 @@ def test_what_rots_behind_a_pass_that_is_under_way_is_read_again() -> None:
         await write(first, range(40))
         await first.process.call(first.node.archive_flush(LIMIT_S))
         await world.until(world.is_converged, LIMIT_S, "all replicas equal")
-        process, node = victim.process, victim.node
-        assert process is not None and node is not None
+        process, node = victim.running
         process.run(lambda: node.scrub(begin=True))
         await world.until(lambda: node.scrub()["files"] > 0, LIMIT_S, "the newest sealed segment is read")
         path = _segments(victim)[-2]
@@ -401,8 +387,7 @@ def test_what_rotted_under_the_cp_of_a_leader_that_ended_is_moved_away_as_the_ne
         assert is_damaged(damaged, path)
 
         await world.until(lambda: world.leader() is not None, LIMIT_S, "another leads")
-        process, node = world.leading().process, world.leading().node
-        assert process is not None and node is not None
+        process, node = world.leading().running
         with pytest.raises(OutcomeUnknown, match=r"it is damaged: .*; move it away") as refused:
             await process.call(node.archive_flush(LIMIT_S))
         assert read_file(world.shared, copy) == damaged

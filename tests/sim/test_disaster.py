@@ -37,8 +37,7 @@ def _live_through(seed: str, rejoins: int | None = None) -> World:
         keeping = keep_all_up(world)
         await world.until(world.is_formed, LIMIT_S, "three voters and a leader")
         leading = world.leading()
-        process, node = leading.process, leading.node
-        assert process is not None and node is not None
+        process, node = leading.running
         for key in range(60):
             raw = encode_put("registers", f"k{key % 7}", pack_value(key))
             world.clients.end_write(
@@ -48,8 +47,7 @@ def _live_through(seed: str, rejoins: int | None = None) -> World:
         world.is_calm = True
         if rejoins is not None:
             follower = [m for m in world.machines if m is not leading][rejoins]
-            process, node = follower.process, follower.node
-            assert process is not None and node is not None
+            process, node = follower.running
             await process.call(node.rejoin())
         stale = await strike(world, world.random("what"))
         await asyncio.sleep(3.0)

@@ -23,8 +23,7 @@ def test_a_snapshot_tells_its_own_time() -> None:
 
     async def script() -> None:
         leading = await form(world)
-        process, node = leading.process, leading.node
-        assert process is not None and node is not None
+        process, node = leading.running
         for machine in world.machines:
             machine.pace.slowness = 1 if machine is leading else 100
         first = process.spawn(node.snapshot())
@@ -66,8 +65,7 @@ def test_a_pause_whose_leader_s_clock_is_an_hour_ahead(ahead_s: int) -> None:
 
     async def script() -> None:
         leading = await form(world)
-        process, node = leading.process, leading.node
-        assert process is not None and node is not None
+        process, node = leading.running
         leading.clock.skew_ns += ahead_s * 1_000_000_000
         await process.call(node.pause_writes(5.0))
         leading.clock.skew_ns += (3600 - 2 * ahead_s) * 1_000_000_000
@@ -90,8 +88,7 @@ def test_what_ended_leadership_is_told() -> None:
         [machine] = world.machines
         await world.start(machine)
         await world.until(lambda: world.leader() is not None, LIMIT_S, "it leads")
-        process, node = machine.process, machine.node
-        assert process is not None and node is not None
+        process, node = machine.running
         machine.disk.capacity_bytes = machine.disk.used_bytes()
         for number in range(10_000):
             write = node.write(encode_put("t", str(number), pack_value("x" * 500)), timeout_s=1.0)
@@ -122,8 +119,7 @@ def test_a_leader_whose_disk_stalls_lets_another_lead() -> None:
         leading = await form(world)
         leader = world.member(leading)
         assert leader is not None
-        process, node = leading.process, leading.node
-        assert process is not None and node is not None
+        process, node = leading.running
         leading.pace.slowness = 30_000
         await process.call(node.write(encode_put("t", "a", pack_value(1))))
         await world.until(lambda: world.leader() not in (None, leader), LIMIT_S, "another leads")
@@ -145,8 +141,7 @@ def test_a_rejoin_whose_fsync_fails_ends_the_node_and_says_so(part: str) -> None
         leader = world.leader()
         assert leader is not None
         victim = next(m for m in world.machines if m.name != leader.identity.node_id)
-        process, node = victim.process, victim.node
-        assert process is not None and node is not None
+        process, node = victim.running
         await world.until(lambda: victim.name in leader.membership.spares(), LIMIT_S, "it can be spared")
         victim.asked_to_rejoin = process
         victim.disk.fail_sync(part)

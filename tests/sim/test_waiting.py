@@ -52,8 +52,7 @@ def test_a_wait_for_a_leader_ends() -> None:
     async def script() -> None:
         await form(world)
         alone = world.machines[0]
-        process, node = alone.process, alone.node
-        assert process is not None and node is not None
+        process, node = alone.running
         world.network.isolate(alone.name, (machine.name for machine in world.machines))
         await asyncio.sleep(2.0)
         began_s = world.loop.time()

@@ -81,6 +81,12 @@ class Bench:
         self.mark_file.create(self._mark(self.log.synced))
         return self
 
+    def restart(self) -> None:
+        """An orderly stop, and a start."""
+        self.mark()
+        self.log.close()
+        self.recover()
+
     def recover(self, lose: Callable[[Loss], None] = refuse, durable_index: int = 0) -> Recovery:
         """Start again on what is on the disk. `lose` decides where something is given up."""
         mark = self.mark_file.repair()

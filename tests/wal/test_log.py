@@ -170,9 +170,7 @@ def test_lookups(bench: Bench) -> None:
 def test_reading_every_range(bench: Bench, is_cached: bool) -> None:
     bench.append("..3S2.S.")
     if not is_cached:
-        bench.mark()
-        bench.log.close()
-        bench.recover()
+        bench.restart()
     ends = [0, *(frame.header.last_index for frame in bench.staged)]
     for low, after in enumerate(ends):
         for high in range(low + 1, len(ends)):
@@ -277,9 +275,7 @@ def test_where_a_segment_ends_is_said_by_the_one_behind_it(bench: Bench) -> None
 
 def test_a_read_of_a_dropped_segment_is_refused(bench: Bench) -> None:
     bench.append("..S..")
-    bench.mark()
-    bench.log.close()
-    bench.recover()
+    bench.restart()
     path, offset, length = bench.log.locate(0, 3)[0]
     bench.drop(3)
     with pytest.raises(Unavailable, match="dropped"):
@@ -288,9 +284,7 @@ def test_a_read_of_a_dropped_segment_is_refused(bench: Bench) -> None:
 
 def test_a_damaged_frame_is_never_served(bench: Bench) -> None:
     bench.append("...")
-    bench.mark()
-    bench.log.close()
-    bench.recover()
+    bench.restart()
     path, offset, _ = bench.log.locate(1, 2)[0]
     file = bench.disk.open(path, write=True)
     byte = file.pread(1, offset + 60)
@@ -304,9 +298,7 @@ def test_a_damaged_frame_is_never_served(bench: Bench) -> None:
 def test_of_a_file_that_was_cut_short_the_path_is_told(bench: Bench) -> None:
     """Who met that asked no peer for the file, which was in the words of the error alone."""
     bench.append("...")
-    bench.mark()
-    bench.log.close()
-    bench.recover()
+    bench.restart()
     path, offset, _ = bench.log.locate(1, 2)[0]
     file = bench.disk.open(path, write=True)
     file.truncate(offset + 5)
